@@ -1,0 +1,29 @@
+"""The one exception a user meets: what went wrong, where, what was expected, what came, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RecsysError(Exception):
+    """A wrong command, config or input. The command line prints it without a traceback, exit code 2."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        got: object = None,
+        fix: str | None = None,
+    ) -> None:
+        lines = [what]
+        for title, value in (("where", where), ("expected", expected), ("got", got), ("fix", fix)):
+            if value is not None:
+                lines.append(f"  {title + ':':<10}{value}")
+        super().__init__("\n".join(lines))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Returns "did you mean 'x'?" for the nearest known name, or None when nothing is near."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else None

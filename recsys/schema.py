@@ -1,0 +1,202 @@
+"""The data set contract: what `schema.json` says. Written by data_pipelines, read by everything else.
+
+Ids: 0 is missing, unseen or rarer than `min_count`; 1 is the most frequent value of the train rows,
+2 the next (ties by value), so a frequency band is a range of ids.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+
+from recsys.base_config import BaseConfig
+from recsys.errors import RecsysError, did_you_mean
+
+FORMAT_VERSION = 1
+SCHEMA_FILE = "schema.json"
+
+
+class Keep(BaseConfig):
+    """x unchanged; missing becomes `missing`."""
+
+    kind: Literal["keep"] = "keep"
+    missing: float = 0.0
+
+
+class Log(BaseConfig):
+    """ln(1 + max(x, 0)); missing becomes `missing`."""
+
+    kind: Literal["log"] = "log"
+    missing: float = 0.0
+
+
+class Standardize(BaseConfig):
+    """(x - mean) / std with the train rows' mean and std; missing becomes 0 (the mean)."""
+
+    kind: Literal["standardize"] = "standardize"
+    mean: float
+    std: float
+
+
+class CriteoBucket(BaseConfig):
+    """Integer token floor(ln(x)²) for x > 2, else int(x) (towards zero); missing becomes `missing`.
+
+    `missing=None` leaves it missing (id 0). `absent` lists tokens that never get an id of their own.
+    """
+
+    kind: Literal["criteo_bucket"] = "criteo_bucket"
+    missing: int | None = None
+    absent: tuple[int, ...] = ()
+
+
+class QuantileBuckets(BaseConfig):
+    """Integer token: how many of the train rows' quantile `edges` are <= x; missing stays missing."""
+
+    kind: Literal["quantile_buckets"] = "quantile_buckets"
+    edges: tuple[float, ...]
+
+
+Transform = Annotated[
+    Keep | Log | Standardize | CriteoBucket | QuantileBuckets, Field(discriminator="kind")
+]
+
+
+class VocabularyEncoding(BaseConfig):
+    """value → id by the table in `file` (columns value, id, count; path relative to the data set)."""
+
+    kind: Literal["vocabulary"] = "vocabulary"
+    file: str
+
+
+class HashEncoding(BaseConfig):
+    """value → 1 + hash64(value) mod (cardinality - 1), no dictionary; missing is 0.
+
+    hash64 is `data_pipelines.hashing.hash64_text` of the value's UTF-8 text (version 1).
+    """
+
+    kind: Literal["hash"] = "hash"
+    version: Literal[1] = 1
+
+
+Encoding = Annotated[VocabularyEncoding | HashEncoding, Field(discriminator="kind")]
+
+
+class Feature(BaseConfig):
+    """One model input and how its raw value becomes a number.
+
+    kinds: numerical (float32), categorical (one int32 id), sequence (list<int32> of ids).
+    `column` is the raw column it is made from, after the data set's own parsing.
+    """
+
+    name: str
+    kind: Literal["numerical", "categorical", "sequence"]
+    column: str
+    transform: Transform | None = None
+    encoding: Encoding | None = None
+    cardinality: PositiveInt | None = None
+    max_length: PositiveInt | None = None
+    separator: str | None = None
+
+    @property
+    def num_ids(self) -> int:
+        """How many ids the feature can take, id 0 included."""
+        if self.cardinality is None:
+            raise ValueError(f"{self.name} is numerical and has no ids")
+        return self.cardinality
+
+
+class DataFile(BaseConfig):
+    """One Parquet file of a split; `path` is relative to the data set."""
+
+    path: str
+    rows: NonNegativeInt
+    sha256: str
+
+
+class Split(BaseConfig):
+    """The rows of one split, in file order."""
+
+    rows: NonNegativeInt
+    positives: NonNegativeInt
+    files: tuple[DataFile, ...]
+
+
+class Schema(BaseConfig):
+    """Everything a consumer needs to know of a prepared data set."""
+
+    format: Literal[1] = 1
+    name: str
+    features: tuple[Feature, ...]
+    label: str = "label"
+    group: str | None = None
+    splits: dict[str, Split]
+    recipe: dict[str, object] = {}
+    created_by: str = ""
+
+    def of_kind(self, *kinds: str) -> tuple[Feature, ...]:
+        """The features of these kinds, in schema order."""
+        return tuple(f for f in self.features if f.kind in kinds)
+
+    @property
+    def numerical(self) -> tuple[Feature, ...]:
+        return self.of_kind("numerical")
+
+    @property
+    def sparse(self) -> tuple[Feature, ...]:
+        """The features that are ids: categorical and sequence."""
+        return self.of_kind("categorical", "sequence")
+
+    def feature(self, name: str) -> Feature:
+        """The feature of that name; a wrong name gets the nearest one as a hint."""
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        names = [f.name for f in self.features]
+        raise RecsysError(
+            f"the data set {self.name!r} has no feature {name!r}",
+            expected=", ".join(names),
+            fix=did_you_mean(name, names),
+        )
+
+    def split(self, name: str) -> Split:
+        """The split of that name."""
+        if name not in self.splits:
+            raise RecsysError(
+                f"the data set {self.name!r} has no split {name!r}",
+                expected=", ".join(self.splits),
+                fix=did_you_mean(name, self.splits),
+            )
+        return self.splits[name]
+
+    def fingerprint(self) -> str:
+        """sha256 over features and file checksums: equal exactly when the data are the same."""
+        content = {
+            "features": [f.model_dump(mode="json") for f in self.features],
+            "splits": {name: s.model_dump(mode="json") for name, s in self.splits.items()},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_schema(dataset_dir: Path) -> Schema:
+    """Reads `schema.json`; a folder without a whole one is not a data set."""
+    path = dataset_dir / SCHEMA_FILE
+    try:
+        return Schema.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RecsysError(
+            f"{dataset_dir} is not a data set: it has no {SCHEMA_FILE}",
+            expected="a folder written by `recsys prepare`",
+            fix="run `recsys prepare NAME --raw FILE --out DIR`; a killed prepare leaves no schema",
+        ) from None
+    except PermissionError:
+        raise RecsysError("no permission to read the schema", where=path) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecsysError(
+            "the schema is damaged or was written by another version",
+            where=f"{path}: {'.'.join(map(str, first['loc']))}",
+            got=first["msg"],
+            fix="prepare the data set again",
+        ) from None

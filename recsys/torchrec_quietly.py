@@ -1,0 +1,22 @@
+"""The only place that imports torchrec: its import-time warnings are not for our users."""
+
+import logging
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    try:
+        from torchrec import EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
+        from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
+        from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+    finally:
+        logging.disable(logging.NOTSET)
+
+__all__ = [
+    "EmbeddingBagConfig",
+    "FusedEmbeddingBagCollection",
+    "KeyedJaggedTensor",
+    "PoolingType",
+    "RowWiseAdagrad",
+]
