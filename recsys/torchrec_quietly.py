@@ -12,6 +12,8 @@ with warnings.catch_warnings():
         from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
     finally:
         logging.disable(logging.NOTSET)
+    # torchrec calls a function that torch 2.13 has renamed, and torch says so at every lookup.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 __all__ = [
     "EmbeddingBagConfig",

@@ -1,0 +1,10 @@
+"""THE LIST of embedding methods: add a method's config here and it can be named in YAML."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from recsys.embeddings.full_table import FullTableConfig
+from recsys.embeddings.hashed import HashedConfig
+
+MethodConfig = Annotated[FullTableConfig | HashedConfig, Field(discriminator="method")]

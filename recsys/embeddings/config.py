@@ -1,0 +1,90 @@
+"""The `embeddings:` section: which method embeds which feature."""
+
+import fnmatch
+from typing import Literal
+
+from recsys.base_config import BaseConfig
+from recsys.embeddings import MethodConfig
+from recsys.errors import RecsysError, did_you_mean
+from recsys.schema import Feature, Schema
+
+
+class EmbeddingsConfig(BaseConfig):
+    """A default, and what differs from it.
+
+    `per_feature`, `numerical_per_feature` and `pooling` are keyed by feature names or wildcards
+    (`C*`); an exact name wins, then the first wildcard that matches.
+    """
+
+    default: MethodConfig
+    per_feature: dict[str, MethodConfig] = {}
+    # feature → the feature whose table it reads; both must have the same vocabulary
+    shared_tables: dict[str, str] = {}
+    # vector: value × a learned vector of the default width. raw: the value itself.
+    numerical: Literal["vector", "raw"] = "vector"
+    numerical_per_feature: dict[str, Literal["vector", "raw"]] = {}
+    # how a sequence feature's vectors become one
+    pooling: dict[str, Literal["sum", "mean"]] = {}
+    # fused: torchrec + fbgemm, updated inside backward. plain: PyTorch, any optimiser, the oracle.
+    store: Literal["fused", "plain"] = "fused"
+
+    def check_names(self, schema: Schema) -> None:
+        """Every name and wildcard must mean a feature of the data set."""
+        sparse = [f.name for f in schema.sparse]
+        numerical = [f.name for f in schema.numerical]
+        _check_patterns("embeddings.per_feature", self.per_feature, sparse)
+        _check_patterns("embeddings.pooling", self.pooling, sparse)
+        _check_patterns("embeddings.numerical_per_feature", self.numerical_per_feature, numerical)
+        for reader, owner in self.shared_tables.items():
+            _check_patterns("embeddings.shared_tables", [reader, owner], sparse)
+            self._check_shared(schema.feature(reader), schema.feature(owner))
+
+    def _check_shared(self, reader: Feature, owner: Feature) -> None:
+        where = f"embeddings.shared_tables.{reader.name}"
+        if owner.name in self.shared_tables:
+            raise RecsysError(
+                f"{owner.name} shares the table of another feature itself",
+                where=where,
+                fix=f"point {reader.name} at {self.shared_tables[owner.name]!r}",
+            )
+        if reader.encoding != owner.encoding or reader.cardinality != owner.cardinality:
+            raise RecsysError(
+                f"{reader.name} cannot read {owner.name}'s table: their ids mean different values",
+                where=where,
+                expected="two features of one vocabulary",
+                got=f"{reader.name}: {reader.cardinality} ids, {owner.name}: {owner.cardinality}",
+                fix="prepare the data with `shared_vocabulary`, or drop this line",
+            )
+
+    def method_of(self, feature: str) -> MethodConfig:
+        """The method config of one sparse feature; a feature that shares a table takes its owner's."""
+        owner = self.shared_tables.get(feature, feature)
+        key = matching_key(owner, self.per_feature)
+        return self.default if key is None else self.per_feature[key]
+
+    def pooling_of(self, feature: str) -> Literal["sum", "mean"]:
+        key = matching_key(feature, self.pooling)
+        return "mean" if key is None else self.pooling[key]
+
+    def numerical_of(self, feature: str) -> Literal["vector", "raw"]:
+        key = matching_key(feature, self.numerical_per_feature)
+        return self.numerical if key is None else self.numerical_per_feature[key]
+
+
+def matching_key(name: str, patterns: dict[str, object]) -> str | None:
+    """The key that speaks of `name`: itself, else the first wildcard that matches."""
+    if name in patterns:
+        return name
+    return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
+
+
+def _check_patterns(
+    section: str, patterns: "dict[str, object] | list[str]", names: list[str]
+) -> None:
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise RecsysError(
+                f"{section} speaks of {pattern!r}, which the data set does not have",
+                expected=", ".join(names) or "no feature of this kind",
+                fix=did_you_mean(pattern, names),
+            )

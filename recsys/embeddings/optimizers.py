@@ -1,0 +1,71 @@
+"""The optimisers that tables can have, and where each can run."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from recsys.base_config import BaseConfig
+
+
+class TableOptimizerConfig(BaseConfig):
+    """What all table optimisers share.
+
+    `l2` is the λ of λ/2·‖tables‖² beside the mean log loss. Optimisers that touch whole tables apply
+    it at every step; sparse ones charge a row when it is looked up, in proportion to
+    1 ÷ (how often it occurs in an epoch), so that the penalty over an epoch is the same.
+    """
+
+    name: str
+    learning_rate: PositiveFloat
+    l2: NonNegativeFloat = 0.0
+
+    @property
+    def touches_whole_tables(self) -> bool:
+        """True when a step changes rows that are not in the batch."""
+        return False
+
+
+class RowwiseAdagradConfig(TableOptimizerConfig):
+    """Adagrad with one accumulator per row, over the rows of the batch only."""
+
+    name: Literal["rowwise_adagrad"] = "rowwise_adagrad"
+    eps: PositiveFloat = 1e-8
+
+
+class SgdConfig(TableOptimizerConfig):
+    """Plain gradient steps on the rows of the batch."""
+
+    name: Literal["sgd"] = "sgd"
+
+
+class AdamConfig(TableOptimizerConfig):
+    """Adam. On the plain store over whole tables at every step, as published CTR numbers need."""
+
+    name: Literal["adam"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+
+    @property
+    def touches_whole_tables(self) -> bool:
+        return True
+
+
+class SparseAdamConfig(TableOptimizerConfig):
+    """Adam whose moments move only for the rows of the batch (plain store)."""
+
+    name: Literal["sparse_adam"] = "sparse_adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+
+
+TableOptimizer = Annotated[
+    RowwiseAdagradConfig | SgdConfig | AdamConfig | SparseAdamConfig, Field(discriminator="name")
+]
+
+STATE_FLOATS_PER_ROW = {
+    # optimiser → floats of state for a row of `dim` values
+    "rowwise_adagrad": lambda dim: 1,
+    "sgd": lambda dim: 0,
+    "adam": lambda dim: 2 * dim,
+    "sparse_adam": lambda dim: 2 * dim,
+}

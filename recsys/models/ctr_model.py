@@ -1,0 +1,66 @@
+"""CTRModel: the whole model, from a physical batch to logits."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from recsys.data.batch import Batch
+from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings, row_counts
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.optimizers import TableOptimizerConfig
+from recsys.embeddings.row_penalty import RowPenalty
+from recsys.models.base import BaseModelConfig
+from recsys.models.network import Network, build_network
+from recsys.schema import Schema
+
+
+class CTRModel(nn.Module):
+    """Tables and network. Knows no trainer, file or checkpoint."""
+
+    def __init__(self, embeddings: FeatureEmbeddings, network: Network) -> None:
+        super().__init__()
+        self.embeddings, self.network = embeddings, network
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch of physical row numbers → logits (B,) and the tables' L2 penalty, ()."""
+        vectors, penalty = self.embeddings(batch.sparse)
+        return self.network(vectors, batch.dense), penalty
+
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """What the dense optimiser trains: everything but the tables."""
+        return [*self.network.parameters(), *self.embeddings.method_modules.parameters()]
+
+    def add_row_penalty(self, id_counts: Mapping[str, Tensor], train_rows: int, l2: float) -> None:
+        """Charges λ/2·‖tables‖² to the rows of each batch; `id_counts` (V,) by feature."""
+        embeddings = self.embeddings
+        single_valued = [
+            look.key
+            for feature in embeddings.features
+            if feature.kind == "categorical"
+            for look in embeddings.methods[feature.name].lookups
+        ]
+        store = embeddings.store
+        counts = row_counts(embeddings.methods, id_counts)
+        device = next(iter(store.weights().values())).device
+        embeddings.penalty = RowPenalty(
+            store.tables, store.lookups, single_valued, counts, 0.5 * l2 * train_rows
+        ).to(device)
+
+
+def build_ctr_model(
+    embeddings: EmbeddingsConfig,
+    model: BaseModelConfig,
+    optimizer: TableOptimizerConfig,
+    schema: Schema,
+    *,
+    seed: int,
+    device: torch.device,
+) -> CTRModel:
+    """A model with freshly initialised weights that depend on the seed alone."""
+    features = build_embeddings(embeddings, schema, optimizer, device)
+    features.store.initialise(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(model, embeddings, schema, features.output_dims)
+    return CTRModel(features, network.to(device))
