@@ -1,9 +1,140 @@
-"""The base of every config class: a frozen value that refuses unknown keys."""
+"""The base of every config class, and how a config is read from YAML with overrides.
 
-from pydantic import BaseModel, ConfigDict
+A config is a value: frozen, unknown keys are errors, and every error names the key, what was
+expected, what came and the nearest known key.
+"""
+
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys.errors import RecsysError, did_you_mean
 
 
 class BaseConfig(BaseModel):
     """Configs are values: changed with `model_copy(update=…)`, never in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Config = TypeVar("Config", bound=BaseConfig)
+YamlDict = dict[str, Any]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys without a word; we refuse them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> YamlDict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> YamlDict:
+    """One YAML file as a dict; duplicate keys are errors."""
+    try:
+        content = yaml.load(path.read_text(), _UniqueKeyLoader)
+    except FileNotFoundError:
+        raise RecsysError(f"there is no config file {path}") from None
+    except (PermissionError, IsADirectoryError, UnicodeDecodeError) as error:
+        raise RecsysError(f"the config file {path} cannot be read", got=str(error)) from None
+    except yaml.YAMLError as error:
+        raise RecsysError(f"{path} is not valid YAML", got=" ".join(str(error).split())) from None
+    if not isinstance(content, dict):
+        raise RecsysError(f"{path} holds no config", expected="`key: value` lines")
+    return content
+
+
+def apply_overrides(content: YamlDict, overrides: Sequence[str]) -> YamlDict:
+    """The same content with each `section.key=value` set; values are YAML."""
+    content = yaml.safe_load(yaml.safe_dump(content))
+    for override in overrides:
+        dotted, equals, text = override.partition("=")
+        if not equals or not dotted:
+            raise RecsysError(f"{override!r} is no override", expected="section.key=value")
+        node = content
+        *parents, last = dotted.split(".")
+        for key in parents:
+            if not isinstance(node.setdefault(key, {}), dict):
+                node[key] = {}
+            node = node[key]
+        try:
+            node[last] = yaml.load(text, _UniqueKeyLoader)
+        except yaml.YAMLError:
+            raise RecsysError(f"the value of {dotted} is not valid YAML", got=text) from None
+    return content
+
+
+def validate(config_class: type[Config], content: YamlDict, source: str) -> Config:
+    """The content as a config; the first error as one readable message."""
+    try:
+        return config_class.model_validate(content)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise _explain(config_class, dict(first), source) from None
+
+
+def _explain(config_class: type[BaseConfig], error: dict[str, Any], source: str) -> RecsysError:
+    location = tuple(error["loc"])
+    where = f"{source}: {'.'.join(map(str, location)) or 'top level'}"
+    if error["type"] == "extra_forbidden":
+        known = sorted(_known_keys(config_class, location[:-1]))
+        return RecsysError(
+            f"unknown key {location[-1]!r}",
+            where=where,
+            expected=", ".join(known),
+            fix=did_you_mean(str(location[-1]), known),
+        )
+    if error["type"] == "union_tag_invalid":
+        tags = error["ctx"]["expected_tags"].replace("'", "").split(", ")
+        tag, name = error["ctx"]["tag"], error["ctx"]["discriminator"].strip("'")
+        return RecsysError(
+            f"unknown {name} {tag!r}",
+            where=where,
+            expected=", ".join(tags),
+            fix=did_you_mean(tag, tags),
+        )
+    if error["type"] == "missing":
+        return RecsysError(f"{location[-1]} is missing", where=where, fix="add this key")
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    got = None if isinstance(error["input"], dict) else error["input"]
+    return RecsysError("a value is not right", where=where, expected=message, got=got)
+
+
+def _known_keys(config_class: type[BaseConfig], location: Sequence[object]) -> set[str]:
+    """The keys that a section may have, following a pydantic error location through unions."""
+    models: list[type[BaseModel]] = [config_class]
+    for part in location:
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]  # type: ignore[index]  # a field name where it is one
+        if fields:
+            models = [m for field in fields for m in _models_in(field.annotation)]
+        else:  # the tag of a union, or a key of a dict
+            models = [m for m in models if part in _tags(m)] or models
+    return {key for model in models for key in model.model_fields}
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, dict, tuple, list) or hasattr(
+        annotation, "__metadata__"
+    ):
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
+
+
+def _tags(model: type[BaseModel]) -> set[object]:
+    return {
+        tag
+        for field in model.model_fields.values()
+        if get_origin(field.annotation) is Literal
+        for tag in get_args(field.annotation)
+    }

@@ -1,11 +1,11 @@
-"""The one exception a user meets: what went wrong, where, what was expected, what came, what to do."""
+"""The one exception a user meets: what, where, what was expected, what came, what to do."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class RecsysError(Exception):
-    """A wrong command, config or input. The command line prints it without a traceback, exit code 2."""
+    """A wrong command, config or input: printed without a traceback, exit code 2."""
 
     def __init__(
         self,

@@ -4,8 +4,8 @@
     tables()       the physical tables it needs; equal names are shared storage
     combine(...)   looked-up vectors [(L, d_j) …] → (L, D)
 
-Methods own no table: a store does (see `stores.py`), so that all methods share one fused lookup, one
-sharding plan and one export.
+Methods own no table: a store does (see `stores.py`), so that all methods share one fused lookup,
+one sharding plan and one export.
 """
 
 from abc import ABC, abstractmethod
@@ -78,6 +78,7 @@ class BaseMethodConfig(BaseConfig, ABC):
 class EmbeddingMethod(nn.Module, ABC):
     """How one feature's ids become vectors of width `output_dim`."""
 
+    name: str
     lookups: tuple[Lookup, ...]
     output_dim: int
     cardinality: int

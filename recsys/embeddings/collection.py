@@ -138,7 +138,7 @@ def _unique_tables(methods: Mapping[str, EmbeddingMethod]) -> list[TableSpec]:
 def row_counts(
     methods: Mapping[str, EmbeddingMethod], id_counts: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Occurrences of each physical row in the train rows, by table; `id_counts` is (V,) a feature."""
+    """Occurrences of each physical row in the train rows, by table; `id_counts` are (V,)."""
     counts: dict[str, Tensor] = {}
     for name, method in methods.items():
         tables = {table.name: table for table in method.tables()}

@@ -57,7 +57,7 @@ class EmbeddingsConfig(BaseConfig):
             )
 
     def method_of(self, feature: str) -> MethodConfig:
-        """The method config of one sparse feature; a feature that shares a table takes its owner's."""
+        """The method config of a sparse feature; one that shares a table takes its owner's."""
         owner = self.shared_tables.get(feature, feature)
         key = matching_key(owner, self.per_feature)
         return self.default if key is None else self.per_feature[key]

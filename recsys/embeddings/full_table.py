@@ -27,6 +27,8 @@ class FullTableConfig(BaseMethodConfig):
 class FullTable(EmbeddingMethod):
     """The vector of id i is row i."""
 
+    name = "full_table"
+
     def __init__(
         self,
         feature: str,

@@ -50,6 +50,8 @@ class HashedConfig(BaseMethodConfig):
 class Hashed(EmbeddingMethod):
     """The vector of id i is Σ_k table[h_k(i)]."""
 
+    name = "hashed"
+
     def __init__(self, feature: str, cardinality: int, table: TableSpec, num_hashes: int) -> None:
         super().__init__()
         self.cardinality = cardinality

@@ -10,8 +10,8 @@ from recsys.base_config import BaseConfig
 class TableOptimizerConfig(BaseConfig):
     """What all table optimisers share.
 
-    `l2` is the λ of λ/2·‖tables‖² beside the mean log loss. Optimisers that touch whole tables apply
-    it at every step; sparse ones charge a row when it is looked up, in proportion to
+    `l2` is the λ of λ/2·‖tables‖² beside the mean log loss. Optimisers that touch whole tables
+    apply it at every step; sparse ones charge a row when it is looked up, in proportion to
     1 ÷ (how often it occurs in an epoch), so that the penalty over an epoch is the same.
     """
 

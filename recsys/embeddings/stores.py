@@ -1,7 +1,7 @@
 """Where the physical tables live: fused (torchrec + fbgemm) or plain PyTorch, one interface.
 
-A store maps a KeyedJaggedTensor of row numbers, one key per lookup, to the sum-pooled vectors of all
-lookups side by side, (B, Σd), in lookup order.
+A store maps a KeyedJaggedTensor of row numbers, one key per lookup, to the sum-pooled vectors of
+all lookups side by side, (B, Σd), in lookup order.
 """
 
 import hashlib
@@ -87,7 +87,7 @@ class FusedStore(TableStore):
         self.collection = FusedEmbeddingBagCollection(
             tables=[
                 EmbeddingBagConfig(
-                    name=f"t{i}",  # torchrec makes attributes of table names, so not any name will do
+                    name=f"t{i}",  # torchrec makes attributes of the names: not any will do
                     num_embeddings=table.num_rows,
                     embedding_dim=table.dim,
                     feature_names=[look.key for look in lookups if look.table == table.name],
@@ -158,7 +158,7 @@ def _fused_optimizer(
 
 
 class PlainStore(TableStore):
-    """The same promise in plain PyTorch: the oracle, and the home of optimisers over whole tables."""
+    """The same in plain PyTorch: the oracle, and the home of optimisers over whole tables."""
 
     def __init__(
         self,

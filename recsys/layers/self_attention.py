@@ -19,7 +19,7 @@ class InteractingLayer(nn.Module):
     residual projection. Each keyword departs from that (see `AutoIntConfig`).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one keyword for each way to depart from the paper
         self,
         in_dim: int,
         attention_dim: int,

@@ -18,7 +18,7 @@ from recsys.models.base import BaseModelConfig, Field, common_dim
 
 
 class AutoIntConfig(BaseModelConfig):
-    """`attention_dim` is the total over heads (the paper's d'·H); `hidden_dims` makes it AutoInt+."""
+    """`attention_dim` is the total over heads (the paper's d'·H); `hidden_dims` is AutoInt+'s MLP."""
 
     name: Literal["autoint"] = "autoint"
     num_layers: PositiveInt = 3
@@ -95,7 +95,7 @@ class AutoInt(nn.Module):
         self.attention, self.head, self.mlp = attention, head, mlp
         self.input_dropout = nn.Dropout(input_dropout)
 
-    def forward(self, vectors: Tensor, dense: Tensor) -> Tensor:  # noqa: ARG002  no raw numericals
+    def forward(self, vectors: Tensor, dense: Tensor) -> Tensor:
         """(B, F·D), (B, 0) → logits (B,)."""
         vectors = self.input_dropout(vectors)
         fields = vectors.unflatten(1, (-1, self.embedding_dim))  # (B, F, D)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
 from pydantic import Field as PydanticField
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from recsys.layers.cross import CrossNetwork

@@ -1,0 +1,193 @@
+"""The command line: `recsys COMMAND`, or `python -m recsys COMMAND`.
+
+Exit codes: 0 done; 2 wrong usage, config or data, with one readable message; 1 a failure of ours.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys.errors import RecsysError
+
+app = typer.Typer(
+    help="Trains click-through-rate models in which every feature chooses how it is embedded.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="section.key=value, as many as you like", metavar="KEY=VALUE")
+]
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, whether it matches, which device is used, and what mends it."""
+    from recsys.doctor import diagnose
+
+    findings = diagnose()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.is_good else "[red]no[/]"
+        table.add_row(mark, finding.subject, finding.state)
+    console.print(table)
+    repairs = dict.fromkeys(f.repair for f in findings if f.repair)
+    for repair in repairs:
+        console.print("\nto mend it, type:", style="bold")
+        typer.echo(f"  {repair}")
+    if any(not finding.is_good for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the demo's data, run and export")] = Path(
+        "demo"
+    ),
+    rows: Annotated[int, typer.Option(help="rows to generate", min=10_000)] = 300_000,
+) -> None:
+    """Run the whole path on generated rows: prepare, train, evaluate, report, export, verify."""
+    from recsys.demo import run_demo
+
+    run_demo(out, rows)
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="a built-in data set, or the path of a recipe.yaml")],
+    overrides: Overrides = None,
+    raw: Annotated[list[Path] | None, typer.Option(help="raw file or folder; may be repeated")] = None,
+    out: Annotated[Path | None, typer.Option(help="the new data set folder")] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace a data set that is there")] = False,
+) -> None:
+    """Turn raw files into a data set: Parquet, vocabularies and schema.json.
+
+    Built in: criteo_kaggle, criteo_1tb, avazu, movielens_1m, and the published splits
+    criteo_x4_001, criteo_x4_002, avazu_x4_001, avazu_x4_002. Anything else: a recipe in YAML.
+    """
+    import data_pipelines
+    from recsys.progress import progress_report
+
+    if not raw or out is None:
+        raise RecsysError("prepare needs --raw FILE and --out DIR")
+    with progress_report() as report:
+        schema = data_pipelines.prepare(name, raw, out, overrides or [], report, overwrite)
+    table = Table("split", "rows", "click rate", box=None)
+    for split, facts in schema.splits.items():
+        table.add_row(split, f"{facts.rows:,}", f"{facts.positives / max(facts.rows, 1):.4f}")
+    console.print(table)
+    ids = sum(feature.num_ids for feature in schema.sparse)
+    typer.echo(f"{len(schema.features)} features, {ids:,} ids; data set in {out}")
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(help="a YAML file; not needed with --resume")
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="the new run folder")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="continue the run in this folder from its last checkpoint")
+    ] = None,
+) -> None:
+    """Train a model, evaluate it on valid and test, and write the report."""
+    from recsys.config import load_config
+    from recsys.training.train import train as run_training
+
+    overrides = list(overrides or [])
+    if resume is not None and config is not None and "=" in str(config):
+        overrides, config = [str(config), *overrides], None
+    run_dir = resume or out
+    if run_dir is None or (config is None and resume is None):
+        raise RecsysError(
+            "train needs a config and --out, or --resume",
+            expected="recsys train CONFIG --out DIR, or recsys train --resume DIR",
+        )
+    config_path = config or run_dir / "config.yaml"
+    run_training(load_config(config_path, overrides), run_dir, resume=resume is not None)
+    _evaluate(run_dir, None)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    split: Annotated[
+        list[str] | None, typer.Option(help="valid, test or train; default: valid and test")
+    ] = None,
+) -> None:
+    """Score splits with the run's best model; write predictions, report.json and report.html."""
+    _evaluate(run, split)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    out: Annotated[Path, typer.Option(help="the new export folder")],
+) -> None:
+    """Write tables, vocabularies and graphs that a serving stack can load without us."""
+    from recsys.export.export import export_run
+    from recsys.training.runs import load_trained
+
+    typer.echo(f"exported to {export_run(load_trained(run), out)}")
+
+
+@app.command()
+def verify(
+    export_dir: Annotated[Path, typer.Argument(metavar="EXPORT", help="an export folder")],
+    data: Annotated[Path, typer.Option(help="a data set, a split of one, or a raw file")],
+    run: Annotated[
+        Path | None, typer.Option(help="the run to compare with; default: as the export names it")
+    ] = None,
+) -> None:
+    """Score rows with an independent reader of the export and compare with the model's scores."""
+    from recsys.verification import verify as run_verification
+
+    typer.echo(run_verification(export_dir, data, run))
+
+
+def _evaluate(run_dir: Path, splits: list[str] | None) -> None:
+    from recsys.reports import write_report
+    from recsys.training.evaluation import evaluate_split
+    from recsys.training.runs import load_trained
+
+    trained = load_trained(run_dir)
+    if splits is None:
+        splits = [name for name in ("valid", "test") if name in trained.schema.splits]
+    for split in splits:
+        trained.schema.split(split)
+        evaluate_split(trained, split)
+    report = write_report(run_dir, trained.dataset_dir)
+    table = Table("split", "rows", "AUC", "95 % interval", "log loss", "calibration", box=None)
+    for name, facts in report["splits"].items():
+        low, high = facts["auc_ci95"] or (float("nan"), float("nan"))
+        table.add_row(
+            name,
+            f"{facts['rows']:,}",
+            f"{facts['auc']:.5f}",
+            f"{low:.5f} – {high:.5f}",
+            f"{facts['log_loss']:.5f}",
+            f"{facts['calibration']:.4f}",
+        )
+    console.print(table)
+    typer.echo(f"report: {run_dir / 'report.html'}")
+
+
+def main() -> None:
+    """Runs a command; a user's mistake becomes one message and exit code 2."""
+    try:
+        app()
+    except RecsysError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The `train:` and `report:` sections."""
+
+from typing import Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from recsys.base_config import BaseConfig
+from recsys.embeddings.optimizers import TableOptimizer
+
+
+class DenseOptimizerConfig(BaseConfig):
+    """The optimiser of everything but the tables."""
+
+    name: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class TrainConfig(BaseConfig):
+    """How long and with what the model is trained. A section of its own for each optimiser."""
+
+    dense_optimizer: DenseOptimizerConfig
+    embedding_optimizer: TableOptimizer
+    # one of the two: passes over the train rows, or optimiser steps
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    seed: NonNegativeInt = 0
+    # after `plateau_patience` validations without a better AUC all learning rates are multiplied
+    plateau_factor: float = Field(0.1, gt=0, le=1)
+    plateau_patience: PositiveInt = 1
+    # validations in a row without a better AUC that end training; null trains to the end
+    early_stopping_patience: PositiveInt | None = 2
+    # null validates at the end of each epoch
+    validate_every_steps: PositiveInt | None = None
+    # null writes a checkpoint at the end of each epoch only
+    checkpoint_every_steps: PositiveInt | None = None
+    keep_checkpoints: PositiveInt = 2
+    # global norm over dense parameters and plain tables; fused tables have no gradient to clip
+    gradient_clip_norm: PositiveFloat | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    log_every_steps: PositiveInt = 50
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("either train.epochs or train.steps, and not both")
+        return self
+
+
+class ReportConfig(BaseConfig):
+    """What the report shows beside its fixed parts."""
+
+    # features whose values get an AUC each; null takes the three smallest with 3 to 50 ids
+    slices: tuple[str, ...] | None = None

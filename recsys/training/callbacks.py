@@ -1,0 +1,184 @@
+"""What happens around the steps: schedule and stop, checkpoints, speed, progress."""
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+from recsys.data.batch import Batch
+from recsys.train_config import TrainConfig
+from recsys.training.checkpoint_io import save_weights
+from recsys.training.lightning_module import CTRModule
+
+MIN_IMPROVEMENT = 1e-6
+
+
+class ValidationSchedule(Callback):
+    """Learning-rate plateau and early stopping on the valid AUC, and the best weights so far."""
+
+    def __init__(self, config: TrainConfig, checkpoints_dir: Path) -> None:
+        self.config, self.checkpoints_dir = config, checkpoints_dir
+        self.best_auc = float("-inf")
+        self.best_step = 0
+        self.best_epoch = 0
+        self.validations_without_gain = 0
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: CTRModule) -> None:
+        auc = float(trainer.callback_metrics["valid/auc"])
+        if auc > self.best_auc + MIN_IMPROVEMENT:
+            self.best_auc, self.validations_without_gain = auc, 0
+            self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
+            self._save_best(pl_module)
+            return
+        self.validations_without_gain += 1
+        if self.validations_without_gain % self.config.plateau_patience == 0:
+            factor = pl_module.learning_rate_factor * self.config.plateau_factor
+            pl_module.scale_learning_rates(factor)
+        patience = self.config.early_stopping_patience
+        if patience is not None and self.validations_without_gain >= patience:
+            trainer.should_stop = True
+
+    def _save_best(self, module: CTRModule) -> None:
+        previous = list(self.checkpoints_dir.glob("best-*"))
+        target = self.checkpoints_dir / f"best-{self.best_step:09d}"
+        shutil.rmtree(target, ignore_errors=True)
+        save_weights(module.model.state_dict(), target)
+        for folder in previous:
+            if folder != target:
+                shutil.rmtree(folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "best_auc": self.best_auc if self.best_step else None,
+            "best_step": self.best_step,
+            "best_epoch": self.best_epoch,
+            "validations_without_gain": self.validations_without_gain,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_auc = float("-inf") if state_dict["best_auc"] is None else state_dict["best_auc"]
+        self.best_step, self.best_epoch = state_dict["best_step"], state_dict["best_epoch"]
+        self.validations_without_gain = state_dict["validations_without_gain"]
+
+
+class Checkpoints(Callback):
+    """A whole training state at the end of each epoch and, when asked, every so many steps."""
+
+    def __init__(self, config: TrainConfig, checkpoints_dir: Path) -> None:
+        self.config, self.checkpoints_dir = config, checkpoints_dir
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: CTRModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        every = self.config.checkpoint_every_steps
+        if every is not None and trainer.global_step % every == 0:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: CTRModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        target = self.checkpoints_dir / f"step-{trainer.global_step:09d}"
+        if target.exists():  # the last step of an epoch may be a checkpoint step as well
+            shutil.rmtree(target)
+        trainer.save_checkpoint(target)
+        for old in whole_checkpoints(self.checkpoints_dir)[: -self.config.keep_checkpoints]:
+            shutil.rmtree(old)
+
+
+def whole_checkpoints(checkpoints_dir: Path) -> list[Path]:
+    """The checkpoints one can resume from, oldest first; half-written ones have other names."""
+    return sorted(p for p in checkpoints_dir.glob("step-*") if re.fullmatch(r"step-\d{9}", p.name))
+
+
+class Speed(Callback):
+    """Rows trained per second of training time; validation and the first steps do not count."""
+
+    WARM_UP_STEPS = 5
+
+    def __init__(self) -> None:
+        self.rows, self.seconds, self._seen, self._since = 0, 0.0, 0, 0.0
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    def on_train_batch_start(self, *_: object) -> None:
+        if self._since == 0.0:
+            self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: CTRModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        now = time.perf_counter()
+        self._seen += 1
+        if self._seen > self.WARM_UP_STEPS:
+            self.rows += len(batch)
+            self.seconds += now - self._since
+        self._since = now
+        if (batch_idx + 1) % pl_module.config.log_every_steps == 0:
+            learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+            pl_module.log("samples_per_second", self.samples_per_second, batch_size=len(batch))
+            pl_module.log("learning_rate", learning_rate, batch_size=len(batch))
+
+    def on_validation_start(self, *_: object) -> None:
+        self._since = 0.0
+
+
+class PlainProgress(Callback):
+    """One line per validation, for logs and pipes."""
+
+    def __init__(self, speed: Speed) -> None:
+        self.speed = speed
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: CTRModule) -> None:
+        metrics: Mapping[str, Any] = trainer.callback_metrics
+        print(  # noqa: T201  progress is this callback's purpose
+            f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  "
+            f"train loss {float(metrics.get('train/loss', float('nan'))):.5f}  "
+            f"valid AUC {float(metrics['valid/auc']):.5f}  "
+            f"log loss {float(metrics['valid/log_loss']):.5f}  "
+            f"{self.speed.samples_per_second:,.0f} samples/s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar with the rate in samples."""
+
+    def __init__(self, speed: Speed) -> None:
+        super().__init__(refresh_rate=5)
+        self.speed = speed
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, Any]:
+        metrics = dict(super().get_metrics(trainer, pl_module))
+        metrics.pop("v_num", None)
+        for name in ("train/loss", "valid/auc"):
+            if name in trainer.callback_metrics:
+                metrics[name] = f"{float(trainer.callback_metrics[name]):.4f}"
+        metrics["samples/s"] = f"{self.speed.samples_per_second:,.0f}"
+        return metrics
+
+
+def build_progress(speed: Speed) -> Callback:
+    """A bar where a terminal is attached, plain lines elsewhere."""
+    return ProgressBar(speed) if sys.stderr.isatty() else PlainProgress(speed)

@@ -1,0 +1,42 @@
+"""Which device a run uses."""
+
+from typing import Literal
+
+import torch
+
+from recsys.errors import RecsysError
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RecsysError(
+            "no CUDA device can be used here",
+            where="train.device",
+            expected="cpu or auto",
+            got="cuda",
+            fix="`recsys doctor` says what is installed",
+        )
+    return torch.device(wanted)
+
+
+def check_bf16(device: torch.device) -> None:
+    """bf16 is refused where the hardware would only emulate it."""
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if not has_bf16:
+        raise RecsysError(
+            f"this device ({device.type}) has no bf16 arithmetic",
+            where="train.precision",
+            expected="fp32",
+            got="bf16",
+        )
+
+
+def describe_device(device: torch.device) -> str:
+    """`cpu`, or the GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,49 @@
+"""The loader as Lightning wants it: an iteration is an epoch, the first may start inside."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from recsys.data.batch import Batch, Cursor
+from recsys.data.loader import BatchLoader
+
+
+class EpochStream:
+    """Walks a BatchLoader from a cursor on, epoch after epoch."""
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self.loader = loader
+        self.next = Cursor(0, 0)
+
+    def continue_after(self, trained: Cursor) -> None:
+        """The next batch is the one after `trained`, in the next epoch if that was the last."""
+        if trained.batch + 1 >= len(self.loader):
+            self.next = Cursor(trained.epoch + 1, 0)
+        else:
+            self.next = Cursor(trained.epoch, trained.batch + 1)
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.loader.start_at(self.next)
+        yield from self.loader
+        self.next = Cursor(self.next.epoch + 1, 0)
+
+
+class ContinueStream(Callback):
+    """Puts the stream behind the batch that a checkpoint was trained on last."""
+
+    def __init__(self, stream: EpochStream) -> None:
+        self.stream = stream
+
+    def on_load_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        self.stream.continue_after(Cursor(*checkpoint["recsys"]["trained"]))

@@ -1,0 +1,91 @@
+"""Scoring a split with the best model: predictions in Parquet, in file order."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from recsys.data.batch import Batch
+from recsys.data.loader import BatchLoader
+from recsys.errors import RecsysError
+from recsys.models.ctr_model import CTRModel
+from recsys.schema import Schema
+from recsys.training.runs import TrainedRun
+
+MAX_SLICES, MIN_SLICE_IDS, MAX_SLICE_IDS = 3, 3, 50
+
+
+def evaluate_split(trained: TrainedRun, split: str) -> Path:
+    """Scores every row of a split into `predictions/<split>.parquet`.
+
+    Columns: label int8, logit and probability float32, group_id where the data have one, and
+    `slice/<feature>` ids of the features that the report looks at one by one.
+    """
+    loader = BatchLoader(
+        trained.dataset_dir,
+        trained.schema,
+        split,
+        trained.config.data,
+        seed=0,
+        shuffle=False,
+    )
+    slices = choose_slices(trained.schema, trained.config.report.slices)
+    path = trained.run_dir / "predictions" / f"{split}.parquet"
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        _write(predict(trained.model, loader, slices), partial)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RecsysError(
+            "the predictions cannot be written", where=path, got=error.strerror
+        ) from None
+    return path
+
+
+def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The features to report by value: as configured, else the smallest categorical ones."""
+    if wanted is not None:
+        return tuple(schema.feature(name).name for name in wanted)
+    ids = {f.name: f.num_ids for f in schema.of_kind("categorical")}
+    small = [name for name, count in ids.items() if MIN_SLICE_IDS <= count <= MAX_SLICE_IDS]
+    return tuple(sorted(small, key=lambda name: ids[name])[:MAX_SLICES])
+
+
+def predict(
+    model: CTRModel, loader: BatchLoader, slices: tuple[str, ...] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Scores the loader's batches, which hold logical ids, in their order."""
+    device = next(model.network.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        for batch in loader:
+            physical = model.embeddings.to_physical(batch).to(device)
+            logits = model(physical)[0].float().cpu()
+            yield _record_batch(batch, logits, slices)
+
+
+def _record_batch(batch: Batch, logits: torch.Tensor, slices: tuple[str, ...]) -> pa.RecordBatch:
+    columns: dict[str, np.ndarray] = {
+        "label": batch.labels.numpy().astype(np.int8),
+        "logit": logits.numpy(),
+        "probability": torch.sigmoid(logits).numpy(),
+    }
+    if batch.group_ids is not None:
+        columns["group_id"] = batch.group_ids.numpy()
+    for name in slices:
+        columns[f"slice/{name}"] = batch.sparse[name].values().numpy().astype(np.int32)
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _write(batches: Iterator[pa.RecordBatch], path: Path) -> None:
+    first = next(batches)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        writer.write_batch(first)
+        for batch in batches:
+            writer.write_batch(batch)

@@ -1,0 +1,152 @@
+"""The run folder: what training leaves behind, and how it is read back."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from recsys.config import RunConfig, dump_config, load_config
+from recsys.errors import RecsysError
+from recsys.models.ctr_model import CTRModel, build_ctr_model
+from recsys.schema import SCHEMA_FILE, Schema, load_schema
+from recsys.training.checkpoint_io import load_weights
+from recsys.training.device import choose_device
+
+CONFIG_FILE, ENVIRONMENT_FILE, TRAINING_FILE = "config.yaml", "environment.json", "training.json"
+PACKAGES = ("recsys", "torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "lightning", "polars")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run: its choices, its data and its best model, ready to score."""
+
+    run_dir: Path
+    config: RunConfig
+    schema: Schema
+    dataset_dir: Path
+    model: CTRModel
+
+
+def load_trained(run_dir: Path) -> TrainedRun:
+    """The run with its best weights, in eval mode."""
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise RecsysError(
+            f"{run_dir} is not a run folder",
+            expected=f"a folder with {CONFIG_FILE}, as `recsys train` writes",
+        )
+    config = load_config(run_dir / CONFIG_FILE)
+    schema = load_schema(run_dir)
+    best = sorted((run_dir / "checkpoints").glob("best-*"))
+    if not best:
+        raise RecsysError(
+            f"{run_dir} has no trained weights yet",
+            fix=f"finish it with `recsys train --resume {run_dir}`",
+        )
+    model = build_model(config, schema)
+    model.load_state_dict(load_weights(best[-1]))
+    return TrainedRun(run_dir, config, schema, config.data.path, model.eval())
+
+
+def build_model(config: RunConfig, schema: Schema) -> CTRModel:
+    """The model of a config, freshly initialised, on the config's device."""
+    return build_ctr_model(
+        config.embeddings,
+        config.model,
+        config.train.embedding_optimizer,
+        schema,
+        seed=config.train.seed,
+        device=choose_device(config.train.device),
+    )
+
+
+def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
+    """Makes a new run folder; one that holds something already is refused."""
+    if run_dir.exists() and any(run_dir.iterdir()):
+        raise RecsysError(
+            f"{run_dir} is not empty",
+            fix=f"choose another --out, or continue it with `recsys train --resume {run_dir}`",
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / CONFIG_FILE).write_text(dump_config(config))
+        (run_dir / SCHEMA_FILE).write_text(schema.model_dump_json(indent=1))
+        write_json(run_dir / ENVIRONMENT_FILE, describe_environment())
+    except OSError as error:
+        raise RecsysError(
+            "the run folder cannot be written", where=run_dir, got=error.strerror
+        ) from None
+
+
+def write_json(path: Path, content: object) -> None:
+    """JSON that appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
+
+
+def describe_environment() -> dict[str, object]:
+    """Versions, hardware and commit: what a number needs beside it."""
+    return {
+        **{name: _version(name) for name in PACKAGES if _version(name)},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, with a mark when it was changed."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def id_counts(schema: Schema, dataset_dir: Path) -> dict[str, torch.Tensor]:
+    """How often each id occurs in the train rows, (V,) by sparse feature, from the vocabularies."""
+    import polars as pl
+
+    counts = {}
+    for feature in schema.sparse:
+        if feature.encoding is None or feature.encoding.kind != "vocabulary":
+            raise RecsysError(
+                f"{feature.name}: l2 needs to know how often each id occurs",
+                where="train.embedding_optimizer.l2",
+                got="a hashed feature, which has no vocabulary",
+                fix="set l2 to 0, or use optimizer adam with embeddings.store: plain",
+            )
+        table = pl.read_parquet(dataset_dir / feature.encoding.file, columns=["id", "count"])
+        total = torch.zeros(feature.num_ids)
+        total[torch.from_numpy(table["id"].to_numpy().astype("int64"))] = torch.from_numpy(
+            table["count"].to_numpy().astype("float32")
+        )
+        # Id 0 stands for every other occurrence in the train rows.
+        total[0] = max(schema.split("train").rows - float(total.sum()), 1.0)
+        counts[feature.name] = total
+    return counts
