@@ -1,0 +1,117 @@
+"""Grouped AUC (GAUC): the order within each user or session, which is the order that is served.
+
+H. Zhu et al., "Optimized cost per click in Taobao display advertising", KDD 2017, §4.1.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recsys.errors import RecsysError
+from recsys.metrics.predictions import Z95, Booleans, Floats, Interval, Ints, check_predictions
+
+UInt64s = NDArray[np.uint64]
+GROUP_BITS = 31
+
+
+@dataclass(frozen=True)
+class GroupedAuc:
+    """`value` is None when no group has both classes.
+
+    `dropped_share`: share of the rows that lie in groups of one class, which have no AUC.
+    `ci95`: groups taken as the independent units, linearised ratio; None below two groups.
+    """
+
+    value: float | None
+    ci95: Interval | None
+    groups: int
+    groups_used: int
+    dropped_share: float
+
+
+def compute_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike) -> GroupedAuc:
+    """Mean of the groups' exact AUCs, weighted by their rows (impressions).
+
+    group_ids: (n,) integers. Logits are ranked as float32. One sort of n 64-bit keys (group, logit,
+    label) and nothing per group; about 60 bytes per row.
+    """
+    scores, clicks = check_predictions(logits, labels)
+    groups = np.asarray(group_ids)
+    if groups.shape != scores.shape or groups.dtype.kind not in "iu":
+        raise RecsysError(
+            "the group ids do not fit the predictions",
+            expected=f"{len(scores)} integers",
+            got=f"{groups.dtype} of shape {groups.shape}",
+        )
+    keys = pack_keys(scores, clicks, groups)
+    keys.sort()
+    return summarise(*aucs_of_groups(keys))
+
+
+def pack_keys(logits: Floats, labels: Booleans, group_ids: NDArray[np.integer]) -> UInt64s:
+    """31 bits group, 32 bits logit in an order that integers understand, 1 bit label."""
+    # Adding 0.0 makes -0.0 and 0.0 one number. A negative float's bits grow downwards: flip them.
+    bits = (logits.astype(np.float32) + np.float32(0)).view(np.uint32)
+    sign = np.uint32(1 << 31)
+    ordered = np.where(bits & sign, ~bits, bits | sign)
+    keys = dense_groups(group_ids) << np.uint64(33)
+    keys |= ordered.astype(np.uint64) << np.uint64(1)
+    keys |= labels
+    return keys
+
+
+def dense_groups(group_ids: NDArray[np.integer]) -> UInt64s:
+    """Group numbers below 2³¹: offsets where the ids are close together, else ranks."""
+    lowest = int(group_ids.min())
+    if int(group_ids.max()) - lowest < 1 << GROUP_BITS:
+        return group_ids.astype(np.uint64) - np.uint64(lowest % 2**64)  # modulo 2⁶⁴: never wrong
+    return np.unique(group_ids, return_inverse=True)[1].astype(np.uint64)
+
+
+def aucs_of_groups(keys: UInt64s) -> tuple[Floats, Ints]:
+    """AUC (NaN for one class) and rows of each group, from ascending keys."""
+    clicks = np.cumsum(keys & np.uint64(1), dtype=np.int64)
+    keys >>= np.uint64(1)
+    ties = starts_of_runs(keys)  # (R,) first row of each run of equal (group, logit)
+    rows, positives = per_run(ties, clicks)
+    negatives = rows - positives
+    keys >>= np.uint64(32)
+    first = starts_of_runs(keys[ties])  # (G,) first run of each group
+    negatives_before = np.cumsum(negatives) - negatives
+    runs_per_group = np.diff(first, append=len(ties))
+    negatives_before -= np.repeat(negatives_before[first], runs_per_group)
+    twice_wins = np.add.reduceat(positives * (2 * negatives_before + negatives), first)
+    group_rows = np.add.reduceat(rows, first)
+    group_positives = np.add.reduceat(positives, first)
+    pairs = group_positives * (group_rows - group_positives)
+    aucs = np.full(len(first), np.nan)
+    np.divide(twice_wins, 2 * pairs, out=aucs, where=pairs > 0)
+    return aucs, group_rows
+
+
+def starts_of_runs(keys: UInt64s) -> Ints:
+    return np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+
+
+def per_run(starts: Ints, clicks: Ints) -> tuple[Ints, Ints]:
+    """Rows and positives of each run, from the running sum of the labels."""
+    ends = np.append(starts[1:], len(clicks))
+    return ends - starts, np.diff(clicks[ends - 1], prepend=0)
+
+
+def summarise(aucs: Floats, rows: Ints) -> GroupedAuc:
+    used = ~np.isnan(aucs)
+    num_used = int(np.count_nonzero(used))
+    dropped = 1 - float(rows[used].sum() / rows.sum())
+    if num_used == 0:
+        return GroupedAuc(None, None, len(rows), 0, dropped)
+    weights, values = rows[used] / rows[used].sum(), aucs[used]
+    value = float(weights @ values)
+    ci95 = None
+    if num_used > 1:
+        squares = float(np.square(weights * (values - value)).sum())
+        margin = Z95 * math.sqrt(squares * num_used / (num_used - 1))
+        ci95 = (max(0.0, value - margin), min(1.0, value + margin))
+    return GroupedAuc(value, ci95, len(rows), num_used, dropped)
