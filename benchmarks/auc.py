@@ -6,11 +6,11 @@ python -m benchmarks.auc --rows 100000000 --ours-only --name auc_100m    the mem
 """
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -60,24 +60,33 @@ def extra_peak_bytes(function: Callable, rows: int) -> int:
 def measure_peak(function: Callable, rows: int) -> int:
     function(*make_predictions(1000))
     arguments = make_predictions(rows)
-    with open("/proc/self/clear_refs", "w") as peak:  # noqa: PTH123 - a kernel switch, not a file
-        peak.write("5")
-    before = current_bytes()
+    Path("/proc/self/clear_refs").write_text("5")  # the kernel forgets the peak so far
+    before = status_bytes("VmRSS")
     function(*arguments)
-    return peak_since_reset() - before
-
-
-def current_bytes() -> int:
-    return status_bytes("VmRSS")
-
-
-def peak_since_reset() -> int:
-    return status_bytes("VmHWM")
+    return status_bytes("VmHWM") - before
 
 
 def status_bytes(key: str) -> int:
-    with open("/proc/self/status") as lines:  # noqa: PTH123 - a kernel table, not a file
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def measure(functions: dict[str, Callable], rows: int, rounds: int) -> dict:
+    time_alternating(functions, make_predictions(1000), rounds=1)  # imports
+    arguments = make_predictions(rows)
+    seconds, values = time_alternating(functions, arguments, rounds)
+    extras = {"delong_interval": compute_auc_interval, "grouped_auc": grouped_auc}
+    return {
+        "rows": rows,
+        "distinct_logits": len(np.unique(arguments[0])),
+        "rounds": rounds,
+        "seconds": seconds,
+        "median_seconds": {name: statistics.median(times) for name, times in seconds.items()},
+        "auc": values,
+        "extra_seconds": {
+            name: times[0] for name, times in time_alternating(extras, arguments, 1)[0].items()
+        },
+    }
 
 
 def main() -> None:
@@ -85,34 +94,13 @@ def main() -> None:
     functions: dict[str, Callable] = {"recsys": compute_auc}
     if not options.ours_only:
         functions["scikit-learn"] = scikit_learn_auc
-    arguments = make_predictions(options.rows)
-    seconds, values = time_alternating(functions, arguments, options.rounds)
-    start = time.perf_counter()
-    interval = compute_auc_interval(*arguments)
-    interval_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    grouped_auc(*arguments)
-    grouped_seconds = time.perf_counter() - start
-    distinct_logits = len(np.unique(arguments[0]))
-    del arguments
-    results = {
-        "rows": options.rows,
-        "distinct_logits": distinct_logits,
-        "rounds": options.rounds,
-        "seconds": seconds,
-        "median_seconds": {name: statistics.median(times) for name, times in seconds.items()},
-        "auc": values,
-        "auc_ci95": interval.ci95,
-        "delong_interval_seconds": interval_seconds,
-        "grouped_auc_seconds": grouped_seconds,
-        "extra_peak_bytes": {
-            name: extra_peak_bytes(function, options.rows) for name, function in functions.items()
-        },
+    results = measure(functions, options.rows, options.rounds)
+    results["extra_peak_bytes"] = {
+        name: extra_peak_bytes(function, options.rows) for name, function in functions.items()
     }
     if not options.ours_only:
         add_comparison(results)
     table = to_table(results)
-    print(json.dumps(results, indent=1))
     print(table)
     if not options.no_record:
         print(write_record(options.name, results, table))
@@ -129,8 +117,8 @@ def to_table(results: dict) -> str:
     rows = results["rows"]
     lines = [
         f"Exact AUC of {rows:,} float32 predictions ({results['distinct_logits']:,} distinct), "
-        f"medians of {results['rounds']} alternating rounds in one process; memory is what one call "
-        "adds to the peak of a fresh process.",
+        f"medians of {results['rounds']} alternating rounds in one process; memory is what one "
+        "call adds to the peak of a fresh process.",
         "",
         "| | seconds | extra memory, bytes per row | AUC |",
         "|---|---:|---:|---:|",
@@ -142,11 +130,12 @@ def to_table(results: dict) -> str:
     if "times_faster" in results:
         lines.append(
             f"{results['times_faster']:.1f} × faster; difference "
-            f"{results['absolute_difference']:.1e} (equal to 1e-12: {results['equal_to_1e-12']}). "
+            f"{results['absolute_difference']:.1e} (equal to 1e-12: {results['equal_to_1e-12']})."
         )
+        lines.append("")
     lines.append(
-        f"With DeLong's 95 % interval: {results['delong_interval_seconds']:.2f} s. "
-        f"Grouped AUC, {rows // 20:,} groups: {results['grouped_auc_seconds']:.2f} s."
+        f"With DeLong's 95 % interval: {results['extra_seconds']['delong_interval']:.2f} s. "
+        f"Grouped AUC, {rows // 20:,} groups: {results['extra_seconds']['grouped_auc']:.2f} s."
     )
     return "\n".join(lines)
 
