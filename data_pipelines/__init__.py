@@ -1,0 +1,104 @@
+"""Raw files → Parquet + schema.json (README.md here is the contract). polars; knows recsys.schema, never torch."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from data_pipelines import avazu, criteo, movielens
+from data_pipelines.encoders import load_encoders
+from data_pipelines.pipeline import Progress, encode_staged, run_pipeline
+from data_pipelines.plan import make_plan
+from data_pipelines.recipe import Recipe, apply_overrides, load_recipe, parse_recipe
+from data_pipelines.sources import Source, TableSource
+from data_pipelines.staging import read_chunks, stage_chunk
+from recsys.errors import RecsysError, did_you_mean
+from recsys.schema import Schema
+
+DATASETS: dict[str, Recipe] = {
+    "criteo_kaggle": criteo.KAGGLE,
+    "criteo_1tb": criteo.ONE_TERABYTE,
+    "avazu": avazu.AVAZU,
+    "movielens_1m": movielens.MOVIELENS_1M,
+    "criteo_x4_001": criteo.X4_001,
+    "criteo_x4_002": criteo.X4_002,
+    "avazu_x4_001": avazu.X4_001,
+    "avazu_x4_002": avazu.X4_002,
+}
+
+SOURCES: dict[str, Source] = {
+    "table": TableSource(),
+    "avazu": avazu.AvazuSource(),
+    "movielens_1m": movielens.MovieLensSource(),
+}
+
+
+def find_recipe(name_or_recipe: str) -> Recipe:
+    """A built-in data set's recipe, or the one in a YAML file."""
+    if name_or_recipe in DATASETS:
+        return DATASETS[name_or_recipe]
+    if name_or_recipe.endswith((".yaml", ".yml")):
+        return load_recipe(Path(name_or_recipe))
+    raise RecsysError(
+        f"there is no data set {name_or_recipe!r}",
+        expected=f"{', '.join(DATASETS)}, or the path of a recipe (*.yaml)",
+        fix=did_you_mean(name_or_recipe, DATASETS),
+    )
+
+
+def prepare(
+    name_or_recipe: str,
+    raw: Sequence[Path],
+    out: Path,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> Schema:
+    """Prepares a data set: Parquet parts, vocabularies and schema.json in the new folder `out`.
+
+    Args:
+        name_or_recipe: one of DATASETS, or the path of a recipe in YAML.
+        raw: the raw files, or folders of them.
+        out: must not exist, be empty, or (with `overwrite`) be a data set.
+        overrides: `key.sub=value` changes of the recipe, the values YAML.
+        progress: called with (stage, rows done, rows in all or None).
+        overwrite: replace the data set at `out` once the new one is whole.
+    """
+    recipe = apply_overrides(find_recipe(name_or_recipe), list(overrides))
+    report = progress or (lambda stage, done, total: None)
+    return run_pipeline(recipe, SOURCES[recipe.source], list(raw), Path(out), report, overwrite)
+
+
+def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
+    """The canonical raw columns of raw files, in chunks, before any transform or vocabulary.
+
+    Labelled files also give `label` (int8; rows that the label's rule drops are left out).
+    """
+    recipe = parse_recipe(schema.recipe, f"the recipe in the schema of {schema.name!r}")
+    source = SOURCES[recipe.source]
+    for path in source.files(list(raw)):
+        columns = source.columns(recipe, path)
+        dtypes = {
+            name: dtype
+            for name, dtype in make_plan(recipe, columns).dtypes.items()
+            if name in columns or name != recipe.label.column
+        }
+        for chunk in read_chunks(source, recipe, [path], dtypes):
+            yield chunk.frame
+
+
+class FrameEncoder:
+    """Encodes canonical chunks as `prepare` did: load the vocabularies once, encode many."""
+
+    def __init__(self, schema: Schema, dataset_dir: Path) -> None:
+        self.recipe = parse_recipe(schema.recipe, dataset_dir)
+        self.encoders = load_encoders(schema.features, dataset_dir)
+
+    def encode(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Ids int32, numbers float32, sequences list<int32>; `label` and `group_id` where there are."""
+        return encode_staged(self.encoders, stage_chunk(self.recipe, self.encoders, frame))
+
+
+def encode(schema: Schema, dataset_dir: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    """`FrameEncoder(schema, dataset_dir).encode(frame)`, for one chunk."""
+    return FrameEncoder(schema, dataset_dir).encode(frame)

@@ -1,0 +1,42 @@
+"""Criteo display ads: the Kaggle file, the 1 TB day files, and the public x4 leader-board's two presets.
+
+Tab separated, no header: label, I1-I13 (counts, may be missing or negative), C1-C26 (8 hex digits, may be missing).
+"""
+
+from data_pipelines.recipe import (
+    ByTime,
+    Categorical,
+    FileFormat,
+    Numerical,
+    Recipe,
+    StratifiedFolds,
+)
+from recsys.schema import CriteoBucket
+
+INTEGERS = tuple(f"I{i}" for i in range(1, 14))
+CATEGORIES = tuple(f"C{i}" for i in range(1, 27))
+
+KAGGLE = Recipe(
+    name="criteo_kaggle",
+    file=FileFormat(
+        separator="\t", header=False, columns=("label", *INTEGERS, *CATEGORIES), quote=None
+    ),
+    numerical=Numerical(columns=INTEGERS, transform=CriteoBucket()),
+    categorical=Categorical(columns=CATEGORIES),
+)
+
+# The day files are in time order: the last days are held out.
+ONE_TERABYTE = KAGGLE.model_copy(
+    update={"name": "criteo_1tb", "min_count": 10, "split": ByTime(fractions=(0.9, 0.05, 0.05))}
+)
+
+# Missing integers become 0, and 0 is no token of its own: both are id 0.
+X4_001 = KAGGLE.model_copy(
+    update={
+        "name": "criteo_x4_001",
+        "numerical": Numerical(columns=INTEGERS, transform=CriteoBucket(missing=0, absent=(0,))),
+        "min_count": 10,
+        "split": StratifiedFolds(),
+    }
+)
+X4_002 = X4_001.model_copy(update={"name": "criteo_x4_002", "min_count": 2})

@@ -1,0 +1,193 @@
+"""Feature encoders: canonical raw column → what is staged → ids or floats."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from data_pipelines.plan import FeaturePlan
+from data_pipelines.recipe import HashRule, QuantileBucketsRule, StandardizeRule
+from data_pipelines.transforms import TransformFit, apply_transform, makes_tokens
+from data_pipelines.vocabulary import (
+    HashIds,
+    IdRule,
+    TextVocabulary,
+    TokenVocabulary,
+    load_vocabulary,
+    save_vocabulary,
+)
+from recsys.schema import Encoding, Feature, HashEncoding, Transform, VocabularyEncoding
+
+
+class FeatureEncoder:
+    """One feature: stage every row, read the train rows `rounds` times, then encode.
+
+    A transform that must be fitted leaves the staged column raw; any other is applied while staging.
+    """
+
+    def __init__(
+        self,
+        feature: Feature,
+        transform: Transform | TransformFit | None,
+        ids: IdRule | None,
+        min_count: int = 1,
+        owns_ids: bool = True,
+    ) -> None:
+        self.feature = feature
+        self.transform = transform
+        self.ids = ids
+        self.min_count = min_count
+        self.owns_ids = owns_ids
+        self.is_fitted_late = isinstance(transform, TransformFit)
+        counts = ids is not None and not isinstance(ids, HashIds)
+        self.rounds = int(self.is_fitted_late) + int(counts)
+
+    def stage(self, column: pl.Series) -> pl.Series:
+        """Every row's compact form."""
+        return column if self.is_fitted_late else self._prepare(column)
+
+    def fit(self, staged: pl.Series, round_number: int) -> None:
+        """Learns from train rows: first the transform, if it needs it, then the counts."""
+        if isinstance(self.transform, TransformFit):
+            self.transform.add(staged)
+        elif self.ids is not None:
+            self._count(self._prepare(staged) if self.is_fitted_late else staged)
+
+    def end_round(self, round_number: int) -> None:
+        """Settles what this round learnt."""
+        if isinstance(self.transform, TransformFit):
+            self.transform = self.transform.fitted()
+        elif self.ids is not None and self.owns_ids and round_number == self.rounds - 1:
+            self.ids.finish(self.min_count)
+
+    def encode(self, staged: pl.Series) -> pl.Series:
+        """Final ids (int32) or numbers (float32), no nulls."""
+        return self._finish(self._prepare(staged) if self.is_fitted_late else staged)
+
+    def describe(self) -> Feature:
+        """The feature with what was learnt."""
+        learnt: dict[str, object] = {}
+        if not isinstance(self.transform, TransformFit):
+            learnt["transform"] = self.transform
+        if self.ids is not None:
+            learnt["cardinality"] = self.ids.cardinality
+        return self.feature.model_copy(update=learnt)
+
+    def save(self, folder: Path) -> None:
+        """Writes the vocabulary where this feature owns one."""
+        encoding = self.feature.encoding
+        if self.owns_ids and isinstance(encoding, VocabularyEncoding):
+            assert isinstance(self.ids, TextVocabulary | TokenVocabulary)
+            save_vocabulary(self.ids.table, folder / encoding.file)
+
+    def _prepare(self, column: pl.Series) -> pl.Series:
+        if self.transform is not None:
+            assert not isinstance(self.transform, TransformFit)
+            column = apply_transform(self.transform, column)
+        return column if self.ids is None else self.ids.stage(column)
+
+    def _count(self, prepared: pl.Series) -> None:
+        assert self.ids is not None
+        self.ids.count(prepared)
+
+    def _finish(self, prepared: pl.Series) -> pl.Series:
+        return prepared if self.ids is None else self.ids.encode(prepared)
+
+
+class SequenceEncoder(FeatureEncoder):
+    """Many values per row, in one cell of text; the ids are list<int32>."""
+
+    def _prepare(self, column: pl.Series) -> pl.Series:
+        assert self.ids is not None
+        lists = column.str.split(self.feature.separator or "").fill_null([])
+        if self.feature.max_length:
+            lists = lists.list.tail(self.feature.max_length)
+        items = _flatten(lists)
+        items = items.to_frame("v").select(pl.when(pl.col("v") != "").then(pl.col("v"))).to_series()
+        return _as_lists(self.ids.stage(items), lists.list.len())
+
+    def _count(self, prepared: pl.Series) -> None:
+        super()._count(_flatten(prepared))
+
+    def _finish(self, prepared: pl.Series) -> pl.Series:
+        return _as_lists(super()._finish(_flatten(prepared)), prepared.list.len())
+
+
+def _flatten(lists: pl.Series) -> pl.Series:
+    return lists.filter(lists.list.len() > 0).explode()
+
+
+def _as_lists(items: pl.Series, lengths: pl.Series) -> pl.Series:
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths.to_numpy(), out=offsets[1:])
+    values = items.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, values)))
+
+
+def new_encoders(features: tuple[FeaturePlan, ...]) -> list[FeatureEncoder]:
+    """Encoders that have learnt nothing yet."""
+    rules = {f.name: _new_id_rule(f) for f in features}
+    encoders = []
+    for plan in features:
+        rule = plan.transform
+        transform: Transform | TransformFit | None
+        if isinstance(rule, StandardizeRule | QuantileBucketsRule):
+            transform = TransformFit(rule, plan.name)
+        else:
+            transform = rule
+        build = SequenceEncoder if plan.kind == "sequence" else FeatureEncoder
+        encoders.append(
+            build(
+                _blank_feature(plan),
+                transform,
+                rules[plan.vocabulary],
+                min_count=plan.min_count,
+                owns_ids=plan.vocabulary == plan.name,
+            )
+        )
+    return encoders
+
+
+def _new_id_rule(plan: FeaturePlan) -> IdRule | None:
+    if plan.encoding is None:
+        return None
+    if isinstance(plan.encoding, HashRule):
+        return HashIds(plan.encoding.cardinality)
+    return TokenVocabulary() if makes_tokens(plan.transform) else TextVocabulary()
+
+
+def _blank_feature(plan: FeaturePlan) -> Feature:
+    encoding: Encoding | None = None
+    if isinstance(plan.encoding, HashRule):
+        encoding = HashEncoding()
+    elif plan.encoding is not None:
+        encoding = VocabularyEncoding(file=f"vocabularies/{plan.vocabulary}.parquet")
+    return Feature.model_validate(
+        {
+            "name": plan.name,
+            "kind": plan.kind,
+            "column": plan.column,
+            "encoding": encoding,
+            "max_length": plan.max_length,
+            "separator": plan.separator,
+        }
+    )
+
+
+def load_encoders(features: tuple[Feature, ...], dataset_dir: Path) -> list[FeatureEncoder]:
+    """Encoders of a prepared data set."""
+    vocabularies: dict[str, IdRule] = {}
+    encoders = []
+    for feature in features:
+        ids: IdRule | None = None
+        if isinstance(feature.encoding, HashEncoding):
+            ids = HashIds(feature.num_ids)
+        elif isinstance(feature.encoding, VocabularyEncoding):
+            file = feature.encoding.file
+            if file not in vocabularies:
+                vocabularies[file] = load_vocabulary(dataset_dir / file)
+            ids = vocabularies[file]
+        build = SequenceEncoder if feature.kind == "sequence" else FeatureEncoder
+        encoders.append(build(feature, feature.transform, ids))
+    return encoders

@@ -1,0 +1,47 @@
+"""The label's rule: raw text → 0, 1, dropped or an error with the row's number."""
+
+from pathlib import Path
+
+import polars as pl
+
+from data_pipelines.recipe import Binary, Label, OneOf, Threshold
+from recsys.errors import RecsysError
+
+
+def apply_label(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -> pl.DataFrame:
+    """The frame with an int8 column `label`; rows that the rule drops are gone."""
+    text = pl.col(label.column)
+    number = text.cast(pl.Float64, strict=False)
+    dropped = pl.lit(False)
+    match label.rule:
+        case Binary():
+            positive, negative = number == 1, number == 0
+        case Threshold(positive=high, negative=low):
+            positive, negative = number >= high, number <= low
+            dropped = (number < high) & (number > low)
+        case OneOf(positive=ones, negative=zeros):
+            positive, negative = text.is_in(ones), text.is_in(zeros)
+    known = (positive | negative | dropped).fill_null(False)
+    checked = frame.select(known=known, kept=~dropped.fill_null(False))
+    if not checked["known"].all():
+        row = int((~checked["known"]).arg_true()[0])
+        raise RecsysError(
+            f"the label column {label.column!r} holds a value outside its rule",
+            where=f"{path}, data row {first_row + row}",
+            expected=_describe(label.rule),
+            got=repr(frame[label.column][row]),
+            fix="change the raw value, or the rule under label.rule",
+        )
+    labelled = frame.with_columns(positive.cast(pl.Int8).alias("label"))
+    if label.column != "label":
+        labelled = labelled.drop(label.column)
+    return labelled if checked["kept"].all() else labelled.filter(checked["kept"])
+
+
+def _describe(rule: Binary | Threshold | OneOf) -> str:
+    match rule:
+        case Threshold():
+            return f"a number (from {rule.positive:g} on 1, up to {rule.negative:g} 0)"
+        case OneOf():
+            return f"one of {', '.join(rule.positive + rule.negative)}"
+    return "0 or 1"

@@ -1,0 +1,81 @@
+"""MovieLens-1M: ratings joined with users and movies ('::' separated, latin-1, plain or gzipped).
+
+A rating of 4 or 5 is a positive, 1 or 2 a negative, 3 is dropped (label.rule). The group is the user.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from data_pipelines.reading import Block, check_columns, prefetch, read_blocks
+from data_pipelines.recipe import Categorical, FileFormat, Label, Recipe, Sequence, Threshold
+from data_pipelines.sources import Dtypes, NumberedFrame
+from recsys.errors import RecsysError
+
+RATINGS = ("user", "movie", "rating", "time")
+USERS = ("user", "gender", "age", "occupation", "zip")
+MOVIES = ("movie", "title", "genres")
+TAB = FileFormat(separator="\t", quote=None, header=False)
+
+MOVIELENS_1M = Recipe(
+    name="movielens_1m",
+    source="movielens_1m",
+    label=Label(column="rating", rule=Threshold(positive=4, negative=2)),
+    categorical=Categorical(columns=("user", "movie", "gender", "age", "occupation", "zip")),
+    sequence=Sequence(columns=("genres",), separator="|"),
+    group="user",
+)
+
+
+class MovieLensSource:
+    """Raw: the folder with the three files, or a ratings file with the other two beside it."""
+
+    def files(self, raw: list[Path]) -> list[Path]:
+        return [_find(path, "ratings") if path.is_dir() else _existing(path) for path in raw]
+
+    def columns(self, recipe: Recipe, path: Path) -> list[str]:
+        return list(dict.fromkeys((*RATINGS, *USERS, *MOVIES)))
+
+    def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
+        users = pl.concat([f for _, f in _read(_find(path.parent, "users"), USERS)])
+        movies = pl.concat([f for _, f in _read(_find(path.parent, "movies"), MOVIES)])
+        for row, ratings in prefetch(_read(path, RATINGS)):
+            joined = ratings.join(users, on="user", how="left", maintain_order="left")
+            joined = joined.join(movies, on="movie", how="left", maintain_order="left")
+            yield row, joined.select(pl.col(name).cast(dtype) for name, dtype in dtypes.items())
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise RecsysError(f"the raw file {path} does not exist", fix="check --raw")
+    return path
+
+
+def _find(folder: Path, what: str) -> Path:
+    """The one file of the folder whose name holds `what`."""
+    found = sorted(folder.glob(f"*{what}.dat*"))
+    if len(found) != 1:
+        raise RecsysError(
+            f"the {what} file is missing" if not found else f"there are several {what} files",
+            where=folder,
+            expected=f"one file named {what}.dat, *{what}.dat or *{what}.dat.gz",
+            got=", ".join(p.name for p in found) or None,
+        )
+    return found[0]
+
+
+def _read(path: Path, names: tuple[str, ...]) -> Iterator[NumberedFrame]:
+    """A '::' separated file, all columns text."""
+    for block in read_blocks(path):
+        data = block.data.decode("latin-1").encode().replace(b"::", b"\t")
+        block = Block(data, block.rows, block.first_row)
+        check_columns(block, TAB, len(names), path)
+        frame = pl.read_csv(
+            data,
+            has_header=False,
+            separator="\t",
+            quote_char=None,
+            schema=dict.fromkeys(names, pl.String()),
+        )
+        yield block.first_row, frame

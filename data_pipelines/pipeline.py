@@ -1,0 +1,125 @@
+"""prepare: raw files → a data set folder. Read and stage → split → fit on train rows → encode and write."""
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+
+from data_pipelines.encoders import FeatureEncoder, load_encoders, new_encoders
+from data_pipelines.plan import make_plan
+from data_pipelines.reading import prefetch
+from data_pipelines.recipe import Recipe
+from data_pipelines.sources import Source
+from data_pipelines.splits import SPLITS, SplitCodes
+from data_pipelines.staging import (
+    Staged,
+    assign_splits,
+    read_chunks,
+    split_keys,
+    stage_chunk,
+)
+from data_pipelines.writing import SplitWriter, new_folder, readable_os_errors, save_schema
+from recsys.errors import RecsysError
+from recsys.schema import Schema, Split, VocabularyEncoding
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def run_pipeline(
+    recipe: Recipe,
+    source: Source,
+    raw: list[Path],
+    out: Path,
+    progress: Progress,
+    overwrite: bool = False,
+) -> Schema:
+    """Builds the data set beside `out` and renames it at the end."""
+    with readable_os_errors(out), new_folder(out, overwrite) as folder:
+        encoders, staged = _stage(recipe, source, raw, folder / "staged", progress)
+        codes = assign_splits(recipe, staged)
+        _fit(encoders, staged, codes, progress)
+        splits = _write(encoders, staged, codes, folder, progress)
+        staged.remove()
+        for encoder in encoders:
+            encoder.save(folder)
+        schema = Schema(
+            name=recipe.name,
+            features=tuple(e.describe() for e in encoders),
+            group="group_id" if recipe.group else None,
+            splits=splits,
+            recipe=recipe.model_dump(mode="json"),
+            created_by=f"polars {pl.__version__}",
+        )
+        save_schema(schema, folder)
+    return schema
+
+
+def _stage(
+    recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
+) -> tuple[list[FeatureEncoder], Staged]:
+    """Every row once, as codes."""
+    folder.mkdir()
+    columns = source.columns(recipe, source.files(raw)[0])
+    if recipe.label.column not in columns:
+        raise RecsysError(
+            f"the label column {recipe.label.column!r} is missing",
+            where=source.files(raw)[0],
+            expected=f"one of {', '.join(columns)}",
+            fix="a file without labels can be scored, not prepared",
+        )
+    plan = make_plan(recipe, columns)
+    encoders, staged = new_encoders(plan.features), Staged(folder)
+    for chunk in read_chunks(source, recipe, raw, plan.dtypes):
+        staged.split_keys.append(split_keys(recipe, chunk))
+        staged.add(stage_chunk(recipe, encoders, chunk.frame))
+        progress("read", staged.rows, None)
+    return encoders, staged
+
+
+def _fit(
+    encoders: list[FeatureEncoder], staged: Staged, codes: SplitCodes, progress: Progress
+) -> None:
+    """Transforms and vocabularies, from train rows only."""
+    for round_number in range(max((e.rounds for e in encoders), default=0)):
+        active = [e for e in encoders if round_number < e.rounds]
+        names = [e.feature.name for e in active]
+        for first, frame in prefetch(staged.chunks(names)):
+            train = frame.filter(pl.Series(codes[first : first + len(frame)] == 0))
+            for encoder in active:
+                encoder.fit(train[encoder.feature.name], round_number)
+            progress("fit", first + len(frame), staged.rows)
+        for encoder in active:
+            encoder.end_round(round_number)
+
+
+def _write(
+    encoders: list[FeatureEncoder],
+    staged: Staged,
+    codes: SplitCodes,
+    folder: Path,
+    progress: Progress,
+) -> dict[str, Split]:
+    """The Parquet parts of each split, rows in their raw order."""
+    writers = [SplitWriter(folder, name) for name in SPLITS]
+    for first, frame in prefetch(_encoded(encoders, staged)):
+        chunk_codes = codes[first : first + len(frame)]
+        for code, writer in enumerate(writers):
+            writer.add(frame.filter(pl.Series(chunk_codes == code)))
+        progress("write", first + len(frame), staged.rows)
+    return {
+        writer.split: Split(files=writer.close(), rows=writer.rows, positives=writer.positives)
+        for writer in writers
+    }
+
+
+def _encoded(encoders: list[FeatureEncoder], staged: Staged) -> Iterator[tuple[int, pl.DataFrame]]:
+    for first, frame in staged.chunks():
+        yield first, encode_staged(encoders, frame)
+
+
+def encode_staged(encoders: list[FeatureEncoder], staged: pl.DataFrame) -> pl.DataFrame:
+    """Codes to ids and floats; label and group ids pass."""
+    return staged.with_columns(
+        e.encode(staged[e.feature.name]).alias(e.feature.name) for e in encoders
+    )

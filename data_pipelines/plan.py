@@ -1,0 +1,169 @@
+"""The recipe against the columns that are there: wildcards become features, wrong names become errors."""
+
+import fnmatch
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from data_pipelines.recipe import (
+    ByGroup,
+    ByTime,
+    EncodingRule,
+    Recipe,
+    TransformRule,
+    VocabularyRule,
+)
+from data_pipelines.transforms import makes_tokens
+from recsys.errors import RecsysError, did_you_mean
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """One feature to be: its raw column, and the rules that apply to it."""
+
+    name: str
+    kind: str
+    column: str
+    transform: TransformRule | None
+    encoding: EncodingRule | None
+    min_count: int
+    vocabulary: str  # the feature that owns the vocabulary: this one, or the one it shares
+    separator: str | None = None
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All features, and the columns that a reader must deliver with their types."""
+
+    features: tuple[FeaturePlan, ...]
+    dtypes: dict[str, pl.DataType] = field(default_factory=dict)
+
+
+def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
+    """Resolves every name of the recipe. Feature order: numerical, categorical, sequence."""
+    kinds = {
+        "numerical": recipe.numerical.columns,
+        "categorical": recipe.categorical.columns,
+        "sequence": recipe.sequence.columns,
+    }
+    reserved = {recipe.label.column}
+    column_kinds: dict[str, str] = {}
+    for kind, patterns in kinds.items():
+        for column in resolve(patterns, columns, f"{kind}.columns", reserved):
+            if column in column_kinds:
+                raise RecsysError(
+                    f"the column {column!r} is listed twice",
+                    where=f"{column_kinds[column]}.columns and {kind}.columns",
+                    fix="list it under one kind",
+                )
+            column_kinds[column] = kind
+    if not column_kinds:
+        raise RecsysError(
+            "the recipe names no feature",
+            where=recipe.name,
+            expected="numerical.columns, categorical.columns or sequence.columns",
+        )
+    _check_names(recipe, list(column_kinds), columns)
+    features = tuple(_plan_feature(recipe, c, kind) for c, kind in column_kinds.items())
+    return Plan(_with_shared(recipe, features), _dtypes(recipe, column_kinds))
+
+
+def resolve(
+    patterns: Iterable[str], columns: list[str], where: str, reserved: set[str]
+) -> list[str]:
+    """The columns that the names and wildcards mean, in the recipe's order, each once."""
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        exact = [pattern] if pattern in columns else []
+        matches = exact or [c for c in fnmatch.filter(columns, pattern) if c not in reserved]
+        if not matches:
+            raise RecsysError(
+                f"the column {pattern!r} is missing",
+                where=where,
+                expected=f"one of {', '.join(columns)}",
+                fix=did_you_mean(pattern, columns),
+            )
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def _check_names(recipe: Recipe, features: list[str], columns: list[str]) -> None:
+    """The names outside the column lists must exist too."""
+    for pattern in recipe.per_feature:
+        resolve([pattern], features, "per_feature", set())
+    for name in [*recipe.shared_vocabulary, *recipe.shared_vocabulary.values()]:
+        resolve([name], features, "shared_vocabulary", set())
+    if recipe.group:
+        resolve([recipe.group], columns, "group", set())
+    if split_column(recipe):
+        resolve([str(split_column(recipe))], columns, "split.column", set())
+
+
+def split_column(recipe: Recipe) -> str | None:
+    """The column that the split needs, if it needs one."""
+    match recipe.split:
+        case ByTime(column=column):
+            return column
+        case ByGroup(column=column):
+            if not (column or recipe.group):
+                raise RecsysError(
+                    "split.method by_group needs a group column", fix="set group=NAME"
+                )
+            return column or recipe.group
+    return None
+
+
+def _plan_feature(recipe: Recipe, name: str, kind: str) -> FeaturePlan:
+    transform: TransformRule | None = recipe.numerical.transform if kind == "numerical" else None
+    encoding, min_count = recipe.encoding, recipe.min_count
+    for pattern, options in recipe.per_feature.items():
+        if fnmatch.fnmatchcase(name, pattern):
+            transform = options.transform or transform
+            encoding = options.encoding or encoding
+            min_count = options.min_count or min_count
+    if transform is not None and kind != "numerical":
+        raise RecsysError(f"the {kind} feature {name!r} takes no transform", where="per_feature")
+    if kind == "numerical" and makes_tokens(transform):
+        kind = "categorical"
+    is_sequence = kind == "sequence"
+    return FeaturePlan(
+        name=name,
+        kind=kind,
+        column=name,
+        transform=transform,
+        encoding=None if kind == "numerical" else encoding,
+        min_count=min_count,
+        vocabulary=name,
+        separator=recipe.sequence.separator if is_sequence else None,
+        max_length=recipe.sequence.max_length if is_sequence else None,
+    )
+
+
+def _with_shared(recipe: Recipe, features: tuple[FeaturePlan, ...]) -> tuple[FeaturePlan, ...]:
+    """Points each sharing feature to the owner of its vocabulary."""
+    by_name = {f.name: f for f in features}
+    for name, owner in recipe.shared_vocabulary.items():
+        pair = (by_name[name], by_name[owner])
+        text = all(isinstance(f.encoding, VocabularyRule) and f.transform is None for f in pair)
+        if not text or owner in recipe.shared_vocabulary:
+            raise RecsysError(
+                f"{name!r} cannot share the vocabulary of {owner!r}",
+                where="shared_vocabulary",
+                expected="two categorical or sequence features of text, encoding vocabulary; "
+                "the owner shares nobody's",
+            )
+        by_name[name] = FeaturePlan(**{**vars(pair[0]), "vocabulary": owner})
+    return tuple(by_name.values())
+
+
+def _dtypes(recipe: Recipe, column_kinds: dict[str, str]) -> dict[str, pl.DataType]:
+    """Canonical types: numbers float64, everything else text."""
+    dtypes: dict[str, pl.DataType] = {recipe.label.column: pl.String()}
+    for column, kind in column_kinds.items():
+        dtypes[column] = pl.Float64() if kind == "numerical" else pl.String()
+    for extra in (recipe.group, split_column(recipe)):
+        if extra:
+            dtypes.setdefault(extra, pl.String())
+    return dtypes

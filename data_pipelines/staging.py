@@ -1,0 +1,181 @@
+"""The first reading: every row once, as compact codes in temporary files, so that text is parsed only once."""
+
+import fnmatch
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.hashing import hash_distinct
+from data_pipelines.labels import apply_label
+from data_pipelines.plan import split_column
+from data_pipelines.recipe import ByGroup, ByTime, GivenFiles, RandomSplit, Recipe, StratifiedFolds
+from data_pipelines.sources import Dtypes, Source
+from data_pipelines.splits import (
+    SPLITS,
+    SplitCodes,
+    group_split,
+    position_split,
+    random_split,
+    stratified_split,
+    time_split,
+)
+from recsys.errors import RecsysError
+
+
+class RawChunk(NamedTuple):
+    """Canonical columns of some rows of one file."""
+
+    path: Path
+    frame: pl.DataFrame
+
+
+def read_chunks(
+    source: Source, recipe: Recipe, raw: list[Path], dtypes: Dtypes
+) -> Iterator[RawChunk]:
+    """All rows of the raw files, in order, the label's rule applied where there is a label."""
+    for path in source.files(raw):
+        rows = 0
+        labelled = recipe.label.column in dtypes
+        for first_row, frame in source.read(recipe, path, dtypes):
+            rows += len(frame)
+            if labelled:
+                frame = apply_label(frame, recipe.label, path, first_row)
+            yield RawChunk(path, frame)
+        if not rows:
+            raise RecsysError("the file has no data rows", where=path)
+
+
+def group_ids(values: pl.Series) -> pl.Series:
+    """A stable int64 ≥ 0 for each group: hash64 of its text without the top bit; missing is 0."""
+    hashes = (hash_distinct(values) >> np.uint64(1)).astype(np.int64)
+    return pl.Series("group_id", hashes * values.is_not_null().to_numpy())
+
+
+@dataclass
+class Staged:
+    """Every row's codes, on disk in chunks; labels and what the split needs, in memory."""
+
+    folder: Path
+    chunk_rows: list[int] = field(default_factory=list)
+    labels: list[NDArray[np.int8]] = field(default_factory=list)
+    split_keys: list[NDArray[np.generic]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.chunk_rows)
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Writes one chunk."""
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        path = self._path(len(self.chunk_rows))
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        self.chunk_rows.append(len(frame))
+        self.labels.append(frame["label"].to_numpy())
+
+    def chunks(self, columns: list[str] | None = None) -> Iterator[tuple[int, pl.DataFrame]]:
+        """(number of the first row, frame) of each chunk, read into memory, not mapped."""
+        first = 0
+        for index, rows in enumerate(self.chunk_rows):
+            with pa.OSFile(str(self._path(index)), "rb") as file:
+                names = pa.ipc.open_file(file).schema.names
+                fields = [names.index(c) for c in columns] if columns is not None else None
+                options = pa.ipc.IpcReadOptions(included_fields=fields)
+                table = pa.ipc.open_file(file, options=options).read_all()
+            yield first, pl.DataFrame(pl.from_arrow(table))
+            first += rows
+
+    def remove(self) -> None:
+        """Deletes the chunks."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"chunk-{index:05d}.arrow"
+
+
+def stage_chunk(
+    recipe: Recipe, encoders: list[FeatureEncoder], frame: pl.DataFrame
+) -> pl.DataFrame:
+    """Codes by feature name, `label` and `group_id` where there are such columns."""
+    columns = [e.stage(frame[e.feature.column]).alias(e.feature.name) for e in encoders]
+    if "label" in frame.columns:
+        columns.append(frame["label"])
+    if recipe.group and recipe.group in frame.columns:
+        columns.append(group_ids(frame[recipe.group]))
+    return pl.DataFrame(columns)
+
+
+def split_keys(recipe: Recipe, chunk: RawChunk) -> NDArray[np.generic]:
+    """What the split must remember of each row: a time, or already the split."""
+    rule = recipe.split
+    if isinstance(rule, GivenFiles):
+        return np.full(len(chunk.frame), _split_of_file(rule, chunk.path), np.uint8)
+    name = split_column(recipe)
+    if name is None:
+        return np.empty(0, np.uint8)
+    if isinstance(rule, ByTime):
+        return _times(chunk.frame[name], chunk.path)
+    assert isinstance(rule, ByGroup)
+    return group_split(hash_distinct(chunk.frame[name].cast(pl.String)), rule.seed, rule.fractions)
+
+
+def _split_of_file(rule: GivenFiles, path: Path) -> int:
+    for code, patterns in enumerate((rule.train, rule.valid, rule.test)):
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns):
+            return code
+    raise RecsysError(
+        "no split is given for a raw file",
+        where=path,
+        expected=f"train {rule.train}, valid {rule.valid} or test {rule.test}",
+        fix=f"set split.train, split.valid or split.test to [{path.name}]",
+    )
+
+
+def _times(values: pl.Series, path: Path) -> NDArray[np.float64]:
+    """Numbers as they are; dates and times as seconds since 1970."""
+    times = values.cast(pl.Float64, strict=False)
+    if times.null_count():
+        stamps = values.cast(pl.String).str.to_datetime(strict=False)
+        times = stamps.dt.epoch("us").cast(pl.Float64) / 1e6
+    if times.null_count():
+        bad = values.filter(times.is_null())
+        raise RecsysError(
+            f"the time column {values.name!r} holds a value that is neither number nor date",
+            where=path,
+            got=repr(bad[0]),
+        )
+    return times.to_numpy()
+
+
+def assign_splits(recipe: Recipe, staged: Staged) -> SplitCodes:
+    """The split of every row; an empty split is an error."""
+    keys = np.concatenate(staged.split_keys) if staged.split_keys else np.empty(0, np.uint8)
+    match recipe.split:
+        case RandomSplit(seed=seed, fractions=fractions):
+            codes = random_split(staged.rows, seed, fractions)
+        case StratifiedFolds(seed=seed, folds=folds):
+            codes = stratified_split(np.concatenate(staged.labels), folds, seed)
+        case ByTime(column=None, fractions=fractions):
+            codes = position_split(staged.rows, fractions)
+        case ByTime(boundaries=boundaries, fractions=fractions):
+            codes = time_split(keys.astype(np.float64), boundaries, fractions)
+        case GivenFiles() | ByGroup():
+            codes = keys.astype(np.uint8)
+    sizes = np.bincount(codes, minlength=len(SPLITS))
+    for name, size in zip(SPLITS, sizes, strict=True):
+        if not size:
+            raise RecsysError(
+                f"the split {name!r} is empty",
+                where=f"split.method {recipe.split.method}, {staged.rows} rows",
+                got=", ".join(f"{n} {s}" for n, s in zip(SPLITS, sizes, strict=True)),
+                fix="change split.fractions, split.boundaries or the files",
+            )
+    return codes

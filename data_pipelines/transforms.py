@@ -1,0 +1,101 @@
+"""Numerical transforms: what each makes of a float64 column, and how the fitted ones are fitted."""
+
+import math
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.recipe import QuantileBucketsRule, StandardizeRule, TransformRule
+from recsys.errors import RecsysError
+from recsys.schema import (
+    CriteoBucket,
+    Keep,
+    Log,
+    QuantileBuckets,
+    Standardize,
+    Transform,
+)
+
+FIT_SAMPLE = 1 << 20
+
+
+def makes_tokens(rule: TransformRule | Transform | None) -> bool:
+    """Whether the transform's results are categories, not numbers."""
+    return isinstance(rule, CriteoBucket | QuantileBuckets | QuantileBucketsRule)
+
+
+def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
+    """float64 → float32 without nulls, or int64 tokens (null = missing) for the bucket transforms."""
+    column = pl.col(values.name)
+    match transform:
+        case Keep(missing=missing):
+            result = column.fill_null(missing).cast(pl.Float32)
+        case Log(missing=missing):
+            result = column.clip(lower_bound=0).log1p().fill_null(missing).cast(pl.Float32)
+        case Standardize(mean=mean, std=std):
+            result = ((column - mean) / std).fill_null(0.0).cast(pl.Float32)
+        case CriteoBucket(missing=missing, absent=absent):
+            logs = column.log()
+            tokens = pl.when(column > 2).then((logs * logs).floor()).otherwise(column)
+            tokens = tokens.cast(pl.Int64).fill_null(pl.lit(missing, pl.Int64))
+            result = (
+                pl.when(tokens.is_in(absent)).then(None).otherwise(tokens) if absent else tokens
+            )
+        case QuantileBuckets(edges=edges):
+            counts = np.searchsorted(np.array(edges), values.to_numpy(), side="right")
+            result = pl.when(column.is_not_null()).then(pl.Series(counts, dtype=pl.Int64))
+    return values.to_frame().select(result).to_series().alias(values.name)
+
+
+class TransformFit:
+    """Learns a transform from the train rows, chunk by chunk, in bounded memory."""
+
+    def __init__(self, rule: StandardizeRule | QuantileBucketsRule, feature: str) -> None:
+        self.rule = rule
+        self.feature = feature
+        self.count = 0
+        self.mean = 0.0
+        self.squares = 0.0
+        self.sample = np.empty(0)
+        self.stride = 1
+        self.seen = 0
+
+    def add(self, values: pl.Series) -> None:
+        """More train rows; missing ones are left out."""
+        present = values.drop_nulls().to_numpy()
+        if not len(present):
+            return
+        if isinstance(self.rule, StandardizeRule):
+            self._add_moments(present)
+        else:
+            self._add_sample(present)
+
+    def _add_moments(self, present: np.ndarray) -> None:
+        count, mean = self.count + len(present), float(present.mean())
+        delta = mean - self.mean
+        self.squares += float(((present - mean) ** 2).sum())
+        self.squares += delta * delta * self.count * len(present) / count
+        self.mean += delta * len(present) / count
+        self.count = count
+
+    def _add_sample(self, present: np.ndarray) -> None:
+        """Keeps every stride-th value; the stride doubles when the sample is full."""
+        self.sample = np.append(self.sample, present[-self.seen % self.stride :: self.stride])
+        self.seen += len(present)
+        while len(self.sample) > FIT_SAMPLE:
+            self.sample = self.sample[::2]
+            self.stride *= 2
+
+    def fitted(self) -> Transform:
+        """The transform with what was learnt."""
+        if isinstance(self.rule, StandardizeRule):
+            std = math.sqrt(self.squares / self.count) if self.count else 0.0
+            return Standardize(mean=self.mean, std=std or 1.0)
+        if not len(self.sample):
+            raise RecsysError(
+                f"the feature {self.feature!r} has no value in the train rows to fit its buckets to",
+                fix="leave the column out, or use the transform keep",
+            )
+        shares = np.arange(1, self.rule.num_buckets) / self.rule.num_buckets
+        edges = np.unique(np.quantile(self.sample, shares, method="inverted_cdf"))
+        return QuantileBuckets(edges=tuple(float(edge) for edge in edges))

@@ -1,0 +1,198 @@
+"""Values → ids, in three steps: stage every row (a compact code), count the train rows, encode the codes.
+
+0 is missing, unseen or rarer than `min_count`; 1.. by descending count in the train rows, ties by value.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipelines.hashing import hash_distinct
+from recsys.errors import RecsysError
+
+
+class IdRule(Protocol):
+    """How one vocabulary (or hash) turns values into ids."""
+
+    def stage(self, values: pl.Series) -> pl.Series:
+        """The values' codes: final for a hash, provisional for a vocabulary."""
+
+    def count(self, staged: pl.Series) -> None:
+        """Counts train rows."""
+
+    def finish(self, min_count: int) -> None:
+        """Settles the ids; called once, after the last count."""
+
+    def encode(self, staged: pl.Series) -> pl.Series:
+        """Codes to ids, int32 without nulls."""
+
+    @property
+    def cardinality(self) -> int:
+        """How many ids there are, id 0 included."""
+
+
+class TextVocabulary:
+    """Strings. The code is 1 + the order of first appearance, 0 for missing; polars keeps the dictionary."""
+
+    def __init__(self) -> None:
+        self.dtype = pl.Categorical(pl.Categories.random())
+        self._keeper = pl.Series(
+            [], dtype=self.dtype
+        )  # polars drops a dictionary that no series uses
+        self.counts = np.zeros(1, np.int64)  # by code
+        self.ids = np.zeros(1, np.int32)  # by code
+        self.table = _empty_table(pl.String())
+
+    def stage(self, values: pl.Series) -> pl.Series:
+        codes = values.cast(self.dtype).to_physical()
+        return codes.to_frame("code").select(pl.col("code").fill_null(2**32 - 1) + 1).to_series()
+
+    def count(self, staged: pl.Series) -> None:
+        codes = staged.to_numpy()
+        self.counts = _grown(self.counts, int(codes.max(initial=0)) + 1)
+        np.add.at(self.counts, codes, 1)
+
+    def finish(self, min_count: int) -> None:
+        self.counts[0] = 0
+        codes = np.flatnonzero(self.counts >= min_count).astype(np.uint32)
+        self.table = _ranked(
+            pl.DataFrame(
+                {
+                    "value": pl.Series(codes - 1, dtype=pl.UInt32)
+                    .cat.to(self.dtype)
+                    .cast(pl.String),
+                    "count": self.counts[codes],
+                    "code": codes,
+                }
+            )
+        )
+        self.ids = np.zeros(len(self.counts), np.int32)
+        self.ids[self.table["code"].to_numpy()] = self.table["id"].to_numpy()
+        self.counts = np.zeros(1, np.int64)
+
+    def encode(self, staged: pl.Series) -> pl.Series:
+        codes = staged.to_numpy()
+        self.ids = _grown(self.ids, int(codes.max(initial=0)) + 1)  # unseen: id 0
+        return pl.Series(self.ids[codes])
+
+    @property
+    def cardinality(self) -> int:
+        return len(self.table) + 1
+
+    def load(self, table: pl.DataFrame) -> "TextVocabulary":
+        """Takes over a vocabulary that was saved."""
+        codes = self.stage(table["value"]).to_numpy()
+        self.table = table
+        self.ids = np.zeros(len(table) + 1, np.int32)
+        self.ids[codes] = table["id"].to_numpy()
+        return self
+
+
+class TokenVocabulary:
+    """Integers that a bucket transform made; the code is the token itself."""
+
+    def __init__(self) -> None:
+        self.table = _empty_table(pl.Int64())
+        self.tokens = np.empty(0, np.int64)  # ascending
+        self.ids = np.empty(0, np.int32)
+
+    def stage(self, values: pl.Series) -> pl.Series:
+        return values
+
+    def count(self, staged: pl.Series) -> None:
+        counted = staged.drop_nulls().value_counts(name="count").cast(pl.Int64)
+        counted.columns = ["value", "count"]
+        both = pl.concat([self.table.select("value", "count"), counted])
+        self.table = both.group_by("value").sum()
+
+    def finish(self, min_count: int) -> None:
+        self.load(_ranked(self.table.filter(pl.col("count") >= min_count)))
+
+    def encode(self, staged: pl.Series) -> pl.Series:
+        if not len(self.tokens):
+            return pl.zeros(len(staged), pl.Int32, eager=True)
+        tokens = staged.fill_null(self.tokens[0]).to_numpy()
+        places = np.searchsorted(self.tokens, tokens).clip(max=len(self.tokens) - 1)
+        known = (self.tokens[places] == tokens) & staged.is_not_null().to_numpy()
+        return pl.Series(self.ids[places] * known, dtype=pl.Int32)
+
+    @property
+    def cardinality(self) -> int:
+        return len(self.table) + 1
+
+    def load(self, table: pl.DataFrame) -> "TokenVocabulary":
+        """Takes over a vocabulary that was saved."""
+        by_token = table.sort("value")
+        self.table = table
+        self.tokens = by_token["value"].to_numpy()
+        self.ids = by_token["id"].to_numpy()
+        return self
+
+
+class HashIds:
+    """1 + hash64 of the value's text mod (cardinality - 1); no dictionary, nothing to count."""
+
+    def __init__(self, cardinality: int) -> None:
+        self._cardinality = cardinality
+
+    def stage(self, values: pl.Series) -> pl.Series:
+        hashes = hash_distinct(values.cast(pl.String)) % np.uint64(self._cardinality - 1)
+        ids = hashes.astype(np.int32) + np.int32(1)
+        return pl.Series(ids * values.is_not_null().to_numpy(), dtype=pl.Int32)
+
+    def count(self, staged: pl.Series) -> None:
+        pass
+
+    def finish(self, min_count: int) -> None:
+        pass
+
+    def encode(self, staged: pl.Series) -> pl.Series:
+        return staged
+
+    @property
+    def cardinality(self) -> int:
+        return self._cardinality
+
+
+Vocabulary = TextVocabulary | TokenVocabulary
+
+
+def save_vocabulary(table: pl.DataFrame, path: Path) -> None:
+    """Writes value, id, count."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = table.select("value", "id", "count").to_arrow(compat_level=pl.CompatLevel.oldest())
+    pq.write_table(columns, path, compression="zstd")
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Reads what `save_vocabulary` wrote; strings or tokens by the type of `value`."""
+    try:
+        table = pl.DataFrame(pl.from_arrow(pq.read_table(path)))
+    except (OSError, pa.ArrowException) as error:
+        raise RecsysError("the vocabulary cannot be read", where=path, got=error) from None
+    if table["value"].dtype == pl.String:
+        return TextVocabulary().load(table)
+    return TokenVocabulary().load(table)
+
+
+def _ranked(counted: pl.DataFrame) -> pl.DataFrame:
+    """The rows by descending count, ties by value, numbered from 1."""
+    ordered = counted.sort(["count", "value"], descending=[True, False])
+    return ordered.with_columns(id=pl.int_range(1, len(ordered) + 1, dtype=pl.Int32, eager=True))
+
+
+def _empty_table(value_dtype: pl.DataType) -> pl.DataFrame:
+    return pl.DataFrame(schema={"value": value_dtype, "count": pl.Int64, "id": pl.Int32})
+
+
+def _grown(values: np.ndarray, size: int) -> np.ndarray:
+    """The array, at least `size` long, zeros at the end; at least doubled so that growing is rare."""
+    if size <= len(values):
+        return values
+    grown = np.zeros(max(size, 2 * len(values)), values.dtype)
+    grown[: len(values)] = values
+    return grown

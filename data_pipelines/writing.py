@@ -1,0 +1,156 @@
+"""Parquet parts, checksums, and a folder that appears whole or not at all."""
+
+import contextlib
+import errno
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.errors import RecsysError
+from recsys.schema import SCHEMA_FILE, DataFile, Schema
+
+ROW_GROUP_ROWS = 1 << 15
+ROWS_PER_FILE = 1 << 21
+
+
+class SplitWriter:
+    """One split's part files, in row groups of equal size whatever the sizes of the frames."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder, self.split = folder, split
+        self.files: list[DataFile] = []
+        self.rows = 0
+        self.positives = 0
+        self._rest: pa.Table | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._rows_in_file = 0
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """More rows, in order."""
+        self.rows += len(frame)
+        self.positives += int(frame["label"].sum())
+        table = frame_to_arrow(frame)
+        if self._rest is not None:
+            table = pa.concat_tables([self._rest, table])
+        whole = len(table) - len(table) % ROW_GROUP_ROWS
+        self._write(table.slice(0, whole))
+        self._rest = table.slice(whole).combine_chunks()
+
+    def close(self) -> tuple[DataFile, ...]:
+        """Writes what remains; returns the files."""
+        if self._rest is not None:
+            self._write(self._rest)
+        self._close_file()
+        return tuple(self.files)
+
+    def _write(self, table: pa.Table) -> None:
+        while len(table):
+            if self._writer is None:
+                self._writer = self._open(table.schema)
+            room = ROWS_PER_FILE - self._rows_in_file
+            part = table.slice(0, room).combine_chunks()
+            self._writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
+            self._rows_in_file += len(part)
+            table = table.slice(len(part))
+            if self._rows_in_file == ROWS_PER_FILE:
+                self._close_file()
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        path = self.folder / self._next_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Plain pages without dictionary or compression are what a loader reads fastest.
+        return pq.ParquetWriter(
+            path, schema, use_dictionary=False, compression="none", write_statistics=False
+        )
+
+    def _next_path(self) -> str:
+        return f"{self.split}/part-{len(self.files):05d}.parquet"
+
+    def _close_file(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        path = self._next_path()
+        checksum = sha256_of(self.folder / path)
+        self.files.append(DataFile(path=path, rows=self._rows_in_file, sha256=checksum))
+        self._writer, self._rows_in_file = None, 0
+
+
+def frame_to_arrow(frame: pl.DataFrame) -> pa.Table:
+    """The frame as Arrow with the data set's types: no nullable columns, lists with 32-bit offsets."""
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    fields = []
+    for column in table.schema:
+        dtype = column.type
+        if pa.types.is_large_list(dtype):
+            dtype = pa.list_(pa.field("item", dtype.value_type, nullable=False))
+        fields.append(pa.field(column.name, dtype, nullable=False))
+    return table.cast(pa.schema(fields))
+
+
+def sha256_of(path: Path) -> str:
+    """The file's checksum, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary sibling to build in; it takes the name `out` when the block ends well, and is removed otherwise."""
+    check_out(out, overwrite)
+    partial = out.parent / f".{out.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuses to write over what is there, unless it is a data set and that was asked for."""
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() and not (overwrite and (out / SCHEMA_FILE).exists()):
+        raise RecsysError(
+            "the output folder is already there",
+            where=out,
+            fix="give another --out, or remove the folder",
+        )
+
+
+def _replace(partial: Path, out: Path) -> None:
+    old = out.parent / f".{out.name}.old"
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save_schema(schema: Schema, folder: Path) -> None:
+    """Writes `schema.json` in one step, after everything else."""
+    temporary = folder / f".{SCHEMA_FILE}"
+    temporary.write_text(schema.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    temporary.rename(folder / SCHEMA_FILE)
+
+
+@contextlib.contextmanager
+def readable_os_errors(out: Path) -> Iterator[None]:
+    """A full disk or a missing permission becomes a message; other errors of the system pass."""
+    try:
+        yield
+    except OSError as error:
+        file = error.filename or out
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RecsysError(
+                "the disk is full", where=file, fix="free space, or give another --out"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise RecsysError("no permission", where=file, got=error.strerror) from None
+        raise
