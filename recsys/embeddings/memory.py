@@ -2,6 +2,7 @@
 
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.optimizers import STATE_FLOATS_PER_ROW
+from recsys.embeddings.stores import padded_dim
 
 FLOAT_BYTES = 4
 
@@ -9,8 +10,8 @@ FLOAT_BYTES = 4
 def count_bytes(embeddings: FeatureEmbeddings, optimizer: str) -> dict[str, object]:
     """The `embeddings` part of a report.
 
-    serve_bytes: tables as they are. train_bytes: tables and optimiser state. A shared table is
-    charged to the first feature that reads it.
+    serve_bytes: tables as exported. train_bytes: rows padded as the kernels want them, and their
+    optimiser's state. A shared table is charged to the first feature that reads it.
     """
     features: dict[str, dict[str, object]] = {}
     charged: set[str] = set()
@@ -20,8 +21,7 @@ def count_bytes(embeddings: FeatureEmbeddings, optimizer: str) -> dict[str, obje
         tables = [table for table in method.tables() if table.name not in charged]
         charged.update(table.name for table in tables)
         serve = sum(table.num_rows * table.dim for table in tables) * FLOAT_BYTES
-        state = sum(t.num_rows * STATE_FLOATS_PER_ROW[optimizer](t.dim) for t in tables)
-        train = serve + state * FLOAT_BYTES
+        train = sum(t.num_rows * _train_floats(t.dim, optimizer) for t in tables) * FLOAT_BYTES
         totals["train_bytes"] += train
         totals["serve_bytes"] += serve
         features[feature.name] = {
@@ -32,3 +32,8 @@ def count_bytes(embeddings: FeatureEmbeddings, optimizer: str) -> dict[str, obje
             "serve_bytes": serve,
         }
     return {**totals, "features": features}
+
+
+def _train_floats(dim: int, optimizer: str) -> int:
+    """Floats of a row while it trains: itself and its optimiser's state."""
+    return padded_dim(dim) + STATE_FLOATS_PER_ROW[optimizer](padded_dim(dim))

@@ -59,9 +59,10 @@ class TableStore(nn.Module, ABC):
     def initialise(self, seed: int) -> None:
         """Fills every table from its own generator: the same weights in any store or sharding."""
         weights = self.weights()
-        with torch.no_grad():
-            for table in self.tables:
-                table.init.fill_(weights[table.name], table_generator(seed, table.name))
+        for table in self.tables:
+            drawn = torch.empty(table.num_rows, table.dim)
+            table.init.fill_(drawn, table_generator(seed, table.name))
+            weights[table.name].copy_(drawn)
 
 
 def table_generator(seed: int, table: str) -> torch.Generator:
@@ -72,6 +73,8 @@ def table_generator(seed: int, table: str) -> torch.Generator:
 
 class FusedStore(TableStore):
     """All tables in one torchrec collection: one fused lookup, updates inside backward."""
+
+    columns: Tensor | None
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class FusedStore(TableStore):
                 EmbeddingBagConfig(
                     name=f"t{i}",  # torchrec makes attributes of the names: not any will do
                     num_embeddings=table.num_rows,
-                    embedding_dim=table.dim,
+                    embedding_dim=padded_dim(table.dim),
                     feature_names=[look.key for look in lookups if look.table == table.name],
                     pooling=PoolingType.SUM,
                 )
@@ -99,27 +102,27 @@ class FusedStore(TableStore):
             optimizer_kwargs=kwargs,
             device=device,
         )
-        # torchrec answers table by table; we promise lookup order.
-        answered = [look.key for t in tables for look in lookups if look.table == t.name]
-        wanted = [look.key for look in lookups]
-        self.order = None if answered == wanted else [answered.index(key) for key in wanted]
-        dims = {t.name: t.dim for t in tables}
-        table_of = {look.key: look.table for look in lookups}
-        self.empty_answer = torch.zeros(0, sum(dims[k.table] for k in lookups), device=device)
-        self.answered_dims = [dims[table_of[key]] for key in answered]
+        for bag in self.collection.embedding_bags.values():
+            bag.weight.data.zero_()
+        columns = _wanted_columns(tables, lookups)
+        self.output_dim = len(columns)
+        answered_dim = sum(padded_dim(t.dim) * _reads(t, lookups) for t in tables)
+        is_as_wanted = columns == list(range(answered_dim))
+        self.register_buffer(
+            "columns",
+            None if is_as_wanted else torch.tensor(columns, device=device),
+            persistent=False,
+        )
 
     def forward(self, physical: KeyedJaggedTensor) -> Tensor:
         if physical.stride() == 0:  # fbgemm refuses an empty batch; a rank may hold one
-            return self.empty_answer
-        vectors = self.collection(physical).values()  # (B, Σd)
-        if self.order is None:
-            return vectors
-        blocks = vectors.split(self.answered_dims, dim=1)
-        return torch.cat([blocks[i] for i in self.order], dim=1)
+            return torch.zeros(0, self.output_dim, device=physical.device())
+        vectors = self.collection(physical).values()  # (B, Σ padded d), table by table
+        return vectors if self.columns is None else vectors.index_select(1, self.columns)
 
     def weights(self) -> dict[str, Tensor]:
         bags = self.collection.embedding_bags
-        return {table.name: bags[f"t{i}"].weight.data for i, table in enumerate(self.tables)}
+        return {t.name: bags[f"t{i}"].weight.data[:, : t.dim] for i, t in enumerate(self.tables)}
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return []
@@ -137,6 +140,32 @@ class FusedStore(TableStore):
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate * factor
         optimizer.step()  # hands the rate to fbgemm; the tables are not touched
+
+
+def padded_dim(dim: int) -> int:
+    """fbgemm's rows are multiples of four floats; the rest of a row is zero and stays so.
+
+    Row-wise Adagrad takes the mean square of the gradient over the padded row.
+    """
+    return -(-dim // 4) * 4
+
+
+def _reads(table: TableSpec, lookups: Sequence[Lookup]) -> int:
+    return sum(look.table == table.name for look in lookups)
+
+
+def _wanted_columns(tables: Sequence[TableSpec], lookups: Sequence[Lookup]) -> list[int]:
+    """Where the columns of each lookup, in order, stand in torchrec's table-by-table answer."""
+    first_column, start = {}, 0
+    for table in tables:
+        for look in lookups:
+            if look.table == table.name:
+                first_column[look.key] = start
+                start += padded_dim(table.dim)
+    dims = {table.name: table.dim for table in tables}
+    return [
+        first_column[look.key] + column for look in lookups for column in range(dims[look.table])
+    ]
 
 
 def _fused_optimizer(
@@ -171,31 +200,40 @@ class PlainStore(TableStore):
         self.tables, self.lookups = tuple(tables), tuple(lookups)
         self.optimizer_config = optimizer
         self.is_sparse = isinstance(optimizer, SparseAdamConfig)
+        dims = {table.name: table.dim for table in tables}
+        self.lookup_dims = [dims[look.table] for look in lookups]
         self.index = {table.name: i for i, table in enumerate(tables)}
+        # Row-wise Adagrad's mean runs over the padded row in the fused store, so here too.
+        is_padded = isinstance(optimizer, RowwiseAdagradConfig)
         self.parameters_by_table = nn.ParameterList(
-            nn.Parameter(torch.empty(t.num_rows, t.dim, device=device)) for t in tables
+            nn.Parameter(
+                torch.zeros(t.num_rows, padded_dim(t.dim) if is_padded else t.dim, device=device)
+            )
+            for t in tables
         )
         self.optimizer = _plain_optimizer(optimizer, list(self.parameters_by_table))
 
     def forward(self, physical: KeyedJaggedTensor) -> Tensor:
+        if physical.stride() == 0:
+            return torch.zeros(0, sum(self.lookup_dims), device=physical.device())
         bags = physical.to_dict()
         vectors = []
         for look in self.lookups:
-            bag = bags[look.key]
-            vectors.append(
-                F.embedding_bag(
-                    bag.values().long(),
-                    self.parameters_by_table[self.index[look.table]],
-                    bag.offsets().long(),
-                    mode="sum",
-                    sparse=self.is_sparse,
-                    include_last_offset=True,
-                )
-            )  # (B, d)
+            table = self.index[look.table]
+            pooled = F.embedding_bag(
+                bags[look.key].values().long(),
+                self.parameters_by_table[table],
+                bags[look.key].offsets().long(),
+                mode="sum",
+                sparse=self.is_sparse,
+                include_last_offset=True,
+            )  # (B, padded d)
+            vectors.append(pooled[:, : self.tables[table].dim])
         return torch.cat(vectors, dim=1)
 
     def weights(self) -> dict[str, Tensor]:
-        return {t.name: self.parameters_by_table[i].data for i, t in enumerate(self.tables)}
+        parameters = zip(self.tables, self.parameters_by_table, strict=True)
+        return {table.name: parameter.data[:, : table.dim] for table, parameter in parameters}
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.optimizer]

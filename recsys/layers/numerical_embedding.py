@@ -10,7 +10,7 @@ class NumericalEmbedding(nn.Module):
     def __init__(self, num_features: int, embedding_dim: int) -> None:
         super().__init__()
         self.vectors = nn.Parameter(torch.empty(num_features, embedding_dim))
-        nn.init.xavier_normal_(self.vectors)
+        nn.init.normal_(self.vectors, std=0.01)
 
     def forward(self, dense: Tensor) -> Tensor:
         return (dense[:, :, None] * self.vectors).flatten(1)  # (B, N·D)

@@ -1,0 +1,170 @@
+"""What every embedding method promises, tried on each member of the union on both stores."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from recsys.embeddings import MethodConfig
+from recsys.embeddings.base import BaseMethodConfig, NormalInit
+from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.full_table import FullTableConfig
+from recsys.embeddings.hashed import HashedConfig
+from recsys.embeddings.memory import count_bytes
+from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
+from recsys.schema import Feature, Schema
+from recsys.torchrec_quietly import KeyedJaggedTensor
+
+CARDINALITY, DIM = 50, 4
+# One example of every method; a method without one fails the first test.
+EXAMPLES: list[BaseMethodConfig] = [
+    FullTableConfig(embedding_dim=DIM),
+    HashedConfig(embedding_dim=DIM, num_buckets=20, num_hashes=2),
+]
+STORES = ["fused", "plain"]
+
+
+def schema_of(kind: str) -> Schema:
+    features = tuple(
+        Feature(name=name, kind=kind, column=name, cardinality=CARDINALITY) for name in ("a", "b")
+    )
+    return Schema(name="x", features=features, splits={})
+
+
+def build(method, store="plain", kind="categorical", optimizer=None, **options) -> FeatureEmbeddings:
+    config = EmbeddingsConfig(default=method, store=store, **options)
+    optimizer = optimizer or RowwiseAdagradConfig(learning_rate=0.1)
+    embeddings = build_embeddings(config, schema_of(kind), optimizer, torch.device("cpu"))
+    embeddings.store.initialise(seed=0)
+    return embeddings
+
+
+def bags(values: list[list[list[int]]]) -> KeyedJaggedTensor:
+    """values[feature][sample] is a list of ids."""
+    return KeyedJaggedTensor(
+        keys=["a", "b"],
+        values=torch.tensor([i for f in values for s in f for i in s], dtype=torch.int32),
+        lengths=torch.tensor([len(s) for f in values for s in f], dtype=torch.int32),
+    )
+
+
+def look_up(embeddings: FeatureEmbeddings, ids: KeyedJaggedTensor) -> torch.Tensor:
+    return embeddings(embeddings.physical_ids(ids))[0]
+
+
+SINGLE = [[[0], [3], [49], [3]], [[1], [2], [2], [7]]]
+MULTI = [[[0, 5], [], [49, 3, 3], [1]], [[], [2], [7, 8], [9]]]
+
+
+def test_every_method_has_an_example():
+    methods = get_args(get_args(MethodConfig)[0])
+    assert {type(example) for example in EXAMPLES} == set(methods)
+
+
+each_method = pytest.mark.parametrize("method", EXAMPLES, ids=lambda m: m.method)
+each_store = pytest.mark.parametrize("store", STORES)
+
+
+@each_method
+@each_store
+def test_vectors_are_rows_of_the_materialised_table(method, store):
+    embeddings = build(method, store)
+    vectors = look_up(embeddings, bags(SINGLE))
+    assert vectors.shape == (4, 2 * DIM)
+    for column, feature in enumerate(("a", "b")):
+        table = embeddings.materialise(feature)
+        assert table.shape == (CARDINALITY, DIM)
+        ids = [bag[0] for bag in SINGLE[column]]
+        torch.testing.assert_close(vectors[:, column * DIM : (column + 1) * DIM], table[ids])
+
+
+@each_method
+@each_store
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+def test_multi_valued_features_pool_their_rows(method, store, pooling):
+    embeddings = build(method, store, kind="sequence", pooling={"*": pooling})
+    vectors = look_up(embeddings, bags(MULTI))
+    for column, feature in enumerate(("a", "b")):
+        table = embeddings.materialise(feature)
+        for sample, ids in enumerate(MULTI[column]):
+            expected = table[ids].sum(0) / (max(len(ids), 1) if pooling == "mean" else 1)
+            got = vectors[sample, column * DIM : (column + 1) * DIM]
+            torch.testing.assert_close(got, expected)
+
+
+@each_method
+@pytest.mark.parametrize("kind", ["categorical", "sequence"])
+@pytest.mark.parametrize(
+    "optimizer", [RowwiseAdagradConfig(learning_rate=0.1), SgdConfig(learning_rate=0.1)]
+)
+def test_fused_updates_equal_the_plain_oracle(method, kind, optimizer):
+    ids = bags(SINGLE if kind == "categorical" else MULTI)
+    target = torch.randn(4, 2 * DIM, generator=torch.Generator().manual_seed(1))
+    trained = {}
+    for store in STORES:
+        embeddings = build(method, store, kind, optimizer)
+        for _ in range(5):
+            for step in embeddings.store.optimizers():
+                step.zero_grad()
+            (look_up(embeddings, ids) - target).square().sum().backward()
+            for step in embeddings.store.optimizers():
+                step.step()
+        trained[store] = embeddings.store.weights()
+    for name, weight in trained["plain"].items():
+        # fbgemm adds the squares of a row in another order: single precision apart
+        torch.testing.assert_close(trained["fused"][name], weight, rtol=1e-5, atol=1e-6)
+
+
+@each_method
+@each_store
+def test_rows_that_are_not_looked_up_do_not_move(method, store):
+    embeddings = build(method, store)
+    before = {name: weight.clone() for name, weight in embeddings.store.weights().items()}
+    physical = embeddings.physical_ids(bags(SINGLE))
+    embeddings(physical)[0].square().sum().backward()
+    for step in embeddings.store.optimizers():
+        step.step()
+    table_of = {look.key: look.table for look in embeddings.store.lookups}
+    for name, weight in embeddings.store.weights().items():
+        moved = (weight != before[name]).any(1).nonzero().flatten().tolist()
+        rows = [physical[key].values() for key, table in table_of.items() if table == name]
+        assert set(moved) <= set(torch.cat(rows).tolist())
+        assert moved
+
+
+@each_method
+def test_same_seed_gives_the_same_weights_in_both_stores(method):
+    fused, plain = build(method, "fused").store.weights(), build(method, "plain").store.weights()
+    assert all(torch.equal(fused[name], plain[name]) for name in plain)
+
+
+@each_method
+def test_row_numbers_stay_inside_their_tables(method):
+    built = method.build("a", CARDINALITY, "a")
+    sizes = {table.name: table.num_rows for table in built.tables()}
+    for look, rows in zip(built.lookups, built.rows(torch.arange(CARDINALITY)), strict=True):
+        assert 0 <= rows.min()
+        assert rows.max() < sizes[look.table]
+
+
+@each_method
+def test_counted_bytes_equal_the_tables(method):
+    embeddings = build(method)
+    counted = count_bytes(embeddings, "rowwise_adagrad")
+    tables = embeddings.store.weights().values()
+    assert counted["serve_bytes"] == sum(w.numel() * 4 for w in tables)
+    assert counted["train_bytes"] == sum(w.numel() * 4 + len(w) * 4 for w in tables)
+
+
+@each_method
+@each_store
+def test_an_empty_batch_gives_no_rows(method, store):
+    embeddings = build(method, store)
+    assert look_up(embeddings, bags([[], []])).shape == (0, 2 * DIM)
+
+
+@each_method
+def test_initial_variance_equals_a_full_tables(method):
+    wide = method.model_copy(update={"embedding_dim": 512, "init": NormalInit(std=0.5)})
+    assert build(wide).materialise("a").std().item() == pytest.approx(0.5, rel=0.1)
