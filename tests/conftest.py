@@ -1,9 +1,11 @@
-"""Where the real rows are, and the rules that skip tests which need what is not here."""
+"""Where the real rows are, what skips tests that need what is not here, a tiny data set."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests.tiny_dataset import write_tiny_dataset
 
 REAL_DATA = Path(os.environ.get("RECSYS_REAL_DATA", "../shared/data"))
 
@@ -19,3 +21,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data set of 1,000 learnable rows with every kind of feature; do not change it."""
+    folder = tmp_path_factory.mktemp("datasets") / "tiny"
+    write_tiny_dataset(folder)
+    return folder

@@ -1,0 +1,165 @@
+"""RowGroups: the Parquet files of one split, checked, and decoded one row group at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.data.column_checks import (
+    Place,
+    check_filled,
+    check_finite,
+    check_ids,
+    check_labels,
+    check_types,
+)
+from recsys.data.columns import Floats, Int32s, Int64s, Ragged, RowGroupColumns
+from recsys.errors import RecsysError
+from recsys.schema import DataFile, Feature, Schema
+
+
+class OpenFile(NamedTuple):
+    """A Parquet file whose footer has been read and agrees with the schema."""
+
+    path: Path
+    footer: pq.FileMetaData
+
+
+class RowGroup(NamedTuple):
+    """Row group `number` of a file; its first row is row `first_row` of the file, from 0."""
+
+    file: OpenFile
+    number: int
+    first_row: int
+    rows: int
+
+
+class RowGroups:
+    """The row groups of a split in file order; `read` decodes one. Any thread may call it."""
+
+    def __init__(self, dataset_dir: Path, schema: Schema, split: str) -> None:
+        self.schema = schema
+        files = schema.split(split).files
+        if not sum(file.rows for file in files):
+            raise RecsysError(
+                f"the split {split!r} has no rows",
+                where=dataset_dir,
+                fix="prepare the data set with another split, or name another split",
+            )
+        self.groups = [
+            group for file in files for group in _row_groups(_open(dataset_dir, file, schema))
+        ]
+        self.columns = [feature.name for feature in schema.features] + [schema.label]
+        if schema.group is not None and schema.group not in self.columns:
+            self.columns.append(schema.group)
+
+    def read(self, number: int) -> RowGroupColumns:
+        """Decodes row group `number` of the split and checks every value that it holds."""
+        group = self.groups[number]
+        path, footer = group.file
+        with _readable(path), pq.ParquetFile(path, metadata=footer) as file:
+            table = file.read_row_group(group.number, columns=self.columns, use_threads=False)
+        schema, place = self.schema, Place(path, group.first_row)
+        return RowGroupColumns(
+            ids=[_ids(table, feature, place) for feature in schema.of_kind("categorical")],
+            sequences=[_lists(table, feature, place) for feature in schema.of_kind("sequence")],
+            dense=[_floats(table, feature, place) for feature in schema.numerical],
+            labels=_labels(table, schema.label, place),
+            group_ids=None if schema.group is None else _group_ids(table, schema.group, place),
+        )
+
+
+def _open(dataset_dir: Path, file: DataFile, schema: Schema) -> OpenFile:
+    path = dataset_dir / file.path
+    with _readable(path), pq.ParquetFile(path) as opened:
+        check_types(opened.schema_arrow, schema, path)
+        footer = opened.metadata
+    if footer.num_rows != file.rows:
+        raise RecsysError(
+            "the file has another number of rows than the schema says",
+            where=path,
+            expected=file.rows,
+            got=footer.num_rows,
+            fix="the file was replaced after `recsys prepare`; prepare the data set again",
+        )
+    return OpenFile(path, footer)
+
+
+def _row_groups(file: OpenFile) -> Iterator[RowGroup]:
+    first_row = 0
+    for index in range(file.footer.num_row_groups):
+        rows = file.footer.row_group(index).num_rows
+        yield RowGroup(file, index, first_row, rows)
+        first_row += rows
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what can go wrong with a file into the one exception a user meets."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise RecsysError(
+            "a file of the data set is not there",
+            where=path,
+            fix="put it back, or prepare the data set again",
+        ) from None
+    except PermissionError:
+        raise RecsysError(
+            "no permission to read a file of the data set",
+            where=path,
+            fix="give this user the right to read it, and to enter the folders above it",
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise RecsysError(
+            "the file is truncated, damaged or not Parquet",
+            where=path,
+            got=str(error).splitlines()[0],
+            fix="prepare the data set again, or copy the file again",
+        ) from None
+
+
+def _column(table: pa.Table, name: str, place: Place) -> pa.Array:
+    """One pyarrow array without missing values."""
+    column = table.column(name)
+    check_filled(column, name, place)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _ids(table: pa.Table, feature: Feature, place: Place) -> Int32s:
+    ids: Int32s = _column(table, feature.name, place).to_numpy()
+    check_ids(ids, feature, place)
+    return ids
+
+
+def _lists(table: pa.Table, feature: Feature, place: Place) -> Ragged:
+    column = _column(table, feature.name, place)
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+    offsets -= offsets[0]
+    check_filled(values, feature.name, place, offsets)
+    ids: Int32s = values.to_numpy()
+    check_ids(ids, feature, place, offsets)
+    return Ragged(ids, offsets)
+
+
+def _floats(table: pa.Table, feature: Feature, place: Place) -> Floats:
+    values: Floats = _column(table, feature.name, place).to_numpy()
+    check_finite(values, feature, place)
+    return values
+
+
+def _labels(table: pa.Table, name: str, place: Place) -> Floats:
+    labels: npt.NDArray[np.generic] = _column(table, name, place).to_numpy(zero_copy_only=False)
+    check_labels(labels, name, place)
+    return labels.astype(np.float32)
+
+
+def _group_ids(table: pa.Table, name: str, place: Place) -> Int64s:
+    group_ids: npt.NDArray[np.generic] = _column(table, name, place).to_numpy()
+    return group_ids.astype(np.int64)
