@@ -102,20 +102,26 @@ def _write(
 ) -> dict[str, Split]:
     """The Parquet parts of each split, rows in their raw order."""
     writers = [SplitWriter(folder, name) for name in SPLITS]
-    for first, frame in prefetch(_encoded(encoders, staged)):
-        chunk_codes = codes[first : first + len(frame)]
-        for code, writer in enumerate(writers):
-            writer.add(frame.filter(pl.Series(chunk_codes == code)))
-        progress("write", first + len(frame), staged.rows)
+    done = 0
+    for parts in prefetch(_encoded_parts(encoders, staged, codes)):
+        for writer, part in zip(writers, parts, strict=True):
+            writer.add(part)
+            done += len(part)
+        progress("write", done, staged.rows)
     return {
         writer.split: Split(files=writer.close(), rows=writer.rows, positives=writer.positives)
         for writer in writers
     }
 
 
-def _encoded(encoders: list[FeatureEncoder], staged: Staged) -> Iterator[tuple[int, pl.DataFrame]]:
+def _encoded_parts(
+    encoders: list[FeatureEncoder], staged: Staged, codes: SplitCodes
+) -> Iterator[list[pl.DataFrame]]:
+    """Each chunk encoded and dealt to the splits."""
     for first, frame in staged.chunks():
-        yield first, encode_staged(encoders, frame)
+        chunk_codes = codes[first : first + len(frame)]
+        encoded = encode_staged(encoders, frame)
+        yield [encoded.filter(pl.Series(chunk_codes == code)) for code in range(len(SPLITS))]
 
 
 def encode_staged(encoders: list[FeatureEncoder], staged: pl.DataFrame) -> pl.DataFrame:

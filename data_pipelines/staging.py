@@ -16,6 +16,7 @@ from data_pipelines.encoders import FeatureEncoder
 from data_pipelines.hashing import hash_distinct
 from data_pipelines.labels import apply_label
 from data_pipelines.plan import split_column
+from data_pipelines.reading import prefetch
 from data_pipelines.recipe import ByGroup, ByTime, GivenFiles, RandomSplit, Recipe, StratifiedFolds
 from data_pipelines.sources import Dtypes, Source
 from data_pipelines.splits import (
@@ -44,7 +45,7 @@ def read_chunks(
     for path in source.files(raw):
         rows = 0
         labelled = recipe.label.column in dtypes
-        for first_row, frame in source.read(recipe, path, dtypes):
+        for first_row, frame in prefetch(source.read(recipe, path, dtypes)):
             rows += len(frame)
             if labelled:
                 frame = apply_label(frame, recipe.label, path, first_row)

@@ -36,7 +36,7 @@ class IdRule(Protocol):
 
 
 class TextVocabulary:
-    """Strings. The code is 1 + the order of first appearance, 0 for missing; polars keeps the dictionary."""
+    """Strings. The code is the order of first appearance, null for missing; polars keeps the dictionary."""
 
     def __init__(self) -> None:
         self.dtype = pl.Categorical(pl.Categories.random())
@@ -48,23 +48,19 @@ class TextVocabulary:
         self.table = _empty_table(pl.String())
 
     def stage(self, values: pl.Series) -> pl.Series:
-        codes = values.cast(self.dtype).to_physical()
-        return codes.to_frame("code").select(pl.col("code").fill_null(2**32 - 1) + 1).to_series()
+        return values.cast(self.dtype).to_physical()
 
     def count(self, staged: pl.Series) -> None:
-        codes = staged.to_numpy()
+        codes = staged.drop_nulls().to_numpy()
         self.counts = _grown(self.counts, int(codes.max(initial=0)) + 1)
         np.add.at(self.counts, codes, 1)
 
     def finish(self, min_count: int) -> None:
-        self.counts[0] = 0
         codes = np.flatnonzero(self.counts >= min_count).astype(np.uint32)
         self.table = _ranked(
             pl.DataFrame(
                 {
-                    "value": pl.Series(codes - 1, dtype=pl.UInt32)
-                    .cat.to(self.dtype)
-                    .cast(pl.String),
+                    "value": pl.Series(codes, dtype=pl.UInt32).cat.to(self.dtype).cast(pl.String),
                     "count": self.counts[codes],
                     "code": codes,
                 }
@@ -75,9 +71,8 @@ class TextVocabulary:
         self.counts = np.zeros(1, np.int64)
 
     def encode(self, staged: pl.Series) -> pl.Series:
-        codes = staged.to_numpy()
-        self.ids = _grown(self.ids, int(codes.max(initial=0)) + 1)  # unseen: id 0
-        return pl.Series(self.ids[codes])
+        self.ids = _grown(self.ids, int(staged.max() or 0) + 1)  # unseen: id 0
+        return pl.Series(self.ids).gather(staged).fill_null(0)
 
     @property
     def cardinality(self) -> int:
@@ -87,7 +82,7 @@ class TextVocabulary:
         """Takes over a vocabulary that was saved."""
         codes = self.stage(table["value"]).to_numpy()
         self.table = table
-        self.ids = np.zeros(len(table) + 1, np.int32)
+        self.ids = np.zeros(len(table), np.int32)
         self.ids[codes] = table["id"].to_numpy()
         return self
 
@@ -97,8 +92,6 @@ class TokenVocabulary:
 
     def __init__(self) -> None:
         self.table = _empty_table(pl.Int64())
-        self.tokens = np.empty(0, np.int64)  # ascending
-        self.ids = np.empty(0, np.int32)
 
     def stage(self, values: pl.Series) -> pl.Series:
         return values
@@ -113,12 +106,9 @@ class TokenVocabulary:
         self.load(_ranked(self.table.filter(pl.col("count") >= min_count)))
 
     def encode(self, staged: pl.Series) -> pl.Series:
-        if not len(self.tokens):
-            return pl.zeros(len(staged), pl.Int32, eager=True)
-        tokens = staged.fill_null(self.tokens[0]).to_numpy()
-        places = np.searchsorted(self.tokens, tokens).clip(max=len(self.tokens) - 1)
-        known = (self.tokens[places] == tokens) & staged.is_not_null().to_numpy()
-        return pl.Series(self.ids[places] * known, dtype=pl.Int32)
+        return staged.replace_strict(
+            self.table["value"], self.table["id"], default=0, return_dtype=pl.Int32
+        )
 
     @property
     def cardinality(self) -> int:
@@ -126,10 +116,7 @@ class TokenVocabulary:
 
     def load(self, table: pl.DataFrame) -> "TokenVocabulary":
         """Takes over a vocabulary that was saved."""
-        by_token = table.sort("value")
         self.table = table
-        self.tokens = by_token["value"].to_numpy()
-        self.ids = by_token["id"].to_numpy()
         return self
 
 
