@@ -12,7 +12,8 @@ windows, and the rows of a window are permuted.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -215,16 +216,14 @@ def _pieces(group_bounds: Sequence[int], start: int, stop: int) -> Iterable[Piec
         start, group = max(start, high), group + 1
 
 
-def _fill(pieces: Iterable[Piece], window_rows: int) -> Iterable[list[Piece]]:
-    """Consecutive pieces in windows of at most `window_rows` rows; a larger piece stands alone."""
-    window: list[Piece] = []
-    rows = 0
-    for piece in pieces:
-        size = piece.stop - piece.start
-        if window and rows + size > window_rows:
-            yield window
-            window, rows = [], 0
-        window.append(piece)
-        rows += size
-    if window:
-        yield window
+def _fill(pieces: Sequence[Piece], window_rows: int) -> Iterable[list[Piece]]:
+    """Consecutive pieces in windows of about equal size, near to `window_rows`."""
+    if not pieces:
+        return
+    ends = np.cumsum([piece.stop - piece.start for piece in pieces])
+    total = int(ends[-1])
+    num_windows = max(1, round(total / window_rows))
+    middles = (ends + np.concatenate([[0], ends[:-1]])) / 2
+    numbers = (middles * num_windows / total).astype(int).tolist()
+    for _, window in groupby(zip(numbers, pieces, strict=True), key=itemgetter(0)):
+        yield [piece for _, piece in window]
