@@ -1,0 +1,1 @@
+"""Export and verify. Nothing is imported here: `reader` must load without torch."""

@@ -1,0 +1,198 @@
+"""manifest.json: what an export holds, and what has been compared with it so far."""
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+
+from recsys.base_config import BaseConfig
+from recsys.checksums import CHECKSUM_FILE, verify_checksums
+from recsys.errors import RecsysError
+from recsys.schema import Feature
+
+MANIFEST_FILE = "manifest.json"
+ONNX_FILE, PT2_FILE = "model/dense.onnx", "model/model.pt2"
+TOLERANCE = 1e-5  # largest allowed difference of a probability
+
+
+class TensorSpec(BaseConfig):
+    """One input or output; a size that may differ from call to call is a word."""
+
+    name: str
+    dtype: Literal["float32", "int64"]
+    shape: tuple[PositiveInt | str, ...]
+
+
+class GraphSpec(BaseConfig):
+    """One graph file and its tensors, in order."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class ModelSpec(BaseConfig):
+    """`dense` starts from looked-up vectors (ONNX), `whole` from ids (torch.export, positional).
+
+    In `whole` a sequence feature is two inputs: all its ids end to end, and how many each row has.
+    """
+
+    name: str
+    dense: GraphSpec
+    whole: GraphSpec
+
+
+class ExportedFeature(Feature):
+    """A feature of the data set, and how its value enters the model.
+
+    Sparse: `graph_input` of the dense graph is row `id` of the table; for a sequence, its rows'
+    `pooling`. Numerical: the value goes to column `dense_column` of the input `graph_input`.
+    """
+
+    graph_input: str
+    dense_column: NonNegativeInt | None = None
+    method: str
+    dim: PositiveInt
+    dtype: Literal["float32"] = "float32"
+    table: str | None = None
+    table_parquet: str | None = None
+    default_row: Literal[0] | None = None
+    pooling: Literal["sum", "mean"] | None = None
+
+
+class DatasetSpec(BaseConfig):
+    """The data that the model was trained on."""
+
+    name: str
+    fingerprint: str
+
+
+class RunSpec(BaseConfig):
+    """The run that was exported; `folder` is relative to the export."""
+
+    folder: str
+    config_sha256: str
+
+
+class Parity(BaseConfig):
+    """One comparison of probabilities over `rows` rows; AUCs where both labels occur.
+
+    `candidate` is what was exported, `reference` what it must agree with.
+    """
+
+    candidate: Literal["dense", "whole", "reader"]
+    reference: Literal["run", "whole"]
+    data: str
+    rows: NonNegativeInt
+    max_abs_difference: NonNegativeFloat
+    tolerance: NonNegativeFloat = TOLERANCE
+    candidate_auc: float | None = None
+    reference_auc: float | None = None
+    passed: bool
+    at: str
+
+
+class Manifest(BaseConfig):
+    """Everything that a serving engineer needs to score a row from the other files."""
+
+    format: Literal[1] = 1
+    created: str
+    model: ModelSpec
+    features: tuple[ExportedFeature, ...]
+    label: str
+    dataset: DatasetSpec
+    run: RunSpec
+    versions: dict[str, str]
+    parity: tuple[Parity, ...] = ()
+
+    @property
+    def sparse(self) -> tuple[ExportedFeature, ...]:
+        """The features that are ids, in the order of the graphs' inputs."""
+        return tuple(f for f in self.features if f.kind != "numerical")
+
+    @property
+    def numerical(self) -> tuple[ExportedFeature, ...]:
+        """The features of the dense input, in the order of its columns."""
+        return tuple(f for f in self.features if f.kind == "numerical")
+
+
+def now() -> str:
+    """The time as ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def load_manifest(export_dir: Path) -> Manifest:
+    """Reads `manifest.json`; a folder without a whole one is no export."""
+    path = export_dir / MANIFEST_FILE
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise RecsysError(
+            f"{export_dir} is not an export: it has no {MANIFEST_FILE}",
+            expected="a folder that `recsys export` wrote",
+        ) from None
+    except PermissionError:
+        raise RecsysError("no permission to read the manifest", where=path) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecsysError(
+            "the manifest is damaged or was written by another version",
+            where=f"{path}: {'.'.join(map(str, first['loc']))}",
+            got=first["msg"],
+            fix="export the run again",
+        ) from None
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Writes `manifest.json` into a folder that is not finished yet."""
+    (folder / MANIFEST_FILE).write_text(_to_json(manifest))
+
+
+def _to_json(manifest: Manifest) -> str:
+    return manifest.model_dump_json(indent=1, exclude_none=True) + "\n"
+
+
+def check_export(export_dir: Path) -> Manifest:
+    """The manifest of an export whose every file has its checksum; otherwise says which has not."""
+    if not (export_dir / MANIFEST_FILE).is_file():
+        return load_manifest(export_dir)
+    verify_checksums(export_dir)
+    return load_manifest(export_dir)
+
+
+def add_parity(export_dir: Path, parity: Parity) -> Manifest:
+    """Appends a comparison to the manifest of a finished export, and mends its checksum."""
+    manifest = load_manifest(export_dir)
+    manifest = manifest.model_copy(update={"parity": (*manifest.parity, parity)})
+    text = _to_json(manifest)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    ending = f"  {MANIFEST_FILE}"
+    lines = (export_dir / CHECKSUM_FILE).read_text().splitlines()
+    sums = "".join(f"{digest + ending if x.endswith(ending) else x}\n" for x in lines)
+    _replace(export_dir, {MANIFEST_FILE: text, CHECKSUM_FILE: sums})
+    return manifest
+
+
+def _replace(export_dir: Path, texts: dict[str, str]) -> None:
+    """New contents of files, both written before either is renamed into place."""
+    root = export_dir.resolve()
+    partials = {
+        name: root.with_name(f".{root.name}.{name}.{os.getpid()}.partial") for name in texts
+    }
+    try:
+        for name, text in texts.items():
+            partials[name].write_text(text)
+        for name, partial in partials.items():
+            partial.replace(root / name)
+    except OSError as error:
+        raise RecsysError(
+            "the result cannot be written into the export",
+            where=export_dir,
+            got=error.strerror,
+        ) from None
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)

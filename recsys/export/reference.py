@@ -1,0 +1,110 @@
+"""What an export is compared with: the trained model itself, or else the .pt2 file."""
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.data.batch import Batch, Cursor
+from recsys.export.graphs import load_whole_graph
+from recsys.export.manifest import Manifest
+from recsys.models.ctr_model import CTRModel
+from recsys.schema import Schema
+from recsys.torchrec_quietly import KeyedJaggedTensor
+
+Floats = NDArray[np.float32]
+
+
+class Reference(Protocol):
+    """Scores of encoded rows by torch."""
+
+    @property
+    def name(self) -> Literal["run", "whole"]:
+        """As the manifest calls it."""
+
+    def logits(self, encoded: pl.DataFrame) -> Floats:
+        """Columns as a data set's splits have them → (B,)."""
+
+    def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
+        """Each sparse feature's pooled vectors, (B, D), as far as they can be looked at."""
+
+
+class RunReference:
+    """The trained model, its own tables and its own lookup."""
+
+    name: Literal["run"] = "run"
+
+    def __init__(self, model: CTRModel, schema: Schema) -> None:
+        self.model, self.schema = model.eval(), schema
+        self.device = next(iter(model.embeddings.store.weights().values())).device
+
+    def logits(self, encoded: pl.DataFrame) -> Floats:
+        with torch.inference_mode():
+            logits, _ = self.model(self._physical(encoded))
+        return np.asarray(logits.float().cpu().numpy())
+
+    def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
+        embeddings = self.model.embeddings
+        with torch.inference_mode():
+            vectors, _ = embeddings(self._physical(encoded).sparse)
+        blocks = vectors.cpu().split(list(embeddings.output_dims.values()), dim=1)
+        return {
+            name: block.numpy() for name, block in zip(embeddings.output_dims, blocks, strict=True)
+        }
+
+    def _physical(self, encoded: pl.DataFrame) -> Batch:
+        bags = [_bags(encoded[feature.name]) for feature in self.schema.sparse]
+        sparse = KeyedJaggedTensor(
+            keys=[feature.name for feature in self.schema.sparse],
+            values=torch.cat([values for values, _ in bags]).int(),
+            lengths=torch.cat([lengths for _, lengths in bags]).int(),
+        )
+        dense = _dense(encoded, [feature.name for feature in self.schema.numerical])
+        batch = Batch(dense, sparse, labels=torch.zeros(len(encoded)), cursor=Cursor(0, 0))
+        return self.model.embeddings.to_physical(batch).to(self.device)
+
+
+class WholeReference:
+    """The export's own .pt2 file, for when the run is gone."""
+
+    name: Literal["whole"] = "whole"
+
+    def __init__(self, export_dir: Path, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.graph = load_whole_graph(export_dir)
+
+    def logits(self, encoded: pl.DataFrame) -> Floats:
+        inputs: list[Tensor] = []
+        for feature in self.manifest.sparse:
+            values, lengths = _bags(encoded[feature.name])
+            inputs += [values, lengths] if feature.kind == "sequence" else [values]
+        if self.manifest.numerical:
+            inputs.append(_dense(encoded, [f.name for f in self.manifest.numerical]))
+        with torch.inference_mode():
+            return np.asarray(self.graph(*inputs)[0].numpy())
+
+    def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
+        return {}
+
+
+def _bags(column: pl.Series) -> tuple[Tensor, Tensor]:
+    """Ids (L,) and lengths (B,), int64."""
+    if not isinstance(column.dtype, pl.List):
+        return _as_int64(column), torch.ones(len(column), dtype=torch.long)
+    lengths = column.list.len()
+    return _as_int64(column.filter(lengths > 0).explode()), _as_int64(lengths)
+
+
+def _as_int64(column: pl.Series) -> Tensor:
+    return torch.from_numpy(column.to_numpy().astype(np.int64))
+
+
+def _dense(encoded: pl.DataFrame, names: list[str]) -> Tensor:
+    columns = [encoded[name].to_numpy().astype(np.float32) for name in names]
+    if not columns:
+        return torch.zeros(len(encoded), 0)
+    return torch.from_numpy(np.stack(columns, axis=1))

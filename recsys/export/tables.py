@@ -1,0 +1,54 @@
+"""Embedding tables as files: safetensors for programs, Parquet (id, vector) for everything else."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recsys.embeddings.collection import FeatureEmbeddings
+from recsys.embeddings.config import EmbeddingsConfig
+
+TENSOR_NAME = "vectors"
+ROW_GROUP_ROWS = 1 << 17
+
+
+def write_tables(
+    embeddings: FeatureEmbeddings, config: EmbeddingsConfig, folder: Path
+) -> dict[str, str]:
+    """Every sparse feature materialised as (V, D); returns feature → file below `folder`.
+
+    Features that share a table share its file. The Parquet twin has the suffix .parquet.
+    """
+    (folder / "tables").mkdir()
+    files: dict[str, str] = {}
+    for name in embeddings.methods:
+        owner = config.shared_tables.get(name, name)
+        if owner not in files:
+            files[owner] = f"tables/{quote(owner, safe='')}.safetensors"
+            _write_table(embeddings.materialise(owner).cpu().contiguous(), folder / files[owner])
+        files[name] = files[owner]
+    return files
+
+
+def parquet_twin(table: str) -> str:
+    """The Parquet file beside a safetensors file."""
+    return table.removesuffix(".safetensors") + ".parquet"
+
+
+def _write_table(vectors: Tensor, path: Path) -> None:
+    save_file({TENSOR_NAME: vectors}, path)
+    rows, dim = vectors.shape
+    id_type = pa.int32() if rows <= 2**31 else pa.int64()
+    schema = pa.schema([("id", id_type), ("vector", pa.list_(pa.float32(), dim))])
+    with pq.ParquetWriter(
+        path.with_suffix(".parquet"), schema, sorting_columns=[pq.SortingColumn(0)]
+    ) as writer:
+        for start in range(0, rows, ROW_GROUP_ROWS):
+            block = vectors[start : start + ROW_GROUP_ROWS]
+            ids = pa.array(np.arange(start, start + len(block)), id_type)
+            values = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1).numpy()), dim)
+            writer.write_table(pa.table([ids, values], schema))
