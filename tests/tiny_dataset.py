@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.schema import (
@@ -40,7 +39,7 @@ def write_dataset(
         splits={
             name: Split(
                 rows=sum(len(table) for table in tables),
-                positives=sum(pc.sum(table["label"]).as_py() or 0 for table in tables),
+                positives=sum(table["label"].to_pylist().count(1) for table in tables),
                 files=tuple(
                     write_file(folder, f"{name}/part-{i:05d}.parquet", table, row_group_rows)
                     for i, table in enumerate(tables)
