@@ -1,0 +1,6 @@
+"""Predictions and a run folder → report.json and report.html."""
+
+from recsys.reports.report import write_report
+from recsys.reports.split_metrics import SplitMetrics, evaluate_predictions
+
+__all__ = ["SplitMetrics", "evaluate_predictions", "write_report"]

@@ -1,0 +1,70 @@
+"""What `report.json` holds. Its keys are stable; the page is drawn from nothing else."""
+
+from typing import Literal
+
+from recsys.reports.run_folder import Curve, EmbeddingBytes, Record, TrainingFacts
+from recsys.reports.split_metrics import SplitMetrics
+from recsys.schema import Schema
+
+
+class SplitFacts(Record):
+    """A split of the data set, as its schema states it."""
+
+    rows: int
+    positives: int
+
+
+class DatasetFacts(Record):
+    """The data set that was trained on."""
+
+    name: str
+    label: str
+    group: str | None
+    numerical: int
+    categorical: int
+    sequence: int
+    ids: int
+    splits: dict[str, SplitFacts]
+    fingerprint: str
+    created_by: str
+
+
+class Report(Record):
+    """One run: what it scored, what it weighs, what it cost, and what it was."""
+
+    format: Literal[1] = 1
+    run: str
+    model: str
+    seed: int
+    best_epoch: int | None
+    splits: dict[str, SplitMetrics]
+    embeddings: EmbeddingBytes
+    training: TrainingFacts
+    dataset: DatasetFacts
+    learning_curves: dict[str, Curve]
+    environment: dict[str, object]
+    config: str
+
+    @property
+    def main_split(self) -> str:
+        """The split whose figures the page shows large: test, else valid, else the first."""
+        return next(name for name in ("test", "valid", *self.splits) if name in self.splits)
+
+
+def describe_dataset(schema: Schema) -> DatasetFacts:
+    """What a reader of the report wants to know of the data."""
+    return DatasetFacts(
+        name=schema.name,
+        label=schema.label,
+        group=schema.group,
+        numerical=len(schema.numerical),
+        categorical=len(schema.of_kind("categorical")),
+        sequence=len(schema.of_kind("sequence")),
+        ids=sum(feature.num_ids for feature in schema.sparse),
+        splits={
+            name: SplitFacts(rows=split.rows, positives=split.positives)
+            for name, split in schema.splits.items()
+        },
+        fingerprint=schema.fingerprint(),
+        created_by=schema.created_by,
+    )

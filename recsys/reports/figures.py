@@ -1,0 +1,125 @@
+"""The page's charts. Each has a title that says what is to be read from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from recsys.reports.run_folder import Curve
+from recsys.reports.split_metrics import SplitMetrics
+from recsys.reports.svg import Axis, Chart, padded
+from recsys.reports.text import count, fixed, percent, short
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its message and how it was made."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+def rate_text(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def draw_roc(split: str, metrics: SplitMetrics) -> Figure | None:
+    if not metrics.roc or metrics.auc is None:
+        return None
+    chart = Chart(
+        x=Axis("share of non-clicks flagged (false positive rate)", 0, 1, rate_text),
+        y=Axis("share of clicks found", 0, 1, rate_text),
+        label="ROC curve",
+    )
+    chart.area(metrics.roc, "area")
+    chart.line([(0, 0), (1, 1)], "reference")
+    chart.line(metrics.roc, "curve")
+    chart.text((0.96, 0.06), f"AUC {metrics.auc:.4f}", "big end")
+    chart.text((0.5, 0.5), "chance", "note", dy=18)
+    return Figure(
+        f"A click is ranked above a non-click {percent(metrics.auc)} of the time",
+        f"ROC on {split}: share of clicks found (up) against share of non-clicks flagged (right), "
+        "over all thresholds. The area below the curve is the AUC.",
+        chart.svg(),
+    )
+
+
+def draw_reliability(split: str, metrics: SplitMetrics) -> Figure:
+    bins = metrics.reliability
+    high = 1.06 * max(max(b.mean_probability, b.ci95[1]) for b in bins)
+    chart = Chart(
+        x=Axis("mean predicted probability", 0, high, rate_text),
+        y=Axis("observed click rate", 0, high, rate_text),
+        label="Reliability curve",
+    )
+    chart.line([(0, 0), (high, high)], "reference")
+    for b in bins:
+        chart.interval(b.mean_probability, *b.ci95, style="whisker")
+    for b in bins:
+        hint = f"{count(b.rows)} rows: predicted {percent(b.mean_probability, 2)}, "
+        hint += f"observed {percent(b.click_rate, 2)}"
+        chart.dot((b.mean_probability, b.click_rate), "dot", hint)
+    chart.text((0.93 * high, 0.93 * high), "predicted = observed", "note end", dy=-12)
+    return Figure(
+        reliability_title(metrics),
+        f"Observed click rate (up) against mean predicted probability (right) on {split}, in "
+        f"{len(bins)} bins of equal mass with 95 % Wilson intervals. "
+        "A point below the line is predicted too high.",
+        chart.svg(),
+    )
+
+
+def reliability_title(metrics: SplitMetrics) -> str:
+    if metrics.calibration is None:
+        return "No click was observed, so calibration is not defined"
+    error = metrics.calibration - 1
+    if abs(error) < 0.0005:
+        verdict = "right on average"
+    else:
+        verdict = f"{percent(abs(error))} too {'high' if error > 0 else 'low'} on average"
+    points = f"{100 * metrics.ece:.2g} percentage points"
+    return f"Probabilities are {verdict}; within a bin they are off by {points}"
+
+
+def draw_valid_auc(curve: Curve) -> Figure:
+    best = max(range(len(curve.value)), key=curve.value.__getitem__)
+    point = (curve.step[best], curve.value[best])
+    chart = step_chart(curve, "AUC on valid", fixed)
+    chart.line(list(zip(curve.step, curve.value, strict=True)), "curve")
+    for step, value in zip(curve.step, curve.value, strict=True):
+        chart.dot((step, value), "dot faint", f"step {count(step)}: AUC {value:.4f}")
+    chart.dot(point, "dot", f"best: step {count(point[0])}, AUC {point[1]:.4f}", radius=5)
+    where = "end" if chart.x.share(point[0]) > 0.8 else "start"
+    chart.text(point, f"best {point[1]:.4f}", f"big {where}", dy=-12)
+    when = "at the last check" if best == len(curve.value) - 1 else f"at step {count(point[0])}"
+    return Figure(
+        f"Valid AUC was highest {when}",
+        f"AUC on the valid rows after each of {len(curve.value)} checks, against training steps.",
+        chart.svg(),
+    )
+
+
+def draw_train_loss(curve: Curve) -> Figure:
+    first, last = curve.value[0], curve.value[-1]
+    chart = step_chart(curve, "training loss, nats", lambda value: f"{value:.4g}")
+    chart.line(list(zip(curve.step, curve.value, strict=True)), "curve")
+    if len(curve.value) == 1:
+        chart.dot((curve.step[0], first), "dot", f"{first:.4f}")
+    verb = "fell" if last < first else "rose"
+    return Figure(
+        f"Training loss {verb} from {first:.3f} to {last:.3f} nats",
+        "Log loss of the training batches plus any penalty, neighbouring steps averaged.",
+        chart.svg(),
+    )
+
+
+def step_chart(curve: Curve, title: str, text: Callable[[float], str]) -> Chart:
+    low, high = padded(curve.value, share=0.12)
+    start, end = (0.0, max(curve.step)) if max(curve.step) > 0 else (-1.0, 1.0)
+    return Chart(
+        x=Axis("training steps", start, end * 1.02, short),
+        y=Axis(title, low, high, text),
+        label=f"{title} against training steps",
+        height=260,
+    )

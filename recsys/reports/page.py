@@ -1,0 +1,49 @@
+"""Report → one self-contained HTML page: no script, no network, prints on A4."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from recsys.reports import text
+from recsys.reports.contents import Report
+from recsys.reports.figures import (
+    Figure,
+    draw_reliability,
+    draw_roc,
+    draw_train_loss,
+    draw_valid_auc,
+)
+from recsys.reports.tables import strip_for, tabulate_bytes, tabulate_slices
+
+FILTERS = ("fixed", "count", "percent", "interval", "size", "short")
+
+
+def render_page(report: Report) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({name: getattr(text, name) for name in FILTERS})
+    main = report.splits[report.main_split]
+    return environment.get_template("report.html").render(
+        report=report,
+        main=main,
+        figures=draw_figures(report),
+        slices=tabulate_slices(main.slices),
+        strip=strip_for(main.slices, main.auc),
+        bytes=tabulate_bytes(report.embeddings),
+    )
+
+
+def draw_figures(report: Report) -> list[Figure]:
+    main = report.splits[report.main_split]
+    figures = [draw_roc(report.main_split, main), draw_reliability(report.main_split, main)]
+    curves = report.learning_curves
+    if "valid/auc" in curves:
+        figures.append(draw_valid_auc(curves["valid/auc"]))
+    if "train/loss" in curves:
+        figures.append(draw_train_loss(curves["train/loss"]))
+    return [figure for figure in figures if figure is not None]

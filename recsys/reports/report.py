@@ -1,0 +1,60 @@
+"""Run folder → report.json, and report.html drawn from it."""
+
+import contextlib
+from pathlib import Path
+
+from recsys.errors import RecsysError
+from recsys.reports.contents import Report, describe_dataset
+from recsys.reports.page import render_page
+from recsys.reports.run_folder import RunFolder, load_run
+from recsys.reports.slices import name_slices
+from recsys.reports.split_metrics import SplitMetrics, evaluate_predictions
+
+
+def write_report(run_dir: Path, dataset_dir: Path | None = None) -> dict[str, object]:
+    """Measures every split in `run_dir`/predictions; returns what report.json says.
+
+    With the data set at hand, slices carry raw values instead of ids. Each file appears whole.
+    """
+    report = build_report(load_run(run_dir), dataset_dir)
+    write_whole(run_dir / "report.json", report.model_dump_json(indent=1) + "\n")
+    write_whole(run_dir / "report.html", render_page(report))
+    return report.model_dump(mode="json")
+
+
+def build_report(run: RunFolder, dataset_dir: Path | None) -> Report:
+    return Report(
+        run=run.name,
+        model=run.record.model,
+        seed=run.record.seed,
+        best_epoch=run.record.best_epoch,
+        splits={
+            split: measure_split(path, run, dataset_dir) for split, path in run.predictions.items()
+        },
+        embeddings=run.record.embeddings,
+        training=run.record.training,
+        dataset=describe_dataset(run.dataset),
+        learning_curves=run.curves,
+        environment=run.environment,
+        config=run.config,
+    )
+
+
+def measure_split(path: Path, run: RunFolder, dataset_dir: Path | None) -> SplitMetrics:
+    metrics = evaluate_predictions(path)
+    if dataset_dir is None:
+        return metrics
+    named = name_slices(metrics.slices, run.dataset, dataset_dir)
+    return metrics.model_copy(update={"slices": named})
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a temporary sibling and renames it: the file is whole or absent."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RecsysError("the report cannot be written", where=path, got=error) from None

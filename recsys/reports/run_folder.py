@@ -1,0 +1,161 @@
+"""Reads what training left in a run folder."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys.errors import RecsysError
+from recsys.schema import Schema, load_schema
+
+CURVES = ("train/loss", "valid/auc", "valid/log_loss", "learning_rate", "samples_per_second")
+MAX_CURVE_POINTS = 300
+
+
+class Record(BaseModel):
+    """What another part wrote: keys that a report does not know are kept, not refused."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+class TrainingFacts(Record):
+    """What the training cost."""
+
+    epochs: int
+    steps: int
+    samples_per_second: float | None = None
+    peak_rss_bytes: int | None = None
+    device: str
+
+
+class FeatureBytes(Record):
+    """One feature's table: what it takes while training (with optimiser state) and when served."""
+
+    method: str
+    cardinality: int
+    dim: int | tuple[int, ...]
+    train_bytes: int
+    serve_bytes: int
+
+
+class EmbeddingBytes(Record):
+    """All tables; features that share a table each count it, so their sum may exceed the total."""
+
+    train_bytes: int
+    serve_bytes: int
+    features: dict[str, FeatureBytes]
+
+
+class TrainingRecord(Record):
+    """`training.json`."""
+
+    model: str
+    seed: int
+    best_epoch: int | None = None
+    training: TrainingFacts
+    embeddings: EmbeddingBytes
+
+
+class Curve(Record):
+    """One logged figure over the steps, thinned by averaging neighbours."""
+
+    step: tuple[float, ...]
+    value: tuple[float, ...]
+
+
+class RunFolder(Record):
+    """The parts of a run that a report shows."""
+
+    name: str
+    config: str
+    environment: dict[str, object]
+    dataset: Schema
+    record: TrainingRecord
+    curves: dict[str, Curve]
+    predictions: dict[str, Path]
+
+
+def load_run(run_dir: Path) -> RunFolder:
+    """Raises RecsysError naming the file that is missing or damaged."""
+    return RunFolder(
+        name=run_dir.resolve().name,
+        config=read_text(run_dir / "config.yaml"),
+        environment=read_environment(run_dir / "environment.json"),
+        dataset=load_schema(run_dir),
+        record=read_record(run_dir / "training.json"),
+        curves=read_curves(run_dir / "metrics.csv"),
+        predictions=find_predictions(run_dir),
+    )
+
+
+def find_predictions(run_dir: Path) -> dict[str, Path]:
+    """Split → file; train, valid and test first, in this order."""
+    usual = ("train", "valid", "test")
+    paths = sorted((run_dir / "predictions").glob("*.parquet"))
+    if not paths:
+        raise RecsysError(
+            "the run has no predictions to report on",
+            where=run_dir / "predictions",
+            expected="SPLIT.parquet",
+            fix=f"run `recsys evaluate {run_dir} --split test`",
+        )
+    paths.sort(key=lambda path: usual.index(path.stem) if path.stem in usual else len(usual))
+    return {path.stem: path for path in paths}
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecsysError(
+            f"{path.parent} is not a whole run: it has no {path.name}",
+            expected="a folder written by `recsys train`",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecsysError("a file of the run cannot be read", where=path, got=error) from None
+
+
+def read_environment(path: Path) -> dict[str, object]:
+    try:
+        environment = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise RecsysError("a file of the run is damaged", where=path, got=error) from None
+    if not isinstance(environment, dict):
+        raise RecsysError("a file of the run is damaged", where=path, expected="a JSON object")
+    return environment
+
+
+def read_record(path: Path) -> TrainingRecord:
+    try:
+        return TrainingRecord.model_validate_json(read_text(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise RecsysError(
+            "a file of the run is damaged", where=f"{path}: {key}", got=first["msg"]
+        ) from None
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """The known columns of Lightning's CSV log; cells are sparse, so each has its own steps."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return {}
+    try:
+        log = pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RecsysError("the training log cannot be read", where=path, got=error) from None
+    if "step" not in log.columns:
+        raise RecsysError("the training log has no column 'step'", where=path, got=log.columns)
+    curves = {name: read_curve(log, name) for name in CURVES if name in log.columns}
+    return {name: curve for name, curve in curves.items() if curve.step}
+
+
+def read_curve(log: pl.DataFrame, name: str) -> Curve:
+    points = log.select(
+        step=pl.col("step").cast(pl.Float64, strict=False),
+        value=pl.col(name).cast(pl.Float64, strict=False),
+    ).filter(pl.col("step").is_finite() & pl.col("value").is_finite())
+    share = max(1, -(-len(points) // MAX_CURVE_POINTS))
+    thinned = points.group_by(pl.row_index() // share, maintain_order=True).mean()
+    return Curve(step=tuple(thinned["step"]), value=tuple(thinned["value"]))

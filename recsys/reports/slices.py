@@ -1,0 +1,87 @@
+"""AUC per value of a feature: where the model orders well and where it does not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.base_config import BaseConfig
+from recsys.metrics import compute_auc_interval, compute_calibration
+from recsys.schema import Schema, VocabularyEncoding
+
+NUM_VALUES = 10
+
+
+class SliceMetrics(BaseConfig):
+    """The rows with one value of a feature; `id` None is the rows of all values not listed.
+
+    `value` is the raw value where the vocabulary is known. AUC is None for one class.
+    """
+
+    id: int | None
+    value: str | None = None
+    rows: int
+    positives: int
+    auc: float | None
+    auc_ci95: tuple[float, float] | None
+    calibration: float | None
+
+
+def compute_slices(
+    logits: NDArray[np.floating], labels: NDArray[np.bool_], ids: NDArray[np.integer]
+) -> tuple[SliceMetrics, ...]:
+    """The most frequent values, most rows first, then one entry for all the others."""
+    values, rows = np.unique(ids, return_counts=True)
+    frequent = values[np.argsort(-rows, kind="stable")[:NUM_VALUES]]
+    slices = [measure_slice(int(value), logits, labels, ids == value) for value in frequent]
+    others = ~np.isin(ids, frequent)
+    if others.any():
+        slices.append(measure_slice(None, logits, labels, others))
+    return tuple(slices)
+
+
+def measure_slice(
+    value: int | None,
+    logits: NDArray[np.floating],
+    labels: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
+) -> SliceMetrics:
+    interval = compute_auc_interval(logits[chosen], labels[chosen])
+    return SliceMetrics(
+        id=value,
+        rows=int(np.count_nonzero(chosen)),
+        positives=int(np.count_nonzero(labels[chosen])),
+        auc=interval.auc,
+        auc_ci95=interval.ci95,
+        calibration=compute_calibration(logits[chosen], labels[chosen]),
+    )
+
+
+def name_slices(
+    slices: Mapping[str, tuple[SliceMetrics, ...]], schema: Schema, dataset_dir: Path
+) -> dict[str, tuple[SliceMetrics, ...]]:
+    """The same slices with the raw values that the data set's vocabularies know."""
+    named = {}
+    for feature, entries in slices.items():
+        names = read_names(
+            feature, [e.id for e in entries if e.id is not None], schema, dataset_dir
+        )
+        named[feature] = tuple(
+            e.model_copy(update={"value": names.get(e.id)}) if e.id is not None else e
+            for e in entries
+        )
+    return named
+
+
+def read_names(
+    feature: str, ids: list[int], schema: Schema, dataset_dir: Path
+) -> dict[int | None, str]:
+    """Raw value of each id; empty for a hashed feature or without its vocabulary file."""
+    encoding = schema.feature(feature).encoding
+    if not isinstance(encoding, VocabularyEncoding) or not (dataset_dir / encoding.file).is_file():
+        return {}
+    vocabulary = pl.scan_parquet(dataset_dir / encoding.file).filter(pl.col("id").is_in(ids))
+    found = vocabulary.select(pl.col("id"), pl.col("value").cast(pl.String)).collect()
+    return dict(found.iter_rows())

@@ -1,0 +1,173 @@
+"""One split's predictions → all its metrics."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.base_config import BaseConfig
+from recsys.errors import RecsysError
+from recsys.metrics import (
+    GroupedAuc,
+    ReliabilityCurve,
+    compute_auc_interval,
+    compute_calibration,
+    compute_grouped_auc,
+    compute_log_loss,
+    compute_normalized_entropy,
+    compute_reliability,
+    compute_roc,
+)
+from recsys.metrics.predictions import check_labels
+from recsys.metrics.reliability import ece_of
+from recsys.reports.slices import SliceMetrics, compute_slices
+
+SLICE_PREFIX = "slice/"
+Array = NDArray[np.generic]
+
+
+class ReliabilityBin(BaseConfig):
+    """Rows of nearly equal probability; `ci95` is the click rate's Wilson interval."""
+
+    rows: int
+    mean_probability: float
+    click_rate: float
+    ci95: tuple[float, float]
+
+
+class SplitMetrics(BaseConfig):
+    """All of a split's figures. log_loss in nats; None: not defined for these rows (one class).
+
+    roc: (false positive rate, true positive rate) points, thinned for drawing.
+    """
+
+    rows: int
+    positives: int
+    auc: float | None
+    auc_ci95: tuple[float, float] | None
+    log_loss: float
+    normalized_entropy: float | None
+    calibration: float | None
+    ece: float
+    gauc: float | None = None
+    auc_reason: str | None = None
+    gauc_ci95: tuple[float, float] | None = None
+    gauc_groups: int | None = None
+    gauc_groups_used: int | None = None
+    gauc_dropped_share: float | None = None
+    roc: tuple[tuple[float, float], ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+    slices: dict[str, tuple[SliceMetrics, ...]] = {}
+
+
+def evaluate_predictions(path: Path) -> SplitMetrics:
+    """Reads `label`, `logit`, optional `group_id` and `slice/FEATURE` columns; measures everything.
+
+    Raises RecsysError for a file that is missing or not Parquet, a missing column, no rows, a logit
+    that is not finite, a label other than 0 and 1.
+    """
+    file = open_predictions(path)
+    logits, labels = read_logits(file, path), read_labels(file, path)
+    slices = {
+        name.removeprefix(SLICE_PREFIX): compute_slices(logits, labels, read_ids(file, name, path))
+        for name in file.schema_arrow.names
+        if name.startswith(SLICE_PREFIX)
+    }
+    grouped = None
+    if "group_id" in file.schema_arrow.names:
+        grouped = compute_grouped_auc(logits, labels, read(file, "group_id", path))
+    return measure(logits, labels, grouped, slices)
+
+
+def measure(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.bool_],
+    grouped: GroupedAuc | None,
+    slices: dict[str, tuple[SliceMetrics, ...]],
+) -> SplitMetrics:
+    interval = compute_auc_interval(logits, labels)
+    curve = compute_reliability(logits, labels)
+    roc = compute_roc(logits, labels)
+    return SplitMetrics(
+        rows=len(labels),
+        positives=int(np.count_nonzero(labels)),
+        auc=interval.auc,
+        auc_ci95=interval.ci95,
+        auc_reason=interval.reason,
+        log_loss=compute_log_loss(logits, labels),
+        normalized_entropy=compute_normalized_entropy(logits, labels),
+        calibration=compute_calibration(logits, labels),
+        ece=ece_of(curve),
+        gauc=grouped.value if grouped else None,
+        gauc_ci95=grouped.ci95 if grouped else None,
+        gauc_groups=grouped.groups if grouped else None,
+        gauc_groups_used=grouped.groups_used if grouped else None,
+        gauc_dropped_share=grouped.dropped_share if grouped else None,
+        roc=tuple(zip(*(rate.round(6).tolist() for rate in roc), strict=True)) if roc else (),
+        reliability=to_bins(curve),
+        slices=slices,
+    )
+
+
+def to_bins(curve: ReliabilityCurve) -> tuple[ReliabilityBin, ...]:
+    columns = (curve.rows, curve.mean_probability, curve.click_rate, curve.low, curve.high)
+    return tuple(
+        ReliabilityBin(rows=rows, mean_probability=mean, click_rate=rate, ci95=(low, high))
+        for rows, mean, rate, low, high in zip(*(c.tolist() for c in columns), strict=True)
+    )
+
+
+def open_predictions(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise RecsysError(
+            "there are no predictions to measure",
+            where=path,
+            fix="run `recsys evaluate RUN --split SPLIT`, which writes them",
+        ) from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RecsysError(
+            "the predictions cannot be read", where=path, expected="a whole Parquet file", got=error
+        ) from None
+
+
+def read(file: pq.ParquetFile, column: str, path: Path) -> Array:
+    names = file.schema_arrow.names
+    if column not in names:
+        raise RecsysError(
+            f"the predictions have no column {column!r}", where=path, got=", ".join(names)
+        )
+    return file.read(columns=[column])[column].to_numpy()
+
+
+def read_ids(file: pq.ParquetFile, column: str, path: Path) -> NDArray[np.integer]:
+    ids = read(file, column, path)
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise RecsysError(
+            "ids are not integers", where=f"{path}: {column}", expected="int32", got=ids.dtype
+        )
+    return ids.astype(np.int64, copy=False)
+
+
+def read_labels(file: pq.ParquetFile, path: Path) -> NDArray[np.bool_]:
+    labels = read(file, "label", path)
+    if len(labels) == 0:
+        raise RecsysError("the split has no rows, so nothing can be measured", where=path)
+    return check_labels(labels)
+
+
+def read_logits(file: pq.ParquetFile, path: Path) -> NDArray[np.floating]:
+    logits: NDArray[np.floating] = np.asarray(read(file, "logit", path), dtype=np.float32)
+    wrong = ~np.isfinite(logits)
+    if wrong.any():
+        raise RecsysError(
+            "some predictions are NaN or infinite",
+            where=f"{path}: row {int(wrong.argmax())} is the first",
+            expected="a finite logit in every row",
+            got=f"{int(np.count_nonzero(wrong))} of {len(logits)} rows",
+            fix="the training diverged: lower the learning rate or look for NaN in the inputs",
+        )
+    return logits

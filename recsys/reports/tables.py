@@ -1,0 +1,97 @@
+"""The page's tables with pictures in them: AUC per value with intervals, bytes per feature."""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+from recsys.reports.run_folder import EmbeddingBytes, FeatureBytes
+from recsys.reports.slices import SliceMetrics
+from recsys.reports.text import size
+
+MAX_FEATURES = 60
+WIDEST_INTERVAL = 0.25  # wider ones would squeeze all others: they run to the edge instead
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A horizontal axis shared by all rows; positions in percent of its width."""
+
+    low: float
+    high: float
+
+    def at(self, value: float) -> float:
+        return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
+
+
+@dataclass(frozen=True)
+class SliceTable:
+    """One feature's values, and the sentence that sums them up."""
+
+    feature: str
+    title: str
+    rows: tuple[SliceMetrics, ...]
+    has_names: bool
+
+
+@dataclass(frozen=True)
+class BytesTable:
+    """Features by served bytes, largest first; `rest` counts those left out of the page."""
+
+    title: str
+    rows: tuple[tuple[str, FeatureBytes], ...]
+    rest: int
+    rest_bytes: int
+    largest: int
+    is_shared: bool
+
+
+def strip_for(slices: dict[str, tuple[SliceMetrics, ...]], overall: float | None) -> Strip | None:
+    """One axis for all features, so that they can be compared."""
+    known = [s.auc_ci95 for rows in slices.values() for s in rows if s.auc_ci95]
+    if not known or overall is None:
+        return None
+    narrow = [ci for ci in known if ci[1] - ci[0] <= WIDEST_INTERVAL] or known
+    low = min(overall, *(ci[0] for ci in narrow))
+    high = max(overall, *(ci[1] for ci in narrow))
+    air = (high - low) * 0.05 or 0.01
+    return Strip(low - air, high + air)
+
+
+def tabulate_slices(slices: dict[str, tuple[SliceMetrics, ...]]) -> list[SliceTable]:
+    return [
+        SliceTable(
+            feature, slice_title(feature, rows), rows, any(r.value is not None for r in rows)
+        )
+        for feature, rows in slices.items()
+    ]
+
+
+def slice_title(feature: str, rows: tuple[SliceMetrics, ...]) -> str:
+    aucs = [row.auc for row in rows if row.auc is not None and row.id is not None]
+    if len(aucs) < 2:
+        return f"{feature}: too few values with both classes to compare"
+    return f"{feature}: AUC runs from {min(aucs):.3f} to {max(aucs):.3f} between its values"
+
+
+def tabulate_bytes(embeddings: EmbeddingBytes) -> BytesTable:
+    rows = sorted(embeddings.features.items(), key=lambda item: (-item[1].serve_bytes, item[0]))
+    shown, rest = rows[:MAX_FEATURES], rows[MAX_FEATURES:]
+    total = sum(feature.serve_bytes for _, feature in rows)
+    return BytesTable(
+        title=bytes_title(rows, embeddings.serve_bytes),
+        rows=tuple(shown),
+        rest=len(rest),
+        rest_bytes=sum(feature.serve_bytes for _, feature in rest),
+        largest=max((max(f.train_bytes, f.serve_bytes) for _, f in shown), default=1) or 1,
+        is_shared=total > embeddings.serve_bytes,
+    )
+
+
+def bytes_title(rows: list[tuple[str, FeatureBytes]], serve_bytes: int) -> str:
+    total = sum(feature.serve_bytes for _, feature in rows)
+    if total == 0:
+        return "There are no embedding tables"
+    running = [*accumulate(feature.serve_bytes for _, feature in rows)]
+    few = 1 + next(k for k, so_far in enumerate(running) if so_far >= 0.8 * total)
+    verb = "holds" if few == 1 else "hold"
+    share = f"{100 * running[few - 1] / total:.0f} %"
+    return f"{few} of {len(rows)} features {verb} {share} of the {size(serve_bytes)} to be served"

@@ -1,0 +1,37 @@
+"""How the page writes numbers: fixed digits that align, units, and a dash for what is not known."""
+
+MISSING = "–"
+
+
+def fixed(value: float | None, digits: int = 4) -> str:
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def count(value: float | None) -> str:
+    return MISSING if value is None else f"{value:,.0f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def interval(bounds: tuple[float, float] | None, digits: int = 4) -> str:
+    return MISSING if bounds is None else f"{bounds[0]:.{digits}f} – {bounds[1]:.{digits}f}"
+
+
+def size(num_bytes: float | None) -> str:
+    """Bytes in a readable unit of 1,000: 12.3 MB."""
+    if num_bytes is None:
+        return MISSING
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:,.1f} {unit}"
+    return f"{num_bytes:,.0f} B"
+
+
+def short(value: float) -> str:
+    """A tick or a rate in few characters: 1.5 M, 12 k, 0.25."""
+    for unit, scale in (("M", 1e6), ("k", 1e3)):
+        if abs(value) >= scale:
+            return f"{value / scale:.4g} {unit}"
+    return f"{value:.4g}"
