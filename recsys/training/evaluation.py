@@ -63,7 +63,7 @@ def predict(
     """Scores the loader's batches, which hold logical ids, in their order."""
     device = next(model.network.parameters()).device
     model.eval()
-    with torch.inference_mode():
+    with torch.no_grad():  # inference mode has no fused lookup on the CPU
         for batch in loader:
             physical = model.embeddings.to_physical(batch).to(device)
             logits = model(physical)[0].float().cpu()

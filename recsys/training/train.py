@@ -20,6 +20,7 @@ from recsys.train_config import TrainConfig
 from recsys.training.allocator import keep_freed_memory
 from recsys.training.callbacks import (
     Checkpoints,
+    ProgressBar,
     Speed,
     ValidationSchedule,
     build_progress,
@@ -88,13 +89,14 @@ def _fit(
         Checkpoints(config.train, checkpoints_dir),
         build_progress(speed),
     ]
-    trainer = build_trainer(config.train, callbacks, run_dir)
     with quiet_lightning():
+        trainer = build_trainer(config.train, callbacks, run_dir)
         trainer.fit(module, stream, validation, ckpt_path=checkpoint)
     facts = {
         "model": config.model.name,
         "seed": config.train.seed,
         "best_epoch": schedule.best_epoch,
+        "best_valid_auc": schedule.best_auc,
         "training": {
             "epochs": module.trained.epoch + 1,
             "steps": trainer.global_step,
@@ -128,6 +130,7 @@ def build_trainer(config: TrainConfig, callbacks: list[Callback], run_dir: Path)
             TensorBoardLogger(run_dir / "tensorboard", name="", version=""),
         ],
         enable_checkpointing=False,
+        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
@@ -151,10 +154,14 @@ def build_loader(
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Lightning's hints (devices found, loader workers, tips) are not for our users."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        yield
-    logger.setLevel(level)
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
