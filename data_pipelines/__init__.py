@@ -1,4 +1,4 @@
-"""Raw files → Parquet + schema.json (README.md here is the contract). polars; knows recsys.schema, never torch."""
+"""Raw files → Parquet + schema.json; README.md here is the contract. polars, never torch."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,9 +9,10 @@ from data_pipelines import avazu, criteo, movielens
 from data_pipelines.encoders import load_encoders
 from data_pipelines.pipeline import Progress, encode_staged, run_pipeline
 from data_pipelines.plan import make_plan
-from data_pipelines.recipe import Recipe, apply_overrides, load_recipe, parse_recipe
+from data_pipelines.recipe import Recipe, load_recipe, override_recipe
 from data_pipelines.sources import Source, TableSource
 from data_pipelines.staging import read_chunks, stage_chunk
+from recsys.base_config import validate
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Schema
 
@@ -64,7 +65,7 @@ def prepare(
         progress: called with (stage, rows done, rows in all or None).
         overwrite: replace the data set at `out` once the new one is whole.
     """
-    recipe = apply_overrides(find_recipe(name_or_recipe), list(overrides))
+    recipe = override_recipe(find_recipe(name_or_recipe), overrides)
     report = progress or (lambda stage, done, total: None)
     return run_pipeline(recipe, SOURCES[recipe.source], list(raw), Path(out), report, overwrite)
 
@@ -74,7 +75,7 @@ def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
 
     Labelled files also give `label` (int8; rows that the label's rule drops are left out).
     """
-    recipe = parse_recipe(schema.recipe, f"the recipe in the schema of {schema.name!r}")
+    recipe = validate(Recipe, schema.recipe, f"the schema of {schema.name!r}")
     source = SOURCES[recipe.source]
     for path in source.files(list(raw)):
         columns = source.columns(recipe, path)
@@ -91,11 +92,11 @@ class FrameEncoder:
     """Encodes canonical chunks as `prepare` did: load the vocabularies once, encode many."""
 
     def __init__(self, schema: Schema, dataset_dir: Path) -> None:
-        self.recipe = parse_recipe(schema.recipe, dataset_dir)
+        self.recipe = validate(Recipe, schema.recipe, str(dataset_dir))
         self.encoders = load_encoders(schema.features, dataset_dir)
 
     def encode(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Ids int32, numbers float32, sequences list<int32>; `label` and `group_id` where there are."""
+        """Ids int32, numbers float32, sequences list<int32>; `label`, `group_id` where known."""
         return encode_staged(self.encoders, stage_chunk(self.recipe, self.encoders, frame))
 
 

@@ -1,8 +1,8 @@
-"""Avazu click logs (Kaggle): CSV with header. `id` is dropped; `hour` (YYMMDDHH) becomes three features.
+"""Avazu click logs (Kaggle): CSV with header. `id` is dropped; `hour`, YYMMDDHH, makes 3 features.
 
-hour: its characters 6-8. weekday: 0 is Sunday. weekend: 1 on Saturday and Sunday. `time` keeps YYMMDDHH for a
-split by time. The default split is random: the public sample's hours are too uneven for a split by time; with the
-full file use `split.method=by_time split.column=time`.
+hour: its last two characters. weekday: 0 is Sunday. weekend: 1 on Saturday and Sunday. `time` keeps
+YYMMDDHH. The default split is random, because small samples hold too few hours to split by time;
+with the full file use `split.method=by_time split.column=time`.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.recipe import Categorical, Label, Recipe, StratifiedFolds
-from data_pipelines.sources import Dtypes, NumberedFrame, TableSource
+from data_pipelines.sources import NumberedFrame, TableSource
+from data_pipelines.text_tables import Dtypes
 from recsys.errors import RecsysError
 
 FIELDS = (

@@ -1,6 +1,7 @@
-"""Criteo display ads: the Kaggle file, the 1 TB day files, and the public x4 leader-board's two presets.
+"""Criteo display ads: the Kaggle file, the 1 TB day files, the x4 leader-board's two presets.
 
-Tab separated, no header: label, I1-I13 (counts, may be missing or negative), C1-C26 (8 hex digits, may be missing).
+Tab separated, no header: label, I1-I13 (counts, some negative), C1-C26 (8 hex digits); any but the
+label may be missing.
 """
 
 from data_pipelines.recipe import (

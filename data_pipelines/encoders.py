@@ -23,7 +23,7 @@ from recsys.schema import Encoding, Feature, HashEncoding, Transform, Vocabulary
 class FeatureEncoder:
     """One feature: stage every row, read the train rows `rounds` times, then encode.
 
-    A transform that must be fitted leaves the staged column raw; any other is applied while staging.
+    A transform that must be fitted leaves the staged column raw; others are applied in staging.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""hash64, version 1: the one hash of this project's data. FNV-1a over UTF-8 bytes, then splitmix64's finaliser.
+"""hash64, version 1, of a text: FNV-1a over its UTF-8 bytes, then splitmix64's finaliser.
 
     h = 0xcbf29ce484222325;  for each byte b:  h = (h ^ b) * 0x100000001b3        (mod 2^64)
     h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9;  h = (h ^ h >> 27) * 0x94d049bb133111eb;  h ^= h >> 31

@@ -1,6 +1,6 @@
 """MovieLens-1M: ratings joined with users and movies ('::' separated, latin-1, plain or gzipped).
 
-A rating of 4 or 5 is a positive, 1 or 2 a negative, 3 is dropped (label.rule). The group is the user.
+A rating of 4 or 5 is a positive, 1 or 2 a negative, 3 is dropped (label.rule). Group: the user.
 """
 
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.reading import Block, check_columns, prefetch, read_blocks
-from data_pipelines.recipe import Categorical, FileFormat, Label, Recipe, Sequence, Threshold
-from data_pipelines.sources import Dtypes, NumberedFrame
+from data_pipelines.reading import Block, prefetch, read_blocks
+from data_pipelines.recipe import Categorical, FileFormat, Label, Recipe, SequenceColumns, Threshold
+from data_pipelines.sources import NumberedFrame
+from data_pipelines.text_tables import Dtypes, check_columns
 from recsys.errors import RecsysError
 
 RATINGS = ("user", "movie", "rating", "time")
@@ -23,7 +24,7 @@ MOVIELENS_1M = Recipe(
     source="movielens_1m",
     label=Label(column="rating", rule=Threshold(positive=4, negative=2)),
     categorical=Categorical(columns=("user", "movie", "gender", "age", "occupation", "zip")),
-    sequence=Sequence(columns=("genres",), separator="|"),
+    sequence=SequenceColumns(columns=("genres",), separator="|"),
     group="user",
 )
 

@@ -1,12 +1,11 @@
-"""prepare: raw files → a data set folder. Read and stage → split → fit on train rows → encode and write."""
+"""prepare: read and stage the raw files → split → fit on train rows → encode and write."""
 
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.encoders import FeatureEncoder, load_encoders, new_encoders
+from data_pipelines.encoders import FeatureEncoder, new_encoders
 from data_pipelines.plan import make_plan
 from data_pipelines.reading import prefetch
 from data_pipelines.recipe import Recipe
@@ -21,7 +20,7 @@ from data_pipelines.staging import (
 )
 from data_pipelines.writing import SplitWriter, new_folder, readable_os_errors, save_schema
 from recsys.errors import RecsysError
-from recsys.schema import Schema, Split, VocabularyEncoding
+from recsys.schema import Schema, Split
 
 Progress = Callable[[str, int, int | None], None]
 

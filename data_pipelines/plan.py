@@ -1,4 +1,4 @@
-"""The recipe against the columns that are there: wildcards become features, wrong names become errors."""
+"""The recipe against the columns that are there: wildcards become features, wrong names errors."""
 
 import fnmatch
 from collections.abc import Iterable

@@ -1,20 +1,13 @@
-"""The recipe: how raw files become a data set. One frozen value; every built-in data set is one of these."""
+"""The recipe: how raw files become a data set. Every built-in data set is one of these."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import (
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from recsys.base_config import BaseConfig
-from recsys.errors import RecsysError, did_you_mean
+from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.schema import CriteoBucket, Keep, Log
 
 Fractions = tuple[float, float, float]
@@ -62,7 +55,7 @@ EncodingRule = Annotated[VocabularyRule | HashRule, Field(discriminator="kind"),
 
 
 class FileFormat(BaseConfig):
-    """How the raw files are written. Text files may be gzipped. `columns` names them where no header does."""
+    """How the raw files are written; text may be gzipped. `columns`: names for want of a header."""
 
     format: Literal["text", "parquet"] = "text"
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
@@ -104,7 +97,7 @@ class Label(BaseConfig):
 
 
 class Numerical(BaseConfig):
-    """Columns of numbers; names or wildcards. A bucket transform turns them into categorical features."""
+    """Columns of numbers; names or wildcards. Bucket transforms make them categorical features."""
 
     columns: tuple[str, ...] = ()
     transform: TransformRule = Keep()
@@ -116,8 +109,8 @@ class Categorical(BaseConfig):
     columns: tuple[str, ...] = ()
 
 
-class Sequence(BaseConfig):
-    """Columns of many values per row, split at `separator`; of longer ones the last `max_length` are kept."""
+class SequenceColumns(BaseConfig):
+    """Columns of many values per row, split at `separator`; the last `max_length` are kept."""
 
     columns: tuple[str, ...] = ()
     separator: str = "|"
@@ -183,7 +176,7 @@ SplitRule = Annotated[
 
 
 class Recipe(BaseConfig):
-    """One data set's rules. `source` names the reader of its raw files (`data_pipelines.SOURCES`)."""
+    """One data set's rules. `source` names its raw files' reader in `data_pipelines.SOURCES`."""
 
     name: str
     source: Literal["table", "avazu", "movielens_1m"] = "table"
@@ -191,7 +184,7 @@ class Recipe(BaseConfig):
     label: Label = Label()
     numerical: Numerical = Numerical()
     categorical: Categorical = Categorical()
-    sequence: Sequence = Sequence()
+    sequence: SequenceColumns = SequenceColumns()
     group: str | None = None
     min_count: PositiveInt = 2
     encoding: EncodingRule = VocabularyRule()
@@ -207,98 +200,26 @@ class Recipe(BaseConfig):
         return self
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Plain YAML keeps the last of two equal keys in silence; this refuses them."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} appears twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str, where: object) -> object:
-    """YAML to plain values; a duplicate key or a syntax error is the user's to mend."""
-    try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise RecsysError(
-            "this is not valid YAML", where=where, got=" ".join(str(error).split())
-        ) from None
-
-
 def load_recipe(path: Path) -> Recipe:
     """Reads a recipe file; its name defaults to the file's."""
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"), path)
-    except OSError as error:
-        raise RecsysError("the recipe cannot be read", where=path, got=error.strerror) from None
-    if not isinstance(content, dict):
-        raise RecsysError("a recipe is a mapping of keys to values", where=path, got=content)
-    return parse_recipe({"name": path.stem, **content}, path)
+    return validate(Recipe, {"name": path.stem, **read_yaml(path)}, str(path))
 
 
-def parse_recipe(content: dict[str, object], where: object) -> Recipe:
-    """Validates a recipe; the message names the key and the nearest known one."""
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(str(part) for part in first["loc"])
-        wrong = str(first["ctx"].get("tag", "")) if "ctx" in first else ""
-        if first["type"] == "extra_forbidden":
-            wrong = str(first["loc"][-1])
-        raise RecsysError(
-            f"the recipe is wrong at {location!r}" if location else "the recipe is wrong",
-            where=where,
-            expected=first["msg"].removeprefix("Value error, "),
-            got=wrong or first["input"] if location else None,
-            fix=did_you_mean(wrong, _known_words()) if wrong else None,
-        ) from None
+def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with `key.sub=value` changes, validated again.
 
-
-def _known_words() -> list[str]:
-    """Every key and every method's name of a recipe, for hints."""
-    words: list[str] = []
-
-    def collect(node: object) -> None:
-        if isinstance(node, dict):
-            words.extend(node.get("properties", {}))
-            words.extend(str(node["const"]) for _ in range("const" in node))
-            for child in node.values():
-                collect(child)
-        elif isinstance(node, list):
-            for child in node:
-                collect(child)
-
-    collect(Recipe.model_json_schema())
-    return sorted(set(words))
-
-
-def apply_overrides(recipe: Recipe, overrides: list[str]) -> Recipe:
-    """The recipe with `key.sub=value` changes (values are YAML), validated again."""
+    A new `kind` or `method` drops the options of the old one.
+    """
     content = recipe.model_dump(mode="json")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise RecsysError(
-                "an override has no '='", got=override, expected="key.sub=value, as min_count=10"
-            )
-        _set(content, key.strip().split("."), parse_yaml(text, override), override)
-    return parse_recipe(content, " ".join(overrides) or recipe.name)
+    switches = [o for o in overrides if _switches(o)]
+    others = [o for o in overrides if not _switches(o)]
+    for switch in switches:
+        section, key, value = re.split(r"\.(kind|method)=", switch, maxsplit=1)
+        changed = apply_overrides(content, [switch])
+        if changed != content:
+            content = apply_overrides(content, [f"{section}={{{key}: {value}}}"])
+    return validate(Recipe, apply_overrides(content, others), f"recipe {recipe.name}")
 
 
-def _set(content: dict[str, object], keys: list[str], value: object, override: str) -> None:
-    """Sets one nested key. A new `kind` or `method` drops the options of the old one."""
-    *parents, last = keys
-    for parent in parents:
-        child = content.setdefault(parent, {})
-        if not isinstance(child, dict):
-            child = content[parent] = {}
-        content = child
-    if last in ("kind", "method") and content.get(last) != value:
-        content.clear()
-    content[last] = value
+def _switches(override: str) -> bool:
+    return re.match(r"[^=]*\.(kind|method)=", override) is not None

@@ -6,22 +6,17 @@ from typing import Protocol
 
 import polars as pl
 
-from data_pipelines.reading import (
-    expand_paths,
-    open_parquet,
-    read_parquet,
-    read_text,
-    text_columns,
-)
+from data_pipelines.parquet_tables import canonical_frame, open_parquet, read_parquet
+from data_pipelines.reading import expand_paths
 from data_pipelines.recipe import Recipe
+from data_pipelines.text_tables import Dtypes, read_text, text_columns
 from recsys.errors import RecsysError, did_you_mean
 
-Dtypes = dict[str, pl.DataType]
 NumberedFrame = tuple[int, pl.DataFrame]  # the data row number of the frame's first row, from 1
 
 
 class Source(Protocol):
-    """Raw files → canonical columns: text, or float64 for numerical ones; null or nothing where missing."""
+    """Raw files → canonical columns: text, or float64 for numerical ones; null where missing."""
 
     def files(self, raw: list[Path]) -> list[Path]:
         """The files that hold the rows, in order."""
@@ -60,25 +55,3 @@ class TableSource:
             return
         for row, frame in read_parquet(path, list(dtypes)):
             yield row, canonical_frame(frame, dtypes, recipe.sequence.separator, path)
-
-
-def canonical_frame(
-    frame: pl.DataFrame, dtypes: Dtypes, separator: str, path: Path
-) -> pl.DataFrame:
-    """A typed frame with the canonical types: lists joined, other types written as text, empty text missing."""
-    columns = []
-    for name, dtype in dtypes.items():
-        column = pl.col(name)
-        if isinstance(frame[name].dtype, pl.List):
-            column = column.cast(pl.List(pl.String)).list.join(separator)
-        elif dtype == pl.String and frame[name].dtype == pl.Boolean:
-            column = column.cast(pl.Int8).cast(pl.String)
-        else:
-            column = column.cast(dtype)
-        columns.append(column.replace("", None) if dtype == pl.String else column.fill_nan(None))
-    try:
-        return frame.select(columns)
-    except pl.exceptions.PolarsError as error:
-        raise RecsysError(
-            "a column has the wrong type", where=path, got=str(error).splitlines()[0]
-        ) from None

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from data_pipelines.hashing import finalise
+
 SPLITS = ("train", "valid", "test")
 
 SplitCodes = NDArray[np.uint8]
@@ -15,7 +17,7 @@ def cut_points(rows: int, fractions: tuple[float, float, float]) -> tuple[int, i
 
 
 def random_split(rows: int, seed: int, fractions: tuple[float, float, float]) -> SplitCodes:
-    """The first rows of `numpy.random.default_rng(seed).permutation(rows)` train, the next valid, the last test."""
+    """`default_rng(seed).permutation(rows)`: the first train, the next valid, the last test."""
     order = np.random.default_rng(seed).permutation(rows)
     train_end, valid_end = cut_points(rows, fractions)
     codes = np.zeros(rows, np.uint8)
@@ -25,12 +27,12 @@ def random_split(rows: int, seed: int, fractions: tuple[float, float, float]) ->
 
 
 def stratified_folds(labels: NDArray[np.int8], folds: int, seed: int) -> NDArray[np.uint8]:
-    """The test fold of each row, as scikit-learn 0.19.1's StratifiedKFold(folds, shuffle=True, random_state=seed).
+    """The test fold of each row: scikit-learn 0.19.1's shuffled StratifiedKFold, bit for bit.
 
-    Each class's rows are shuffled (one legacy generator for all classes, the smaller label first) and cut into
-    `folds` runs of nearly equal length. Later releases of scikit-learn deal them otherwise.
+    Each class's rows are shuffled (one legacy generator for all, the smaller label first) and cut
+    into `folds` runs of nearly equal length. Later releases of scikit-learn deal them otherwise.
     """
-    generator = np.random.RandomState(seed)  # noqa: NPY002 (the published folds come from this stream)
+    generator = np.random.RandomState(seed)
     fold_of_row = np.zeros(len(labels), np.uint8)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -79,8 +81,6 @@ def group_split(
     hashes: NDArray[np.uint64], seed: int, fractions: tuple[float, float, float]
 ) -> SplitCodes:
     """By the hash of the group and the seed, so that all rows of a group fall into one split."""
-    from data_pipelines.hashing import finalise
-
     salted = finalise(hashes + finalise(np.full(1, seed, np.uint64)))
     edges = np.array([fractions[0], round(fractions[0] + fractions[1], 12)])
     return np.searchsorted(edges, salted / 2.0**64, side="right").astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The first reading: every row once, as compact codes in temporary files, so that text is parsed only once."""
+"""The first reading: each row as compact codes in temporary files, so text is parsed only once."""
 
 import fnmatch
 import shutil
@@ -18,7 +18,7 @@ from data_pipelines.labels import apply_label
 from data_pipelines.plan import split_column
 from data_pipelines.reading import prefetch
 from data_pipelines.recipe import ByGroup, ByTime, GivenFiles, RandomSplit, Recipe, StratifiedFolds
-from data_pipelines.sources import Dtypes, Source
+from data_pipelines.sources import Source
 from data_pipelines.splits import (
     SPLITS,
     SplitCodes,
@@ -28,6 +28,7 @@ from data_pipelines.splits import (
     stratified_split,
     time_split,
 )
+from data_pipelines.text_tables import Dtypes
 from recsys.errors import RecsysError
 
 

@@ -1,8 +1,8 @@
-"""A generated Criteo-format file with a planted model: tests, the demo and the benchmarks need rows anyone may have.
+"""A generated Criteo-format file with a planted model, for tests, the demo and the benchmarks.
 
-The planted logit is a sum over columns of a weight per value, of smooth functions of the integers, and of
-weights per pair of values for a few pairs of columns (what a linear model cannot see). A missing value has a weight of
-its own, so the planted probabilities are the best prediction that the written row allows.
+The planted logit sums a weight per value of each column, smooth functions of the integers, and a
+weight per pair of values for a few pairs of columns, which a linear model cannot see. A missing
+value has a weight of its own, so the planted probabilities are the best that a row's text allows.
 """
 
 from collections.abc import Iterator
@@ -27,31 +27,12 @@ CARDINALITIES = (
     *(400, 10, 220, 150, 4, 450, 14, 12, 180, 60, 200),
 )
 MISSING_SHARE = {
-    column: share
-    for column, share in zip(
-        (*INTEGERS, "C3", "C12", "C19", "C22", "C26"),
-        (
-            0.45,
-            0,
-            0.2,
-            0.2,
-            0.03,
-            0.2,
-            0.04,
-            0,
-            0.04,
-            0.45,
-            0.04,
-            0.76,
-            0.2,
-            0.03,
-            0.03,
-            0.44,
-            0.76,
-            0.44,
-        ),
-        strict=True,
-    )
+    **dict.fromkeys(("I1", "I10"), 0.45),
+    **dict.fromkeys(("I3", "I4", "I6", "I13"), 0.2),
+    **dict.fromkeys(("I5", "I7", "I9", "I11", "C3", "C12"), 0.035),
+    "I12": 0.76,
+    **dict.fromkeys(("C19", "C26"), 0.44),
+    "C22": 0.76,
 }
 PAIRS = (("C6", "C14"), ("C17", "C22"), ("C9", "C23"), ("C20", "C6"))
 
@@ -64,7 +45,7 @@ class PlantedTruth:
     labels: NDArray[np.int8]
 
     def auc(self, rows: NDArray[np.bool_] | None = None) -> float:
-        """The exact AUC of the true probabilities, on all rows or the chosen ones: no model's is expected above it."""
+        """The exact AUC of the true probabilities on all (or the chosen) rows: the best possible."""
         logits, labels = (
             (self.logits, self.labels) if rows is None else (self.logits[rows], self.labels[rows])
         )
@@ -112,7 +93,7 @@ def generate_criteo(
     seed: int = 0,
     cardinalities: tuple[int, ...] = CARDINALITIES,
 ) -> PlantedTruth:
-    """Writes `rows` rows of Criteo's TSV, and the truth beside them; chunk by chunk, the same bytes for the same seed."""
+    """Writes rows of Criteo's TSV, and the truth beside them; equal seeds give equal bytes."""
     model = _PlantedModel(np.random.default_rng([seed, 0]), cardinalities)
     logits, labels = [], []
     with path.open("wb") as file:
@@ -172,7 +153,7 @@ class _PlantedModel:
             level = 0.5 + index % 4
             counts = np.floor(generator.lognormal(level, 1.2, rows)).astype(np.int64)
             counts -= int(column == "I2")  # Criteo's I2 goes below zero
-            missing = generator.random(rows) < MISSING_SHARE[column]
+            missing = generator.random(rows) < MISSING_SHARE.get(column, 0.0)
             effect = slope * (np.log1p(np.maximum(counts, 0)) - level)
             logits += np.where(missing, self.missing_weights[index], effect)
             yield (
@@ -199,12 +180,12 @@ def _zipf_shares(size: int) -> NDArray[np.float64]:
 
 
 def _centred(weights: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights less their mean over the rows, so that the click rate does not hang on the seed."""
+    """The weights less their mean over rows, so that the click rate hardly hangs on the seed."""
     return weights - (weights * shares).sum()
 
 
 def _hex_names(column: int, size: int) -> pl.Series:
-    """null, then `size` different texts of 8 hex digits; an odd factor permutes the 32-bit numbers."""
+    """null, then `size` different texts of 8 hex digits: an odd factor permutes 32-bit numbers."""
     numbers = np.arange(1, size + 1, dtype=np.uint32) * np.uint32(2654435761)
     digits = (numbers + np.uint32(column * 0x9E3779B)).astype(">u4").tobytes().hex()
     return pl.Series([None, *(digits[i : i + 8] for i in range(0, len(digits), 8))])

@@ -25,7 +25,7 @@ def makes_tokens(rule: TransformRule | Transform | None) -> bool:
 
 
 def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
-    """float64 → float32 without nulls, or int64 tokens (null = missing) for the bucket transforms."""
+    """float64 → float32 without nulls, or for the buckets int64 tokens (null: missing)."""
     column = pl.col(values.name)
     match transform:
         case Keep(missing=missing):
@@ -93,7 +93,7 @@ class TransformFit:
             return Standardize(mean=self.mean, std=std or 1.0)
         if not len(self.sample):
             raise RecsysError(
-                f"the feature {self.feature!r} has no value in the train rows to fit its buckets to",
+                f"the feature {self.feature!r} has no value in the train rows to fit to",
                 fix="leave the column out, or use the transform keep",
             )
         shares = np.arange(1, self.rule.num_buckets) / self.rule.num_buckets

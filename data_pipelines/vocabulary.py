@@ -1,10 +1,10 @@
-"""Values → ids, in three steps: stage every row (a compact code), count the train rows, encode the codes.
+"""Values → ids, in three steps: stage every row as a code, count the train rows, encode the codes.
 
-0 is missing, unseen or rarer than `min_count`; 1.. by descending count in the train rows, ties by value.
+0 is missing, unseen or rarer than `min_count`; 1.. by descending count in train rows (ties: value).
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import polars as pl
@@ -36,13 +36,12 @@ class IdRule(Protocol):
 
 
 class TextVocabulary:
-    """Strings. The code is the order of first appearance, null for missing; polars keeps the dictionary."""
+    """Strings. The code is the order of first appearance, null for missing."""
 
     def __init__(self) -> None:
         self.dtype = pl.Categorical(pl.Categories.random())
-        self._keeper = pl.Series(
-            [], dtype=self.dtype
-        )  # polars drops a dictionary that no series uses
+        # Polars drops a dictionary that no series uses.
+        self._keeper = pl.Series([], dtype=self.dtype)
         self.counts = np.zeros(1, np.int64)  # by code
         self.ids = np.zeros(1, np.int32)  # by code
         self.table = _empty_table(pl.String())
@@ -71,7 +70,8 @@ class TextVocabulary:
         self.counts = np.zeros(1, np.int64)
 
     def encode(self, staged: pl.Series) -> pl.Series:
-        self.ids = _grown(self.ids, int(staged.max() or 0) + 1)  # unseen: id 0
+        highest = cast(int | None, staged.max())
+        self.ids = _grown(self.ids, (highest or 0) + 1)  # unseen: id 0
         return pl.Series(self.ids).gather(staged).fill_null(0)
 
     @property
@@ -177,7 +177,7 @@ def _empty_table(value_dtype: pl.DataType) -> pl.DataFrame:
 
 
 def _grown(values: np.ndarray, size: int) -> np.ndarray:
-    """The array, at least `size` long, zeros at the end; at least doubled so that growing is rare."""
+    """The array with zeros at the end, at least `size` long; doubled, so that growing is rare."""
     if size <= len(values):
         return values
     grown = np.zeros(max(size, 2 * len(values)), values.dtype)

@@ -82,7 +82,7 @@ class SplitWriter:
 
 
 def frame_to_arrow(frame: pl.DataFrame) -> pa.Table:
-    """The frame as Arrow with the data set's types: no nullable columns, lists with 32-bit offsets."""
+    """The frame with the data set's Arrow types: nothing nullable, lists with 32-bit offsets."""
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     fields = []
     for column in table.schema:
@@ -101,7 +101,7 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling to build in; it takes the name `out` when the block ends well, and is removed otherwise."""
+    """A temporary sibling to build in: renamed to `out` if all goes well, else removed."""
     check_out(out, overwrite)
     partial = out.parent / f".{out.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
