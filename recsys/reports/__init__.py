@@ -1,6 +1,7 @@
 """Predictions and a run folder → report.json and report.html."""
 
+from recsys.reports.compare import compare_runs
 from recsys.reports.report import write_report
 from recsys.reports.split_metrics import SplitMetrics, evaluate_predictions
 
-__all__ = ["SplitMetrics", "evaluate_predictions", "write_report"]
+__all__ = ["SplitMetrics", "compare_runs", "evaluate_predictions", "write_report"]

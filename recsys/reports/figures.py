@@ -1,14 +1,13 @@
 """The page's charts. Each has a title that says what is to be read from it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from recsys.reports.run_folder import Curve
 from recsys.reports.split_metrics import SplitMetrics
-from recsys.reports.svg import Axis, Chart, padded
-from recsys.reports.text import count, fixed, percent, short
+from recsys.reports.svg import Axis, Chart, padded, tick_text
+from recsys.reports.text import count, percent, short
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ def draw_roc(split: str, metrics: SplitMetrics) -> Figure | None:
     if not metrics.roc or metrics.auc is None:
         return None
     chart = Chart(
-        x=Axis("share of non-clicks flagged (false positive rate)", 0, 1, rate_text),
-        y=Axis("share of clicks found", 0, 1, rate_text),
+        x=Axis("false positive rate", 0, 1, rate_text),
+        y=Axis("true positive rate", 0, 1, rate_text),
         label="ROC curve",
     )
     chart.area(metrics.roc, "area")
@@ -38,9 +37,9 @@ def draw_roc(split: str, metrics: SplitMetrics) -> Figure | None:
     chart.text((0.96, 0.06), f"AUC {metrics.auc:.4f}", "big end")
     chart.text((0.5, 0.5), "chance", "note", dy=18)
     return Figure(
-        f"A click is ranked above a non-click {percent(metrics.auc)} of the time",
-        f"ROC on {split}: share of clicks found (up) against share of non-clicks flagged (right), "
-        "over all thresholds. The area below the curve is the AUC.",
+        f"A positive ranks above a negative {percent(metrics.auc)} of the time",
+        f"ROC on {split}: share of positives found (up) against share of negatives flagged (right) "
+        "as the threshold falls. The area below the curve is the AUC.",
         chart.svg(),
     )
 
@@ -50,7 +49,7 @@ def draw_reliability(split: str, metrics: SplitMetrics) -> Figure:
     high = 1.06 * max(max(b.mean_probability, b.ci95[1]) for b in bins)
     chart = Chart(
         x=Axis("mean predicted probability", 0, high, rate_text),
-        y=Axis("observed click rate", 0, high, rate_text),
+        y=Axis("observed positive rate", 0, high, rate_text),
         label="Reliability curve",
     )
     chart.line([(0, 0), (high, high)], "reference")
@@ -63,29 +62,26 @@ def draw_reliability(split: str, metrics: SplitMetrics) -> Figure:
     chart.text((0.93 * high, 0.93 * high), "predicted = observed", "note end", dy=-12)
     return Figure(
         reliability_title(metrics),
-        f"Observed click rate (up) against mean predicted probability (right) on {split}, in "
-        f"{len(bins)} bins of equal mass with 95 % Wilson intervals. "
-        "A point below the line is predicted too high.",
+        f"Observed positive rate (up) against mean predicted probability (right) on {split}, in "
+        f"{len(bins)} bins of equal mass with 95 % Wilson intervals. Below the line, predictions "
+        f"are too high. The mean distance to the line is the ECE, {metrics.ece:.4f}.",
         chart.svg(),
     )
 
 
 def reliability_title(metrics: SplitMetrics) -> str:
     if metrics.calibration is None:
-        return "No click was observed, so calibration is not defined"
+        return "No positive was observed: nothing to calibrate"
     error = metrics.calibration - 1
     if abs(error) < 0.0005:
-        verdict = "right on average"
-    else:
-        verdict = f"{percent(abs(error))} too {'high' if error > 0 else 'low'} on average"
-    points = f"{100 * metrics.ece:.2g} percentage points"
-    return f"Probabilities are {verdict}; within a bin they are off by {points}"
+        return "Predictions are right on average"
+    return f"Predictions are {percent(abs(error))} too {'high' if error > 0 else 'low'} on average"
 
 
-def draw_valid_auc(curve: Curve) -> Figure:
+def draw_valid_auc(curve: Curve, last_step: float) -> Figure:
     best = max(range(len(curve.value)), key=curve.value.__getitem__)
     point = (curve.step[best], curve.value[best])
-    chart = step_chart(curve, "AUC on valid", fixed)
+    chart = step_chart(curve, "AUC on valid", last_step)
     chart.line(list(zip(curve.step, curve.value, strict=True)), "curve")
     for step, value in zip(curve.step, curve.value, strict=True):
         chart.dot((step, value), "dot faint", f"step {count(step)}: AUC {value:.4f}")
@@ -100,9 +96,9 @@ def draw_valid_auc(curve: Curve) -> Figure:
     )
 
 
-def draw_train_loss(curve: Curve) -> Figure:
+def draw_train_loss(curve: Curve, last_step: float) -> Figure:
     first, last = curve.value[0], curve.value[-1]
-    chart = step_chart(curve, "training loss, nats", lambda value: f"{value:.4g}")
+    chart = step_chart(curve, "training loss, nats", last_step)
     chart.line(list(zip(curve.step, curve.value, strict=True)), "curve")
     if len(curve.value) == 1:
         chart.dot((curve.step[0], first), "dot", f"{first:.4f}")
@@ -114,12 +110,11 @@ def draw_train_loss(curve: Curve) -> Figure:
     )
 
 
-def step_chart(curve: Curve, title: str, text: Callable[[float], str]) -> Chart:
+def step_chart(curve: Curve, title: str, last_step: float) -> Chart:
     low, high = padded(curve.value, share=0.12)
-    start, end = (0.0, max(curve.step)) if max(curve.step) > 0 else (-1.0, 1.0)
     return Chart(
-        x=Axis("training steps", start, end * 1.02, short),
-        y=Axis(title, low, high, text),
+        x=Axis("training steps", 0.0, 1.02 * max(last_step, 1.0), short),
+        y=Axis(title, low, high, tick_text(low, high)),
         label=f"{title} against training steps",
         height=260,
     )

@@ -42,8 +42,9 @@ def draw_figures(report: Report) -> list[Figure]:
     main = report.splits[report.main_split]
     figures = [draw_roc(report.main_split, main), draw_reliability(report.main_split, main)]
     curves = report.learning_curves
+    last_step = max((curve.step[-1] for curve in curves.values()), default=0.0)
     if "valid/auc" in curves:
-        figures.append(draw_valid_auc(curves["valid/auc"]))
+        figures.append(draw_valid_auc(curves["valid/auc"], last_step))
     if "train/loss" in curves:
-        figures.append(draw_train_loss(curves["train/loss"]))
+        figures.append(draw_train_loss(curves["train/loss"], last_step))
     return [figure for figure in figures if figure is not None]

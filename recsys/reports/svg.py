@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 12, 44  # margins for the tick labels and axis titles
+LEFT, RIGHT, TOP, BOTTOM = 58, 26, 12, 44  # margins for the tick labels and axis titles
 Points = Sequence[tuple[float, float]]
 
 
@@ -21,6 +21,14 @@ def round_ticks(low: float, high: float, count: int = 5) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def tick_text(low: float, high: float) -> Callable[[float], str]:
+    """Writes ticks between low and high with equal digits, as many as their step needs."""
+    ticks = round_ticks(low, high)
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else high - low
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return lambda value: f"{value:.{digits}f}"
 
 
 def padded(values: Iterable[float], share: float = 0.06) -> tuple[float, float]:

@@ -41,6 +41,8 @@ class BytesTable:
     rest: int
     rest_bytes: int
     largest: int
+    unit: str
+    unit_bytes: int
     is_shared: bool
 
 
@@ -76,12 +78,16 @@ def tabulate_bytes(embeddings: EmbeddingBytes) -> BytesTable:
     rows = sorted(embeddings.features.items(), key=lambda item: (-item[1].serve_bytes, item[0]))
     shown, rest = rows[:MAX_FEATURES], rows[MAX_FEATURES:]
     total = sum(feature.serve_bytes for _, feature in rows)
+    largest = max((max(f.train_bytes, f.serve_bytes) for _, f in shown), default=1) or 1
+    unit, unit_bytes = ("MB", 10**6) if largest >= 10**9 else ("kB", 10**3)
     return BytesTable(
         title=bytes_title(rows, embeddings.serve_bytes),
         rows=tuple(shown),
         rest=len(rest),
         rest_bytes=sum(feature.serve_bytes for _, feature in rest),
-        largest=max((max(f.train_bytes, f.serve_bytes) for _, f in shown), default=1) or 1,
+        largest=largest,
+        unit=unit,
+        unit_bytes=unit_bytes,
         is_shared=total > embeddings.serve_bytes,
     )
 

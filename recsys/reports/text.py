@@ -7,8 +7,8 @@ def fixed(value: float | None, digits: int = 4) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def count(value: float | None) -> str:
-    return MISSING if value is None else f"{value:,.0f}"
+def count(value: float | None, digits: int = 0) -> str:
+    return MISSING if value is None else f"{value:,.{digits}f}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

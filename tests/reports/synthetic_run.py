@@ -40,7 +40,9 @@ def make_schema(rows=137_139):
         name: Split(
             rows=int(rows * share),
             positives=int(rows * share * 0.25),
-            files=(DataFile(path=f"{name}/part-00000.parquet", rows=int(rows * share), sha256="0"),),
+            files=(
+                DataFile(path=f"{name}/part-00000.parquet", rows=int(rows * share), sha256="0"),
+            ),
         )
         for name, share in (("train", 0.8), ("valid", 0.1), ("test", 0.1))
     }

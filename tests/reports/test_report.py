@@ -1,0 +1,169 @@
+import json
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+
+from recsys.errors import RecsysError
+from recsys.reports import evaluate_predictions, write_report
+from tests.reports.synthetic_run import CONFIG, make_training_record, write_run
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Outline(HTMLParser):
+    """Collects the attributes and checks that every element is closed in its turn."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.attributes = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read_page(run_dir):
+    return (run_dir / "report.html").read_text(encoding="utf-8")
+
+
+def test_report_json_has_the_stable_keys(run_dir):
+    report = write_report(run_dir)
+    assert json.loads((run_dir / "report.json").read_text()) == report
+    assert report["format"] == 1
+    assert (report["run"], report["model"], report["seed"]) == ("autoint_seed3", "autoint", 3)
+    assert list(report["splits"]) == ["valid", "test"]
+    assert list(report["splits"]["test"])[:9] == [
+        "rows", "positives", "auc", "auc_ci95", "log_loss", "normalized_entropy",
+        "calibration", "ece", "gauc",
+    ]  # fmt: skip
+    assert report["embeddings"] == make_training_record()["embeddings"]
+    assert report["training"] == make_training_record()["training"]
+
+
+def test_report_json_carries_the_measured_figures(run_dir):
+    metrics = evaluate_predictions(run_dir / "predictions" / "test.parquet")
+    found = write_report(run_dir)["splits"]["test"]
+    assert found["auc"] == metrics.auc
+    assert found["auc_ci95"] == list(metrics.auc_ci95)
+    assert found["gauc_dropped_share"] == metrics.gauc_dropped_share
+
+
+def test_slices_are_named_through_the_vocabulary(run_dir, dataset_dir):
+    slices = write_report(run_dir, dataset_dir)["splits"]["test"]["slices"]
+    names = {entry["id"]: entry["value"] for entry in slices["city"]}
+    assert (names[1], names[5], names[0], names[None]) == ("Lyon", "<Cork>", None, None)
+    assert all(entry["value"] is None for entry in slices["device"])  # has no vocabulary file
+
+
+def test_the_page_is_well_formed_and_refers_to_nothing_outside(run_dir, dataset_dir):
+    write_report(run_dir, dataset_dir)
+    page, outline = read_page(run_dir), Outline()
+    outline.feed(page)
+    assert outline.open == []
+    assert not {"src", "href", "action", "xlink:href"} & {name for name, _ in outline.attributes}
+    assert all(word not in page for word in ("http", "<script", "@import", "url("))
+    assert len(page) < 1_000_000
+
+
+def test_the_page_escapes_what_the_data_say(run_dir, dataset_dir):
+    (run_dir / "config.yaml").write_text("model: <b>&")
+    write_report(run_dir, dataset_dir)
+    page = read_page(run_dir)
+    assert "&lt;Cork&gt;" in page
+    assert "<Cork>" not in page
+    assert "model: &lt;b&gt;&amp;" in page
+
+
+def test_the_page_shows_the_figures_config_and_environment(run_dir, dataset_dir):
+    test = write_report(run_dir, dataset_dir)["splits"]["test"]
+    page = read_page(run_dir)
+    for words in (f"test AUC {test['auc']:.4f}", "two_cities", "Lyon", "0123abc", "best 0.7463"):
+        assert words in page
+    assert CONFIG.strip() in page
+    assert page.count("<svg") == 4
+
+
+def test_the_same_run_gives_the_same_bytes(run_dir):
+    write_report(run_dir)
+    first = read_page(run_dir)
+    write_report(run_dir)
+    assert read_page(run_dir) == first
+
+
+def test_many_features_are_cut_on_the_page_and_whole_in_the_json(tmp_path):
+    run_dir = write_run(tmp_path / "run", features=200)
+    assert len(write_report(run_dir)["embeddings"]["features"]) == 200
+    assert "140 smaller features" in read_page(run_dir)
+
+
+def test_a_split_of_one_class_still_has_a_page(run_dir):
+    path = run_dir / "predictions" / "test.parquet"
+    pl.read_parquet(path).filter(pl.col("label") == 0).write_parquet(path)
+    report = write_report(run_dir)
+    assert report["splits"]["test"]["auc"] is None
+    assert "only negatives" in read_page(run_dir)
+
+
+@pytest.mark.parametrize("log", [None, "", "epoch,step\n0,1\n", "step,train/loss\n5,nan\n"])
+def test_without_learning_curves_the_page_has_no_such_figures(run_dir, log):
+    if log is None:
+        (run_dir / "metrics.csv").unlink()
+    else:
+        (run_dir / "metrics.csv").write_text(log)
+    assert write_report(run_dir)["learning_curves"] == {}
+    assert read_page(run_dir).count("<svg") == 2
+
+
+def test_long_learning_curves_are_thinned_by_averaging(run_dir):
+    steps = pl.DataFrame({"step": range(1000), "train/loss": [0.25, 0.75] * 500})
+    steps.write_csv(run_dir / "metrics.csv")
+    curve = write_report(run_dir)["learning_curves"]["train/loss"]
+    assert (curve["step"][0], curve["value"][0]) == (1.5, 0.5)  # the mean of the first four
+    assert len(curve["step"]) == 250
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "environment.json", "training.json", "schema.json"]
+)
+def test_a_missing_file_of_the_run_is_named(run_dir, name):
+    (run_dir / name).unlink()
+    with pytest.raises(RecsysError, match=name):
+        write_report(run_dir)
+
+
+@pytest.mark.parametrize("name", ["environment.json", "training.json", "schema.json"])
+def test_a_damaged_file_of_the_run_is_named(run_dir, name):
+    path = run_dir / name
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(RecsysError, match=name):
+        write_report(run_dir)
+
+
+def test_a_missing_key_of_the_training_record_is_named(run_dir):
+    record = make_training_record()
+    del record["embeddings"]["features"]["user"]["method"]
+    (run_dir / "training.json").write_text(json.dumps(record))
+    with pytest.raises(RecsysError, match=r"embeddings\.features\.user\.method"):
+        write_report(run_dir)
+
+
+def test_a_run_without_predictions_says_what_to_do(run_dir):
+    for path in (run_dir / "predictions").iterdir():
+        path.unlink()
+    with pytest.raises(RecsysError, match="recsys evaluate"):
+        write_report(run_dir)
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing_behind(run_dir):
+    (run_dir / "report.html").mkdir()  # a folder is in the way
+    with pytest.raises(RecsysError, match=r"report\.html"):
+        write_report(run_dir)
+    assert not list(run_dir.glob(".*.tmp"))
