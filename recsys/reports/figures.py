@@ -100,8 +100,6 @@ def draw_train_loss(curve: Curve, last_step: float) -> Figure:
     first, last = curve.value[0], curve.value[-1]
     chart = step_chart(curve, "training loss, nats", last_step)
     chart.line(list(zip(curve.step, curve.value, strict=True)), "curve")
-    if len(curve.value) == 1:
-        chart.dot((curve.step[0], first), "dot", f"{first:.4f}")
     verb = "fell" if last < first else "rose"
     return Figure(
         f"Training loss {verb} from {first:.3f} to {last:.3f} nats",

@@ -43,6 +43,7 @@ def draw_figures(report: Report) -> list[Figure]:
     figures = [draw_roc(report.main_split, main), draw_reliability(report.main_split, main)]
     curves = report.learning_curves
     last_step = max((curve.step[-1] for curve in curves.values()), default=0.0)
+    curves = {name: curve for name, curve in curves.items() if len(curve.step) > 1}
     if "valid/auc" in curves:
         figures.append(draw_valid_auc(curves["valid/auc"], last_step))
     if "train/loss" in curves:

@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from recsys.errors import RecsysError
 from recsys.reports.contents import Report, describe_dataset
@@ -11,7 +12,7 @@ from recsys.reports.slices import name_slices
 from recsys.reports.split_metrics import SplitMetrics, evaluate_predictions
 
 
-def write_report(run_dir: Path, dataset_dir: Path | None = None) -> dict[str, object]:
+def write_report(run_dir: Path, dataset_dir: Path | None = None) -> dict[str, Any]:
     """Measures every split in `run_dir`/predictions; returns what report.json says.
 
     With the data set at hand, slices carry raw values instead of ids. Each file appears whole.

@@ -40,7 +40,7 @@ class FeatureBytes(Record):
 
 
 class EmbeddingBytes(Record):
-    """All tables; features that share a table each count it, so their sum may exceed the total."""
+    """All tables; a shared one is counted with the first feature that reads it."""
 
     train_bytes: int
     serve_bytes: int

@@ -12,6 +12,7 @@ from recsys.metrics import compute_auc_interval, compute_calibration
 from recsys.schema import Schema, VocabularyEncoding
 
 NUM_VALUES = 10
+MIN_ROWS = 50  # rarer values have no AUC worth reading; they go with the others
 
 
 class SliceMetrics(BaseConfig):
@@ -32,9 +33,10 @@ class SliceMetrics(BaseConfig):
 def compute_slices(
     logits: NDArray[np.floating], labels: NDArray[np.bool_], ids: NDArray[np.integer]
 ) -> tuple[SliceMetrics, ...]:
-    """The most frequent values, most rows first, then one entry for all the others."""
+    """The most frequent values, most rows first; then, if any, one entry for all the others."""
     values, rows = np.unique(ids, return_counts=True)
-    frequent = values[np.argsort(-rows, kind="stable")[:NUM_VALUES]]
+    by_rows = np.argsort(-rows, kind="stable")[:NUM_VALUES]
+    frequent = values[by_rows[rows[by_rows] >= MIN_ROWS]]
     slices = [measure_slice(int(value), logits, labels, ids == value) for value in frequent]
     others = ~np.isin(ids, frequent)
     if others.any():

@@ -77,7 +77,6 @@ def slice_title(feature: str, rows: tuple[SliceMetrics, ...]) -> str:
 def tabulate_bytes(embeddings: EmbeddingBytes) -> BytesTable:
     rows = sorted(embeddings.features.items(), key=lambda item: (-item[1].serve_bytes, item[0]))
     shown, rest = rows[:MAX_FEATURES], rows[MAX_FEATURES:]
-    total = sum(feature.serve_bytes for _, feature in rows)
     largest = max((max(f.train_bytes, f.serve_bytes) for _, f in shown), default=1) or 1
     unit, unit_bytes = ("MB", 10**6) if largest >= 10**9 else ("kB", 10**3)
     return BytesTable(
@@ -88,7 +87,7 @@ def tabulate_bytes(embeddings: EmbeddingBytes) -> BytesTable:
         largest=largest,
         unit=unit,
         unit_bytes=unit_bytes,
-        is_shared=total > embeddings.serve_bytes,
+        is_shared=any(feature.serve_bytes == 0 for _, feature in rows),
     )
 
 

@@ -122,6 +122,12 @@ def test_without_learning_curves_the_page_has_no_such_figures(run_dir, log):
     assert read_page(run_dir).count("<svg") == 2
 
 
+def test_a_curve_of_one_point_is_not_drawn(run_dir):
+    (run_dir / "metrics.csv").write_text("step,valid/auc\n9,0.7\n")
+    assert write_report(run_dir)["learning_curves"]["valid/auc"]["value"] == [0.7]
+    assert read_page(run_dir).count("<svg") == 2
+
+
 def test_long_learning_curves_are_thinned_by_averaging(run_dir):
     steps = pl.DataFrame({"step": range(1000), "train/loss": [0.25, 0.75] * 500})
     steps.write_csv(run_dir / "metrics.csv")

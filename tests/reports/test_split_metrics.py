@@ -44,6 +44,15 @@ def test_a_slice_is_the_auc_of_its_rows_and_frequent_values_come_first(predictio
     assert [e.rows for e in slices[:-1]] == sorted((e.rows for e in slices[:-1]), reverse=True)
 
 
+def test_rare_values_go_with_the_others(tmp_path):
+    ids = [1] * 60 + [2] * 49 + [3] * 3
+    path = write(
+        tmp_path / "p.parquet", label=[0, 1] * 56, logit=[0.5, -0.5] * 56, **{"slice/C1": ids}
+    )
+    slices = evaluate_predictions(path).slices["C1"]
+    assert [(entry.id, entry.rows) for entry in slices] == [(1, 60), (None, 52)]
+
+
 def test_without_groups_and_slices_there_are_none(tmp_path):
     path = write(tmp_path / "p.parquet", label=[0, 1, 1], logit=[0.0, 1.0, -1.0])
     metrics = evaluate_predictions(path)
