@@ -54,7 +54,9 @@ class WholeGraph(nn.Module):
     def __init__(self, embeddings: FeatureEmbeddings, network: Network) -> None:
         super().__init__()
         weights = embeddings.store.weights()
-        self.tables = nn.ParameterList(nn.Parameter(w.cpu(), False) for w in weights.values())
+        self.tables = nn.ParameterList(
+            nn.Parameter(w.cpu().contiguous(), False) for w in weights.values()
+        )
         self.table_index = {name: i for i, name in enumerate(weights)}
         self.features = embeddings.features
         self.methods = copy.deepcopy(embeddings.method_modules).cpu()

@@ -43,13 +43,13 @@ class RunReference:
         self.device = next(iter(model.embeddings.store.weights().values())).device
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits, _ = self.model(self._physical(encoded))
         return np.asarray(logits.float().cpu().numpy())
 
     def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
         embeddings = self.model.embeddings
-        with torch.inference_mode():
+        with torch.no_grad():
             vectors, _ = embeddings(self._physical(encoded).sparse)
         blocks = vectors.cpu().split(list(embeddings.output_dims.values()), dim=1)
         return {
@@ -84,7 +84,7 @@ class WholeReference:
             inputs += [values, lengths] if feature.kind == "sequence" else [values]
         if self.manifest.numerical:
             inputs.append(_dense(encoded, [f.name for f in self.manifest.numerical]))
-        with torch.inference_mode():
+        with torch.no_grad():
             return np.asarray(self.graph(*inputs)[0].numpy())
 
     def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:

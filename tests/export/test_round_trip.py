@@ -1,0 +1,145 @@
+import json
+import shutil
+import subprocess
+import zipfile
+
+import numpy as np
+import onnxruntime
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from recsys.errors import RecsysError
+from recsys.export.export import export_run
+from recsys.export.graphs import graph_input_names
+from recsys.export.manifest import load_manifest
+from recsys.export.reference import RunReference
+from recsys.export.reader import ExportReader
+from recsys.export.verify import verify_export
+from tests.export.conftest import MODELS
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_reader_scores_raw_rows_as_the_run_does(workplace, model):
+    place = workplace(model)
+    frames, encoded = zip(*place.raw_chunks(), strict=True)
+    scores = ExportReader(place.export).score_raw(pl.concat(frames))
+    logits = RunReference(place.trained.model, place.trained.schema).logits(pl.concat(encoded))
+    assert logits.std() > 0.1
+    np.testing.assert_allclose(scores.logits, logits, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(scores.probabilities, 1 / (1 + np.exp(-logits)), atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_export_itself_compares_both_graphs_with_the_run(workplace, model):
+    parity = load_manifest(workplace(model).export).parity
+    assert [p.candidate for p in parity] == ["dense", "whole"]
+    assert all(p.passed and p.reference == "run" and p.rows == 30 for p in parity)
+    assert parity[0].reference_auc == pytest.approx(parity[0].candidate_auc)
+
+
+def test_a_table_file_holds_the_vector_of_each_id(workplace):
+    place = workplace("dcn_v2")
+    manifest = load_manifest(place.export)
+    for feature in manifest.sparse:
+        expected = place.trained.model.embeddings.materialise(feature.name).numpy()
+        np.testing.assert_array_equal(load_file(place.export / feature.table)["vectors"], expected)
+        table = pq.read_table(place.export / feature.table_parquet)
+        assert table.schema.field("id").type == "int32"
+        assert table.schema.field("vector").type.list_size == feature.dim
+        assert table["id"].to_pylist() == list(range(feature.cardinality))
+        vectors = table["vector"].combine_chunks().flatten().to_numpy()
+        np.testing.assert_array_equal(vectors.reshape(expected.shape), expected)
+
+
+def test_features_that_share_a_table_share_its_file(workplace):
+    place = workplace("dcn_v2")
+    tables = {f.name: f.table for f in load_manifest(place.export).sparse}
+    assert tables["history"] == tables["color"] == "tables/color.safetensors"
+    assert not (place.export / "tables/history.safetensors").exists()
+
+
+def test_the_manifest_says_how_each_feature_enters_the_model(workplace):
+    manifest = load_manifest(workplace("dcn_v2").export)
+    features = {f.name: f for f in manifest.features}
+    assert (features["age"].method, features["age"].dim) == ("vector", 4)
+    assert (features["%rate"].method, features["%rate"].dense_column) == ("raw", 2)
+    assert (features["shop"].method, features["shop"].dim) == ("hashed", 8)
+    assert (features["history"].pooling, features["tags"].pooling) == ("sum", "mean")
+    assert features["history"].separator == "|"
+    assert features["dense"].graph_input == "dense_"
+    assert features["visits"].transform.edges
+    assert manifest.versions["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_signature_is_what_the_onnx_file_has(workplace):
+    place = workplace("dcn_v2")
+    spec = load_manifest(place.export).model.dense
+    session = onnxruntime.InferenceSession(place.export / spec.file)
+    for tensors, own in (
+        (spec.inputs, session.get_inputs()),
+        (spec.outputs, session.get_outputs()),
+    ):
+        assert [(t.name, list(t.shape)) for t in tensors] == [(t.name, t.shape) for t in own]
+
+
+def test_sha256sum_agrees(workplace):
+    place = workplace("dcn_v2")
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=place.export, check=True)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_there_is_no_pickle_and_no_path_of_the_exporting_machine(workplace, model):
+    place = workplace(model)
+    for path in filter(lambda p: p.is_file(), place.export.rglob("*")):
+        contents = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                contents += [archive.read(name) for name in archive.namelist()]
+        for content in contents:
+            assert not (content[:1] == b"\x80" and content[-1:] == b".")
+            assert b"data.pkl" not in content
+            assert b"site-packages" not in content
+            assert not content[:2] == b"PK" or content is contents[0]
+
+
+def test_an_old_export_is_replaced_and_nothing_else(workplace, tmp_path):
+    place = workplace("logistic_regression")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RecsysError, match="is not an export"):
+        export_run(place.trained, tmp_path / "mine")
+    out = shutil.copytree(place.export, tmp_path / "old")
+    (out / "stray.txt").touch()
+    export_run(place.trained, out)
+    assert not (out / "stray.txt").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "old"]
+
+
+def test_a_failed_export_leaves_nothing(workplace, tmp_path, monkeypatch):
+    place = workplace("logistic_regression")
+    monkeypatch.setattr("recsys.export.comparison.TOLERANCE", -1.0)
+    with pytest.raises(RecsysError, match="disagree"):
+        export_run(place.trained, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_keep_their_names_unless_one_of_ours_has_it():
+    assert graph_input_names(["C1", "dense", "dense_", "logits"]) == {
+        "C1": "C1",
+        "dense": "dense__",
+        "dense_": "dense_",
+        "logits": "logits_",
+    }
+
+
+def test_whole_graph_scores_when_the_run_is_gone(workplace, tmp_path):
+    place = workplace("dcn_v2")
+    out = shutil.copytree(place.export, tmp_path / "elsewhere")
+    parity = verify_export(out, place.dataset / "valid")
+    assert (parity.reference, parity.rows, parity.passed) == ("whole", 30, True)
+    recorded = json.loads((out / "manifest.json").read_text())["parity"]
+    assert recorded[-1]["candidate"] == "reader"
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, check=True)
