@@ -132,7 +132,7 @@ class FusedStore(TableStore):
         return {
             f"{table.name}/{name.rsplit('.', 1)[1]}": value
             for i, table in enumerate(self.tables)
-            for name, value in state[f"t{i}.weight"].items()
+            for name, value in state.get(f"t{i}.weight", {}).items()  # SGD keeps none
         }
 
     def scale_learning_rate(self, factor: float) -> None:

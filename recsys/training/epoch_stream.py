@@ -30,8 +30,10 @@ class EpochStream:
 
     def __iter__(self) -> Iterator[Batch]:
         self.loader.start_at(self.next)
-        yield from self.loader
-        self.next = Cursor(self.next.epoch + 1, 0)
+        for batch in self.loader:
+            # Now and not after the loop: Lightning counts batches and never asks past the last.
+            self.continue_after(batch.cursor)
+            yield batch
 
 
 class ContinueStream(Callback):

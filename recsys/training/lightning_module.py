@@ -117,19 +117,31 @@ class CTRModule(lightning.LightningModule):
     def _check_finite(self, loss: Tensor, batch: Batch) -> None:
         if torch.isfinite(loss):
             return
-        culprit = first_non_finite(self.model)
+        culprit = first_non_finite(self.model, batch)
         raise RecsysError(
             "the training loss is not finite any more",
             where=f"epoch {batch.cursor.epoch}, batch {batch.cursor.batch}"
-            + (f"; first non-finite weights: {culprit}" if culprit else ""),
+            + (f"; first non-finite values in {culprit}" if culprit else ""),
             got=loss.item(),
             fix="lower train.dense_optimizer.learning_rate or train.embedding_optimizer."
             "learning_rate; the last checkpoint is still good",
         )
 
 
-def first_non_finite(model: CTRModel) -> str | None:
-    """The first table or dense parameter that holds a NaN or an infinity."""
+def first_non_finite(model: CTRModel, batch: Batch) -> str | None:
+    """Where a NaN or an infinity appears first: a table, a layer's weights, or its output."""
     named = [(f"table {name}", w) for name, w in model.embeddings.store.weights().items()]
-    named += [(f"layer {name}", p) for name, p in model.network.named_parameters()]
-    return next((name for name, w in named if not torch.isfinite(w).all()), None)
+    named += [(f"the weights {name}", p) for name, p in model.network.named_parameters()]
+    outputs: list[tuple[str, Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(
+            lambda _, __, output, name=name: outputs.append((f"the output of {name}", output))
+        )
+        for name, layer in model.network.named_modules()
+        if name and not list(layer.children())
+    ]
+    with torch.no_grad():
+        model(batch)
+    for hook in hooks:
+        hook.remove()
+    return next((name for name, w in [*named, *outputs] if not torch.isfinite(w).all()), None)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -49,6 +50,7 @@ def train(config: RunConfig, run_dir: Path, *, resume: bool = False) -> None:
     if config.train.precision == "bf16":
         check_bf16(device)
     model = build_model(config, schema)
+    torch.manual_seed(config.train.seed)  # dropout
     checkpoint = _checkpoint_to_resume(run_dir) if resume else None
     if not resume:
         start_run_folder(run_dir, config, schema)

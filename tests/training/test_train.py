@@ -1,0 +1,202 @@
+"""Training as a whole: it learns, it repeats, it resumes to the same bits."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from recsys.base_config import apply_overrides, validate
+from recsys.config import RunConfig, dump_config, load_config
+from recsys.errors import RecsysError
+from recsys.metrics import compute_auc
+from recsys.training.callbacks import whole_checkpoints
+from recsys.training.checkpoint_io import SafetensorsCheckpointIO, load_weights
+from recsys.training.evaluation import evaluate_split
+from recsys.training.runs import load_trained
+from recsys.training.train import train
+
+pytestmark = pytest.mark.slow
+
+
+def config_of(dataset, *overrides) -> RunConfig:
+    content = {
+        "data": {"path": str(dataset), "global_batch_size": 64},
+        "embeddings": {"default": {"method": "full_table", "embedding_dim": 8}},
+        "model": {"name": "dcn_v2", "hidden_dims": [16], "dropout": 0.1},
+        "train": {
+            "epochs": 3,
+            "early_stopping_patience": None,
+            "dense_optimizer": {"name": "adam", "learning_rate": 5e-3},
+            "embedding_optimizer": {"name": "rowwise_adagrad", "learning_rate": 0.1},
+        },
+    }
+    return validate(RunConfig, apply_overrides(content, overrides), "test")
+
+
+def weights_of(run_dir):
+    return load_weights(whole_checkpoints(run_dir / "checkpoints")[-1])
+
+
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+MODELS = {
+    "logistic_regression": ["model={name: logistic_regression}", "embeddings.default.embedding_dim=1"],
+    "dcn_v2": [],
+    "dcn_v2 with raw numericals": ["embeddings.numerical=raw"],
+    "autoint": ["model={name: autoint, attention_dim: 8, num_layers: 2}"],
+    "autoint+": ["model={name: autoint, attention_dim: 8, num_layers: 1, hidden_dims: [8]}"],
+    "hashed": ["embeddings.per_feature={item: {method: hashed, embedding_dim: 8, num_buckets: 20}}"],
+}
+
+
+@pytest.mark.parametrize("overrides", MODELS.values(), ids=MODELS)
+def test_every_model_learns_and_leaves_a_whole_run_folder(tiny_dataset, tmp_path, overrides):
+    run = tmp_path / "run"
+    train(config_of(tiny_dataset, "train.epochs=6", *overrides), run)
+    predictions = pl.read_parquet(evaluate_split(load_trained(run), "test"))
+    logits, labels = predictions["logit"].to_numpy(), predictions["label"].to_numpy()
+    assert len(predictions) == 200
+    assert compute_auc(logits, labels) > 0.65
+    names = {path.name for path in run.iterdir()}
+    assert names >= {"config.yaml", "environment.json", "schema.json", "metrics.csv", "training.json"}
+    facts = json.loads((run / "training.json").read_text())
+    assert facts["training"]["steps"] == 6 * 10
+
+
+def test_predictions_stand_in_file_order(tiny_dataset, tmp_path):
+    train(config_of(tiny_dataset, "train.epochs=1"), tmp_path / "run")
+    predictions = pl.read_parquet(evaluate_split(load_trained(tmp_path / "run"), "test"))
+    rows = pl.read_parquet(sorted((tiny_dataset / "test").glob("*.parquet")))
+    assert predictions["label"].to_list() == rows["label"].to_list()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny_dataset, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(config_of(tiny_dataset, "train.epochs=1", f"train.seed={seed}"), tmp_path / name)
+    assert_same_weights(weights_of(tmp_path / "a"), weights_of(tmp_path / "b"))
+    table = "embeddings.store.collection.embedding_bags.t0.weight"
+    a, c = weights_of(tmp_path / "a"), weights_of(tmp_path / "c")
+    name = next(n for n in a if n.endswith(table))
+    assert not torch.equal(a[name], c[name])
+
+
+STORES = {
+    "fused": [],
+    "plain dense adam": [
+        "embeddings.store=plain",
+        "train.embedding_optimizer={name: adam, learning_rate: 0.01, l2: 1.0e-4}",
+    ],
+    "plain sparse adam": [
+        "embeddings.store=plain",
+        "train.embedding_optimizer={name: sparse_adam, learning_rate: 0.01}",
+    ],
+    "fused with l2": ["train.embedding_optimizer.l2=1.0e-4"],
+    "fused sgd": ["train.embedding_optimizer={name: sgd, learning_rate: 0.5}"],
+}
+
+
+@pytest.mark.parametrize("overrides", STORES.values(), ids=STORES)
+def test_a_run_resumed_inside_an_epoch_equals_the_uninterrupted_one(
+    tiny_dataset, tmp_path, overrides
+):
+    options = ["train.checkpoint_every_steps=7", "train.keep_checkpoints=99", *overrides]
+    config = config_of(tiny_dataset, *options)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train(config, whole)
+    train(config, resumed)
+    for later in whole_checkpoints(resumed / "checkpoints"):
+        if int(later.name.removeprefix("step-")) > 14:  # the 4th batch of the 2nd epoch
+            SafetensorsCheckpointIO().remove_checkpoint(later)
+    train(config, resumed, resume=True)
+    assert_same_weights(weights_of(whole), weights_of(resumed))
+    assert (
+        whole_checkpoints(resumed / "checkpoints")[-1].name
+        == whole_checkpoints(whole / "checkpoints")[-1].name
+    )
+
+
+def test_a_run_resumed_after_an_epoch_equals_the_uninterrupted_one(tiny_dataset, tmp_path):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train(config_of(tiny_dataset), whole)
+    train(config_of(tiny_dataset, "train.epochs=1"), resumed)
+    train(config_of(tiny_dataset), resumed, resume=True)
+    assert_same_weights(weights_of(whole), weights_of(resumed))
+
+
+def test_a_plateau_lowers_every_learning_rate_and_patience_ends_training(tiny_dataset, tmp_path):
+    # A learning rate of nearly nothing never improves the AUC after the first validation.
+    options = [
+        "train.epochs=9",
+        "train.early_stopping_patience=2",
+        "train.dense_optimizer.learning_rate=1.0e-30",
+        "train.embedding_optimizer={name: sgd, learning_rate: 1.0e-30}",
+        "model.dropout=0",
+    ]
+    train(config_of(tiny_dataset, *options), tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert facts["training"]["epochs"] == 3
+    state = SafetensorsCheckpointIO().load_checkpoint(
+        whole_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    )
+    assert state["recsys"]["learning_rate_factor"] == pytest.approx(0.01)
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-32)
+
+
+def test_only_so_many_checkpoints_are_kept(tiny_dataset, tmp_path):
+    options = ["train.checkpoint_every_steps=4", "train.keep_checkpoints=2"]
+    train(config_of(tiny_dataset, *options), tmp_path / "run")
+    names = [path.name for path in whole_checkpoints(tmp_path / "run" / "checkpoints")]
+    assert names == ["step-000000028", "step-000000030"]
+
+
+def test_training_may_be_measured_in_steps(tiny_dataset, tmp_path):
+    options = ["train.epochs=null", "train.steps=13", "train.validate_every_steps=5"]
+    train(config_of(tiny_dataset, *options), tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert facts["training"]["steps"] == 13
+
+
+def test_shuffled_labels_give_an_auc_near_one_half(tiny_dataset, tmp_path):
+    import shutil
+
+    dataset = tmp_path / "shuffled"
+    shutil.copytree(tiny_dataset, dataset)
+    rng = np.random.default_rng(0)
+    for path in sorted((dataset / "train").glob("*.parquet")):
+        rows = pl.read_parquet(path)
+        labels = pl.Series("label", rng.permutation(rows["label"].to_numpy()))
+        rows.with_columns(labels).write_parquet(path, use_pyarrow=True)
+    train(config_of(dataset), tmp_path / "run")
+    predictions = pl.read_parquet(evaluate_split(load_trained(tmp_path / "run"), "test"))
+    auc = compute_auc(predictions["logit"].to_numpy(), predictions["label"].to_numpy())
+    assert abs(auc - 0.5) < 0.13  # three standard errors of an AUC on 200 rows
+
+
+def test_a_run_is_rebuilt_from_its_folder_alone(tiny_dataset, tmp_path):
+    config = config_of(tiny_dataset, "train.epochs=1")
+    train(config, tmp_path / "run")
+    assert load_config(tmp_path / "run" / "config.yaml") == config
+    assert dump_config(config) == (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_culprit(tiny_dataset, tmp_path):
+    options = ["train.embedding_optimizer={name: sgd, learning_rate: 1.0e+38}"]
+    with pytest.raises(RecsysError, match=r"not finite(.|\n)*first non-finite values in "):
+        train(config_of(tiny_dataset, *options), tmp_path / "run")
+
+
+def test_a_new_run_does_not_overwrite_an_old_one(tiny_dataset, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(RecsysError, match="not empty"):
+        train(config_of(tiny_dataset), tmp_path / "run")
+
+
+def test_resuming_what_has_no_checkpoint_is_refused(tiny_dataset, tmp_path):
+    with pytest.raises(RecsysError, match="no whole checkpoint"):
+        train(config_of(tiny_dataset), tmp_path / "run", resume=True)
