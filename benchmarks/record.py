@@ -42,6 +42,7 @@ def describe_setting() -> dict:
         "commit": commit(),
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
+        "load_average": round(os.getloadavg()[0], 1),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpu": gpu_model(),
         "system": platform.platform(terse=True),
@@ -99,13 +100,14 @@ def slug(setting: dict) -> str:
 def to_markdown(name: str, setting: dict, table_markdown: str) -> str:
     memory = f"{setting['memory_bytes'] / 2**30:.0f} GiB"
     machine = f"{setting['cpu']}, {setting['cores']} cores, {memory}"
+    load = f"load average at the end {setting['load_average']}"
     if setting["gpu"]:
         machine += f", {setting['gpu']}"
     used = ", ".join(f"{package} {version}" for package, version in setting["versions"].items())
     return (
         f"# {name}\n\n{table_markdown.strip()}\n\n"
         f"- date: {setting['date']}, commit: {setting['commit'] or 'unknown'}\n"
-        f"- machine: {machine}, {setting['system']}\n- versions: {used}\n"
+        f"- machine: {machine}, {setting['system']}; {load}\n- versions: {used}\n"
     )
 
 
