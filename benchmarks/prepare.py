@@ -1,11 +1,11 @@
-"""How many rows a second does `prepare` reach, how much memory does it take, and does that grow with the rows?
+"""How many rows a second does `prepare` reach, and does its memory grow with the rows?
 
-python -m benchmarks.prepare --peer-python PYTHON --peer-checkout DIR     2 M and 8 M rows, FuxiCTR on the 2 M; a record
-python -m benchmarks.prepare --rows 100000 --no-record                    a quick look
+python -m benchmarks.prepare --peer-python PYTHON --peer-checkout DIR    2 M and 8 M rows; a record
+python -m benchmarks.prepare --rows 100000 --no-record                   a quick look
 
-Generated Criteo rows, 39 vocabulary columns, 2 M distinct ids, min count 2. Each tool runs in a fresh process and
-times itself without its imports; FuxiCTR reads the same rows as CSV with a header. Peak RSS is of the process (FuxiCTR's
-workers are added).
+Generated Criteo rows, 39 vocabulary columns, 2 M distinct ids, min count 2. Each tool runs in a
+fresh process and times itself without its imports; FuxiCTR reads the same rows as CSV with a header
+(only up to --peer-max-rows). Peak RSS is of the process; FuxiCTR's workers are added.
 """
 
 import argparse
@@ -95,10 +95,11 @@ def run_fresh(command: list, environment: dict[str, str]) -> dict:
     done = subprocess.run(
         [str(part) for part in command],
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
-        check=True,
     )
+    if done.returncode:
+        sys.exit(f"{command[0]} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -51,7 +51,10 @@ def canonical_frame(
             column = column.cast(pl.Int8).cast(pl.String)
         else:
             column = column.cast(dtype)
-        columns.append(column.replace("", None) if dtype == pl.String else column.fill_nan(None))
+        is_text = dtype == pl.String
+        columns.append(
+            column.replace("", None) if is_text else pl.when(column.is_finite()).then(column)
+        )
     try:
         return frame.select(columns)
     except pl.exceptions.PolarsError as error:

@@ -66,6 +66,12 @@ def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
             expected="numerical.columns, categorical.columns or sequence.columns",
         )
     _check_names(recipe, list(column_kinds), columns)
+    for name in {recipe.label.column, "label", "group_id"} & column_kinds.keys():
+        raise RecsysError(
+            f"{name!r} cannot be a feature",
+            where=f"{column_kinds[name]}.columns",
+            expected="no label column, and no column named label or group_id",
+        )
     features = tuple(_plan_feature(recipe, c, kind) for c, kind in column_kinds.items())
     return Plan(_with_shared(recipe, features), _dtypes(recipe, column_kinds))
 

@@ -62,10 +62,9 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 def open_text(path: Path) -> BinaryIO:
     """The file's bytes, decompressed when its first two bytes (not its name) say gzip."""
-    stream = path.open("rb")
-    if stream.peek(2)[:2] != b"\x1f\x8b":
-        return stream
-    return cast(BinaryIO, gzip.open(stream))
+    with path.open("rb") as stream:
+        is_gzip = stream.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path)) if is_gzip else path.open("rb")
 
 
 def read_blocks(path: Path, quote: str | None = None, skip_lines: int = 0) -> Iterator[Block]:
@@ -114,4 +113,4 @@ def first_line(path: Path) -> bytes:
         raise RecsysError("the gzip file is truncated or damaged", where=path, got=error) from None
     if not line.strip(b"\r\n"):
         raise RecsysError("the file is empty", where=path, fix="give a file with rows")
-    return line.rstrip(b"\r\n")
+    return line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")

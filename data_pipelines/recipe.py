@@ -18,6 +18,10 @@ def _named(tag: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {tag: value} if isinstance(value, str) else value)
 
 
+# What a shell leaves of "\t".
+_tab = BeforeValidator(lambda value: {"\\t": "\t", "tab": "\t"}.get(value, value))
+
+
 class StandardizeRule(BaseConfig):
     """(x - mean) / std, fitted on the train rows."""
 
@@ -58,7 +62,7 @@ class FileFormat(BaseConfig):
     """How the raw files are written; text may be gzipped. `columns`: names for want of a header."""
 
     format: Literal["text", "parquet"] = "text"
-    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    separator: Annotated[str, Field(min_length=1, max_length=1), _tab] = ","
     header: bool = True
     columns: tuple[str, ...] = ()
     quote: str | None = '"'

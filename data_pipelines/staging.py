@@ -1,5 +1,6 @@
 """The first reading: each row as compact codes in temporary files, so text is parsed only once."""
 
+import contextlib
 import fnmatch
 import shutil
 from collections.abc import Iterator
@@ -145,8 +146,9 @@ def _times(values: pl.Series, path: Path) -> NDArray[np.float64]:
     """Numbers as they are; dates and times as seconds since 1970."""
     times = values.cast(pl.Float64, strict=False)
     if times.null_count():
-        stamps = values.cast(pl.String).str.to_datetime(strict=False)
-        times = stamps.dt.epoch("us").cast(pl.Float64) / 1e6
+        with contextlib.suppress(pl.exceptions.ComputeError):  # no date format fits: told below
+            stamps = values.cast(pl.String).str.to_datetime(strict=False)
+            times = stamps.dt.epoch("us").cast(pl.Float64) / 1e6
     if times.null_count():
         bad = values.filter(times.is_null())
         raise RecsysError(

@@ -45,7 +45,7 @@ class PlantedTruth:
     labels: NDArray[np.int8]
 
     def auc(self, rows: NDArray[np.bool_] | None = None) -> float:
-        """The exact AUC of the true probabilities on all (or the chosen) rows: the best possible."""
+        """The exact AUC of the true probabilities on all (or chosen) rows: the best possible."""
         logits, labels = (
             (self.logits, self.labels) if rows is None else (self.logits[rows], self.labels[rows])
         )

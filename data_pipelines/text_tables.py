@@ -62,7 +62,11 @@ def text_columns(path: Path, file: FileFormat, label: str) -> list[str]:
         infer_schema=False,
     ).row(0)
     if file.header:
-        return [str(field) for field in fields]
+        names = [str(field) for field in fields]
+        for name in names:
+            if names.count(name) > 1:
+                raise RecsysError(f"the header names the column {name!r} twice", where=path)
+        return names
     names = list(file.columns)
     if len(fields) == len(names) - 1 and label in names:
         names.remove(label)
@@ -101,7 +105,7 @@ def parse_block(
     """One block as a frame; a value that is not a number is named with its row."""
     schema = {name: dtypes.get(name, pl.String()) for name in columns}
     try:
-        return _parse(block, file, schema).select(list(dtypes))
+        return _parse(block, file, schema).select(map(canonical_column, dtypes, dtypes.values()))
     except pl.exceptions.PolarsError as error:
         try:
             texts = _parse(block, file, dict.fromkeys(columns, pl.String()))
@@ -112,6 +116,12 @@ def parse_block(
                 got=str(error).splitlines()[0],
             ) from None
         raise _bad_number(texts, dtypes, block, path) from None
+
+
+def canonical_column(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A number that is not finite is missing; so is empty text."""
+    column = pl.col(name)
+    return pl.when(column.is_finite()).then(column) if dtype.is_float() else column
 
 
 def _parse(block: Block, file: FileFormat, schema: Dtypes) -> pl.DataFrame:

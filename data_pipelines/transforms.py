@@ -37,7 +37,7 @@ def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
         case CriteoBucket(missing=missing, absent=absent):
             logs = column.log()
             tokens = pl.when(column > 2).then((logs * logs).floor()).otherwise(column)
-            tokens = tokens.cast(pl.Int64).fill_null(pl.lit(missing, pl.Int64))
+            tokens = tokens.cast(pl.Int64, strict=False).fill_null(pl.lit(missing, pl.Int64))
             result = (
                 pl.when(tokens.is_in(absent)).then(None).otherwise(tokens) if absent else tokens
             )

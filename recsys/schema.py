@@ -87,7 +87,8 @@ class Feature(BaseConfig):
     """One model input and how its raw value becomes a number.
 
     kinds: numerical (float32), categorical (one int32 id), sequence (list<int32> of ids).
-    `column` is the raw column it is made from, after the data set's own parsing.
+    `column` is the raw column it is made from, after the data set's own parsing. A sequence's text
+    is split at `separator`; empty items are missing, and the last `max_length` items are kept.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""FuxiCTR's own feature processor on a Criteo CSV with header, timed. Runs in FuxiCTR's environment, not in ours.
+"""FuxiCTR's own feature processor on a Criteo CSV with header, timed, in FuxiCTR's environment.
 
-    PYTHONPATH=CHECKOUT PEER_PYTHON fuxictr_prepare.py --train rows.csv --out DIR [--valid v.csv --test t.csv]
+    PYTHONPATH=CHECKOUT PEER_PYTHON fuxictr_prepare.py --train rows.csv --out DIR
 
-Prints one line of JSON: seconds (reading, fitting, transforming, writing; not the imports), peak RSS in bytes.
+Prints one line of JSON: seconds from reading to writing (not the imports), peak RSS in bytes.
 """
 
 import argparse
