@@ -28,7 +28,7 @@ from recsys.export.reader import ExportReader
 from recsys.export.reference import RunReference, WholeReference
 from recsys.export.rows import read_encoded
 from recsys.export.tables import parquet_twin, write_tables
-from recsys.schema import Feature
+from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
 
 PACKAGES = ("recsys", "torch", "torchrec", "onnx", "onnxscript", "onnxruntime", "safetensors")
@@ -44,6 +44,7 @@ def export_run(trained: TrainedRun, out: Path) -> Path:
         model = write_graphs(trained.model, trained.schema, trained.config.model.name, folder)
         manifest = _describe(trained, model, tables, out)
         _copy_vocabularies(trained, folder)
+        _write_schema(trained.schema, manifest, folder)
         write_manifest(manifest, folder)
         parity = _compare(trained, manifest, folder)
         write_manifest(manifest.model_copy(update={"parity": parity}), folder)
@@ -134,6 +135,16 @@ def _copy_vocabularies(trained: TrainedRun, folder: Path) -> None:
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+
+
+def _write_schema(schema: Schema, manifest: Manifest, folder: Path) -> None:
+    """The data set's schema, which tells how raw files are read, with the export's vocabularies."""
+    features = tuple(
+        Feature.model_validate(f.model_dump(include=set(Feature.model_fields)))
+        for f in manifest.features
+    )
+    exported = schema.model_copy(update={"features": features})
+    (folder / SCHEMA_FILE).write_text(exported.model_dump_json(indent=1))
 
 
 def _compare(trained: TrainedRun, manifest: Manifest, folder: Path) -> tuple[Parity, ...]:

@@ -160,6 +160,9 @@ def check_export(export_dir: Path) -> Manifest:
     if not (export_dir / MANIFEST_FILE).is_file():
         return load_manifest(export_dir)
     verify_checksums(export_dir)
+    sums = (export_dir / CHECKSUM_FILE).read_text()
+    if sums.count("\n") != len(sums.splitlines()):  # a vertical tab ends a line too, but not here
+        raise RecsysError("the checksum file is damaged", where=export_dir / CHECKSUM_FILE)
     return load_manifest(export_dir)
 
 

@@ -6,6 +6,7 @@ can read. It is also the reference for writing one in another language.
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from recsys.export.encoders import RawEncoder
 from recsys.export.manifest import ExportedFeature, check_export, load_manifest
 
 Floats = NDArray[np.float32]
-CHUNK_ROWS = 1 << 14
+CHUNK_ROWS = 1 << 12  # rows scored at once: bounds the memory of attention
 
 
 class Scores(NamedTuple):
@@ -50,12 +51,8 @@ class ExportReader:
 
     def score(self, encoded: pl.DataFrame) -> Scores:
         """Columns of ids and numbers, as a data set's splits have them → scores."""
-        parts = [
-            self._score_chunk(encoded[start : start + CHUNK_ROWS])
-            for start in range(0, len(encoded), CHUNK_ROWS)
-        ]
-        if not parts:
-            return Scores(np.empty(0, np.float32), np.empty(0, np.float32))
+        empty = np.empty(0, np.float32)
+        parts = [(empty, empty), *(self._score_chunk(chunk) for chunk in chunks(encoded))]
         logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Scores(logits, probabilities)
 
@@ -91,6 +88,11 @@ class ExportReader:
 
     def _score_chunk(self, encoded: pl.DataFrame) -> Scores:
         return Scores(*self.session.run(list(Scores._fields), self.inputs(encoded)))
+
+
+def chunks(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The frame's rows, CHUNK_ROWS at a time."""
+    return frame.iter_slices(CHUNK_ROWS)
 
 
 def _pool(rows: Floats, lengths: NDArray[np.uint32], *, is_mean: bool) -> Floats:

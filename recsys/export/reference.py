@@ -12,6 +12,7 @@ from torch import Tensor
 from recsys.data.batch import Batch, Cursor
 from recsys.export.graphs import load_whole_graph
 from recsys.export.manifest import Manifest
+from recsys.export.reader import chunks
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
 from recsys.torchrec_quietly import KeyedJaggedTensor
@@ -44,8 +45,8 @@ class RunReference:
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
         with torch.no_grad():
-            logits, _ = self.model(self._physical(encoded))
-        return np.asarray(logits.float().cpu().numpy())
+            logits = [self.model(self._physical(chunk))[0] for chunk in chunks(encoded)]
+        return np.asarray(torch.cat(logits or [torch.empty(0)]).float().cpu().numpy())
 
     def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
         embeddings = self.model.embeddings
@@ -78,14 +79,18 @@ class WholeReference:
         self.graph = load_whole_graph(export_dir)
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
+        with torch.no_grad():
+            logits = [self.graph(*self._inputs(chunk))[0] for chunk in chunks(encoded)]
+        return np.asarray(torch.cat(logits or [torch.empty(0)]).numpy())
+
+    def _inputs(self, encoded: pl.DataFrame) -> list[Tensor]:
         inputs: list[Tensor] = []
         for feature in self.manifest.sparse:
             values, lengths = _bags(encoded[feature.name])
             inputs += [values, lengths] if feature.kind == "sequence" else [values]
         if self.manifest.numerical:
             inputs.append(_dense(encoded, [f.name for f in self.manifest.numerical]))
-        with torch.no_grad():
-            return np.asarray(self.graph(*inputs)[0].numpy())
+        return inputs
 
     def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
         return {}

@@ -1,6 +1,7 @@
 """The encoded rows that a comparison reads: a data set, one of its splits, or a Parquet file."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -17,8 +18,8 @@ SPLITS = ("test", "valid", "train")  # a data set's own rows, most telling first
 
 def read_encoded(data: Path, manifest: Manifest) -> Iterator[pl.DataFrame]:
     """The feature columns, and the label where there is one, in chunks of whole rows."""
-    for path in _files(data, manifest):
-        yield from _read_file(path, manifest)
+    files = _files(data, manifest)  # now, so that wrong data are refused before any work
+    return chain.from_iterable(_read_file(path, manifest) for path in files)
 
 
 def _files(data: Path, manifest: Manifest) -> list[Path]:

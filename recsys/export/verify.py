@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import IO
 
@@ -56,13 +57,17 @@ def verify_export(
     manifest = check_export(export_dir)
     reference = _reference(export_dir, manifest, run_dir)
     comparison = Comparison("reader", reference, str(data), manifest)
+    pairs: Iterable[tuple[pl.DataFrame | None, pl.DataFrame]] = (
+        raw_chunks
+        if raw_chunks is not None
+        else zip(repeat(None), read_encoded(data, manifest), strict=False)
+    )
     with tempfile.TemporaryDirectory() as exchange, _reader(export_dir, Path(exchange)) as reader:
-        if raw_chunks is None:
-            for encoded in read_encoded(data, manifest):
-                logits = reader.score(encoded, raw=False)
-                comparison.add(encoded, logits, reference.logits(encoded))
-        else:
-            _compare_raw(comparison, reader, manifest, raw_chunks)
+        for raw, encoded in pairs:
+            logits = reader.score(encoded if raw is None else raw, raw=raw is not None)
+            if raw is not None:
+                check_encoding(manifest, raw, reader.encoded(), encoded, comparison.rows)
+            comparison.add(encoded, logits, reference.logits(encoded))
     if not comparison.rows:
         raise RecsysError("there is no row to compare", where=data)
     parity = comparison.result()
@@ -141,15 +146,3 @@ def _reader(export_dir: Path, exchange: Path) -> Iterator[ReaderProcess]:
                 yield ReaderProcess(process, errors, exchange)
             finally:
                 process.kill()
-
-
-def _compare_raw(
-    comparison: Comparison,
-    reader: ReaderProcess,
-    manifest: Manifest,
-    raw_chunks: Iterable[RawChunk],
-) -> None:
-    for raw, encoded in raw_chunks:
-        logits = reader.score(raw, raw=True)
-        check_encoding(manifest, raw, reader.encoded(), encoded, comparison.rows)
-        comparison.add(encoded, logits, comparison.reference.logits(encoded))

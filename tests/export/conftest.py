@@ -64,7 +64,7 @@ MODELS = {
     "autoint+": {
         "model": {
             "name": "autoint",
-            "num_layers": 2,
+            "num_layers": 1,
             "attention_dim": 4,
             "hidden_dims": [6],
             "dropout": 0.5,
