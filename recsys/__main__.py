@@ -23,7 +23,8 @@ app = typer.Typer(
 console = Console()
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="section.key=value, as many as you like", metavar="KEY=VALUE")
+    list[str] | None,
+    typer.Argument(help="section.key=value, as many as you like", metavar="KEY=VALUE"),
 ]
 
 
@@ -63,7 +64,9 @@ def demo(
 def prepare(
     name: Annotated[str, typer.Argument(help="a built-in data set, or the path of a recipe.yaml")],
     overrides: Overrides = None,
-    raw: Annotated[list[Path] | None, typer.Option(help="raw file or folder; may be repeated")] = None,
+    raw: Annotated[
+        list[Path] | None, typer.Option(help="raw file or folder; may be repeated")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="the new data set folder")] = None,
     overwrite: Annotated[bool, typer.Option(help="replace a data set that is there")] = False,
 ) -> None:
@@ -148,13 +151,32 @@ def verify(
     ] = None,
 ) -> None:
     """Score rows with an independent reader of the export and compare with the model's scores."""
+    from recsys.verification import describe_parity
     from recsys.verification import verify as run_verification
 
-    typer.echo(run_verification(export_dir, data, run))
+    typer.echo(describe_parity(run_verification(export_dir, data, run)))
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="a run folder")],
+    run_b: Annotated[Path, typer.Argument(help="another run on the same rows")],
+    split: Annotated[str, typer.Option(help="the split whose predictions are compared")] = "test",
+) -> None:
+    """Compare two runs' AUC on the same rows: difference, interval, DeLong's p-value."""
+    from recsys.reports import compare_runs
+
+    test = compare_runs(run_a, run_b, split)
+    low, high = test.ci95
+    typer.echo(
+        f"AUC {test.auc_a:.5f} and {test.auc_b:.5f}: difference {test.difference:+.5f} "
+        f"(95 % interval {low:+.5f} to {high:+.5f}), p = {test.p_value:.3g}"
+    )
 
 
 def _evaluate(run_dir: Path, splits: list[str] | None) -> None:
     from recsys.reports import write_report
+    from recsys.reports.text import fixed
     from recsys.training.evaluation import evaluate_split
     from recsys.training.runs import load_trained
 
@@ -167,14 +189,14 @@ def _evaluate(run_dir: Path, splits: list[str] | None) -> None:
     report = write_report(run_dir, trained.dataset_dir)
     table = Table("split", "rows", "AUC", "95 % interval", "log loss", "calibration", box=None)
     for name, facts in report["splits"].items():
-        low, high = facts["auc_ci95"] or (float("nan"), float("nan"))
+        low, high = facts["auc_ci95"] or (None, None)
         table.add_row(
             name,
             f"{facts['rows']:,}",
-            f"{facts['auc']:.5f}",
-            f"{low:.5f} – {high:.5f}",
-            f"{facts['log_loss']:.5f}",
-            f"{facts['calibration']:.4f}",
+            fixed(facts["auc"], 5),
+            f"{fixed(low, 5)} – {fixed(high, 5)}",
+            fixed(facts["log_loss"], 5),
+            fixed(facts["calibration"], 4),
         )
     console.print(table)
     typer.echo(f"report: {run_dir / 'report.html'}")

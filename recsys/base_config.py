@@ -113,7 +113,7 @@ def _known_keys(config_class: type[BaseConfig], location: Sequence[object]) -> s
     """The keys that a section may have, following a pydantic error location through unions."""
     models: list[type[BaseModel]] = [config_class]
     for part in location:
-        fields = [m.model_fields[part] for m in models if part in m.model_fields]  # type: ignore[index]  # a field name where it is one
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
         if fields:
             models = [m for field in fields for m in _models_in(field.annotation)]
         else:  # the tag of a union, or a key of a dict

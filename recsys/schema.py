@@ -1,4 +1,4 @@
-"""The data set contract: what `schema.json` says. Written by data_pipelines, read by everything else.
+"""The data set contract, `schema.json`: written by data_pipelines, read by everything else.
 
 Ids: 0 is missing, unseen or rarer than `min_count`; 1 is the most frequent value of the train rows,
 2 the next (ties by value), so a frequency band is a range of ids.
@@ -43,7 +43,7 @@ class Standardize(BaseConfig):
 class CriteoBucket(BaseConfig):
     """Integer token floor(ln(x)²) for x > 2, else int(x) (towards zero); missing becomes `missing`.
 
-    `missing=None` leaves it missing (id 0). `absent` lists tokens that never get an id of their own.
+    `missing=None` leaves it missing (id 0). Tokens in `absent` never get an id of their own.
     """
 
     kind: Literal["criteo_bucket"] = "criteo_bucket"
@@ -52,7 +52,7 @@ class CriteoBucket(BaseConfig):
 
 
 class QuantileBuckets(BaseConfig):
-    """Integer token: how many of the train rows' quantile `edges` are <= x; missing stays missing."""
+    """Integer token: how many quantile `edges` of the train rows are <= x; missing stays so."""
 
     kind: Literal["quantile_buckets"] = "quantile_buckets"
     edges: tuple[float, ...]
@@ -64,7 +64,7 @@ Transform = Annotated[
 
 
 class VocabularyEncoding(BaseConfig):
-    """value → id by the table in `file` (columns value, id, count; path relative to the data set)."""
+    """value → id by the table in `file` (columns value, id, count), relative to the data set."""
 
     kind: Literal["vocabulary"] = "vocabulary"
     file: str

@@ -77,7 +77,8 @@ class FeatureEmbeddings(nn.Module):
 
     def _combine(self, physical: KeyedJaggedTensor, looked_up: Tensor) -> Tensor:
         dims = {table.name: table.dim for table in self.store.tables}
-        blocks = iter(looked_up.split([dims[look.table] for look in self.store.lookups], dim=1))
+        widths = [dims[look.table] for look in self.store.lookups]
+        blocks = iter(torch.split(looked_up, widths, dim=1))
         vectors = []
         for name, method in self.methods.items():
             vector = method.combine([next(blocks) for _ in method.lookups])  # (B, D)

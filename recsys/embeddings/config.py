@@ -1,6 +1,7 @@
 """The `embeddings:` section: which method embeds which feature."""
 
 import fnmatch
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from recsys.base_config import BaseConfig
@@ -71,16 +72,14 @@ class EmbeddingsConfig(BaseConfig):
         return self.numerical if key is None else self.numerical_per_feature[key]
 
 
-def matching_key(name: str, patterns: dict[str, object]) -> str | None:
+def matching_key(name: str, patterns: Mapping[str, object]) -> str | None:
     """The key that speaks of `name`: itself, else the first wildcard that matches."""
     if name in patterns:
         return name
     return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
 
 
-def _check_patterns(
-    section: str, patterns: "dict[str, object] | list[str]", names: list[str]
-) -> None:
+def _check_patterns(section: str, patterns: Iterable[str], names: list[str]) -> None:
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             raise RecsysError(

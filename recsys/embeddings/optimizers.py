@@ -1,5 +1,6 @@
 """The optimisers that tables can have, and where each can run."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -62,7 +63,7 @@ TableOptimizer = Annotated[
     RowwiseAdagradConfig | SgdConfig | AdamConfig | SparseAdamConfig, Field(discriminator="name")
 ]
 
-STATE_FLOATS_PER_ROW = {
+STATE_FLOATS_PER_ROW: dict[str, Callable[[int], int]] = {
     # optimiser → floats of state for a row of `dim` values
     "rowwise_adagrad": lambda dim: 1,
     "sgd": lambda dim: 0,

@@ -143,7 +143,7 @@ class FusedStore(TableStore):
 
 
 def padded_dim(dim: int) -> int:
-    """fbgemm's rows are multiples of four floats; the rest of a row is zero and stays so.
+    """Fbgemm's rows are multiples of four floats; the rest of a row is zero and stays so.
 
     Row-wise Adagrad takes the mean square of the gradient over the padded row.
     """

@@ -68,7 +68,7 @@ class InteractingLayer(nn.Module):
     def _heads(self, projected: Tensor) -> Tensor:
         if self.projection_relu:
             projected = F.relu(projected)
-        return projected.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return torch.unflatten(projected, 2, (self.num_heads, self.head_dim)).transpose(1, 2)
 
     def _residual(self, fields: Tensor) -> Tensor:
         if self.residual is None:

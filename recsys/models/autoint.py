@@ -7,6 +7,7 @@ The default is the paper's graph. The authors' code departs from it in five ways
 from collections.abc import Sequence
 from typing import Literal, Self
 
+import torch
 from pydantic import Field as PydanticField
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from recsys.models.base import BaseModelConfig, Field, common_dim
 
 
 class AutoIntConfig(BaseModelConfig):
-    """`attention_dim` is the total over heads (the paper's d'·H); `hidden_dims` is AutoInt+'s MLP."""
+    """`attention_dim` is the sum over heads (the paper's d'·H); `hidden_dims` is AutoInt+'s MLP."""
 
     name: Literal["autoint"] = "autoint"
     num_layers: PositiveInt = 3
@@ -98,7 +99,7 @@ class AutoInt(nn.Module):
     def forward(self, vectors: Tensor, dense: Tensor) -> Tensor:
         """(B, F·D), (B, 0) → logits (B,)."""
         vectors = self.input_dropout(vectors)
-        fields = vectors.unflatten(1, (-1, self.embedding_dim))  # (B, F, D)
+        fields = torch.unflatten(vectors, 1, (-1, self.embedding_dim))  # (B, F, D)
         logits = self.head(self.attention(fields).flatten(1)).squeeze(1)
         if self.mlp is None:
             return logits

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning import Callback, LightningModule
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from recsys.data.batch import Batch
 from recsys.train_config import TrainConfig
@@ -17,6 +18,13 @@ from recsys.training.checkpoint_io import save_weights
 from recsys.training.lightning_module import CTRModule
 
 MIN_IMPROVEMENT = 1e-6
+
+
+def as_ctr_module(module: LightningModule) -> CTRModule:
+    """Lightning hands callbacks its base class."""
+    if not isinstance(module, CTRModule):
+        raise TypeError(f"these callbacks belong to a CTRModule, not to {type(module).__name__}")
+    return module
 
 
 class ValidationSchedule(Callback):
@@ -29,17 +37,18 @@ class ValidationSchedule(Callback):
         self.best_epoch = 0
         self.validations_without_gain = 0
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: CTRModule) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        module = as_ctr_module(pl_module)
         auc = float(trainer.callback_metrics["valid/auc"])
         if auc > self.best_auc + MIN_IMPROVEMENT:
             self.best_auc, self.validations_without_gain = auc, 0
             self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
-            self._save_best(pl_module)
+            self._save_best(module)
             return
         self.validations_without_gain += 1
         if self.validations_without_gain % self.config.plateau_patience == 0:
-            factor = pl_module.learning_rate_factor * self.config.plateau_factor
-            pl_module.scale_learning_rates(factor)
+            factor = module.learning_rate_factor * self.config.plateau_factor
+            module.scale_learning_rates(factor)
         patience = self.config.early_stopping_patience
         if patience is not None and self.validations_without_gain >= patience:
             trainer.should_stop = True
@@ -76,7 +85,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: CTRModule,
+        pl_module: LightningModule,
         outputs: object,
         batch: Batch,
         batch_idx: int,
@@ -85,7 +94,7 @@ class Checkpoints(Callback):
         if every is not None and trainer.global_step % every == 0:
             self._save(trainer)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: CTRModule) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
 
     def _save(self, trainer: lightning.Trainer) -> None:
@@ -121,7 +130,7 @@ class Speed(Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: CTRModule,
+        pl_module: LightningModule,
         outputs: object,
         batch: Batch,
         batch_idx: int,
@@ -132,7 +141,7 @@ class Speed(Callback):
             self.rows += len(batch)
             self.seconds += now - self._since
         self._since = now
-        if (batch_idx + 1) % pl_module.config.log_every_steps == 0:
+        if (batch_idx + 1) % as_ctr_module(pl_module).config.log_every_steps == 0:
             learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
             pl_module.log("samples_per_second", self.samples_per_second, batch_size=len(batch))
             pl_module.log("learning_rate", learning_rate, batch_size=len(batch))
@@ -147,7 +156,7 @@ class PlainProgress(Callback):
     def __init__(self, speed: Speed) -> None:
         self.speed = speed
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: CTRModule) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         metrics: Mapping[str, Any] = trainer.callback_metrics
         print(  # noqa: T201  progress is this callback's purpose
             f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  "
@@ -167,9 +176,7 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=5)
         self.speed = speed
 
-    def get_metrics(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> dict[str, Any]:
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = dict(super().get_metrics(trainer, pl_module))
         metrics.pop("v_num", None)
         for name in ("train/loss", "valid/auc"):

@@ -80,10 +80,11 @@ def _take_tensors(value: object, path: str, tensors: dict[str, Tensor]) -> objec
         tensors[path] = value.detach().contiguous().clone()
         return {"$tensor": path}
     if isinstance(value, dict):
-        items = [
-            [key, _take_tensors(item, f"{path}/{key}", tensors)] for key, item in value.items()
-        ]
-        return {"$items": items}
+        return {
+            "$items": [
+                [key, _take_tensors(item, f"{path}/{key}", tensors)] for key, item in value.items()
+            ]
+        }
     if isinstance(value, list | tuple):
         items = [_take_tensors(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
         return {"$tuple": items} if isinstance(value, tuple) else items

@@ -32,7 +32,9 @@ def schema_of(kind: str) -> Schema:
     return Schema(name="x", features=features, splits={})
 
 
-def build(method, store="plain", kind="categorical", optimizer=None, **options) -> FeatureEmbeddings:
+def build(
+    method, store="plain", kind="categorical", optimizer=None, **options
+) -> FeatureEmbeddings:
     config = EmbeddingsConfig(default=method, store=store, **options)
     optimizer = optimizer or RowwiseAdagradConfig(learning_rate=0.1)
     embeddings = build_embeddings(config, schema_of(kind), optimizer, torch.device("cpu"))
@@ -144,7 +146,7 @@ def test_row_numbers_stay_inside_their_tables(method):
     built = method.build("a", CARDINALITY, "a")
     sizes = {table.name: table.num_rows for table in built.tables()}
     for look, rows in zip(built.lookups, built.rows(torch.arange(CARDINALITY)), strict=True):
-        assert 0 <= rows.min()
+        assert rows.min() >= 0
         assert rows.max() < sizes[look.table]
 
 

@@ -5,7 +5,6 @@ import torch
 
 from recsys.embeddings.collection import build_embeddings, row_counts
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.full_table import FullTableConfig
 from recsys.embeddings.hashed import HashedConfig
 from recsys.embeddings.hashing import hash_rows
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SparseAdamConfig

@@ -170,5 +170,3 @@ def test_numerical_vectors_are_value_times_vector():
     values = torch.tensor([[2.0, -1.0]])
     expected = torch.cat([2.0 * embedding.vectors[0], -1.0 * embedding.vectors[1]])
     torch.testing.assert_close(embedding(values)[0], expected)
-
-

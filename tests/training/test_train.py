@@ -45,12 +45,17 @@ def assert_same_weights(first, second):
 
 
 MODELS = {
-    "logistic_regression": ["model={name: logistic_regression}", "embeddings.default.embedding_dim=1"],
+    "logistic_regression": [
+        "model={name: logistic_regression}",
+        "embeddings.default.embedding_dim=1",
+    ],
     "dcn_v2": [],
     "dcn_v2 with raw numericals": ["embeddings.numerical=raw"],
     "autoint": ["model={name: autoint, attention_dim: 8, num_layers: 2}"],
     "autoint+": ["model={name: autoint, attention_dim: 8, num_layers: 1, hidden_dims: [8]}"],
-    "hashed": ["embeddings.per_feature={item: {method: hashed, embedding_dim: 8, num_buckets: 20}}"],
+    "hashed": [
+        "embeddings.per_feature={item: {method: hashed, embedding_dim: 8, num_buckets: 20}}"
+    ],
 }
 
 
@@ -63,7 +68,13 @@ def test_every_model_learns_and_leaves_a_whole_run_folder(tiny_dataset, tmp_path
     assert len(predictions) == 200
     assert compute_auc(logits, labels) > 0.65
     names = {path.name for path in run.iterdir()}
-    assert names >= {"config.yaml", "environment.json", "schema.json", "metrics.csv", "training.json"}
+    assert names >= {
+        "config.yaml",
+        "environment.json",
+        "schema.json",
+        "metrics.csv",
+        "training.json",
+    }
     facts = json.loads((run / "training.json").read_text())
     assert facts["training"]["steps"] == 6 * 10
 

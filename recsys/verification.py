@@ -1,0 +1,38 @@
+"""`recsys verify`: brings raw or encoded rows to the export's independent reader."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+import data_pipelines
+from recsys.export.manifest import Parity
+from recsys.export.verify import verify_export
+from recsys.schema import SCHEMA_FILE, load_schema
+
+
+def verify(export_dir: Path, data: Path, run_dir: Path | None = None) -> Parity:
+    """Compares the export's scores with the model's on a data set, a split, or raw files."""
+    is_encoded = data.suffix == ".parquet" or any(
+        (folder / SCHEMA_FILE).is_file() for folder in (data, data.parent)
+    )
+    chunks = None if is_encoded else _raw_chunks(export_dir, data)
+    return verify_export(export_dir, data, chunks, run_dir=run_dir)
+
+
+def _raw_chunks(export_dir: Path, raw: Path) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Raw columns, and the same rows as the data pipeline encodes them."""
+    schema = load_schema(export_dir)
+    encoder = data_pipelines.FrameEncoder(schema, export_dir)
+    for frame in data_pipelines.read_raw(schema, [raw]):
+        yield frame, encoder.encode(frame)
+
+
+def describe_parity(parity: Parity) -> str:
+    """One sentence for a terminal."""
+    auc = "" if parity.candidate_auc is None else f", AUC {parity.candidate_auc:.5f} on both sides"
+    return (
+        f"verified {parity.rows:,} rows of {parity.data} against the "
+        f"{'trained run' if parity.reference == 'run' else 'exported graph'}: largest difference "
+        f"in probability {parity.max_abs_difference:.1e} (allowed {parity.tolerance:.0e}){auc}"
+    )
