@@ -67,7 +67,9 @@ def prepare(
     """
     recipe = override_recipe(find_recipe(name_or_recipe), overrides)
     report = progress or (lambda stage, done, total: None)
-    return run_pipeline(recipe, SOURCES[recipe.source], list(raw), Path(out), report, overwrite)
+    return run_pipeline(
+        recipe, SOURCES[recipe.source], list(raw), Path(out).absolute(), report, overwrite
+    )
 
 
 def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
