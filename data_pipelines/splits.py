@@ -18,7 +18,7 @@ def cut_points(rows: int, fractions: tuple[float, float, float]) -> tuple[int, i
 
 def random_split(rows: int, seed: int, fractions: tuple[float, float, float]) -> SplitCodes:
     """`default_rng(seed).permutation(rows)`: the first train, the next valid, the last test."""
-    numbers = np.arange(rows, dtype=np.uint32)  # the same order as permutation(rows), half the memory
+    numbers = np.arange(rows, dtype=np.uint32)  # half the memory of permutation(rows), same order
     order = np.random.default_rng(seed).permutation(numbers)
     train_end, valid_end = cut_points(rows, fractions)
     codes = np.zeros(rows, np.uint8)
