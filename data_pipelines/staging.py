@@ -113,7 +113,7 @@ def stage_chunk(
         columns.append(frame["label"])
     if recipe.group and recipe.group in frame.columns:
         columns.append(group_ids(frame[recipe.group]))
-    return pl.DataFrame(columns)
+    return pl.DataFrame(columns).rechunk()
 
 
 def split_keys(recipe: Recipe, chunk: RawChunk) -> NDArray[np.generic]:

@@ -132,7 +132,7 @@ def _parse(block: Block, file: FileFormat, schema: Dtypes) -> pl.DataFrame:
         schema=schema,
         quote_char=file.quote,
         null_values=["", *file.missing] if file.missing or file.quote else None,
-    ).rechunk()
+    )
 
 
 def _bad_number(texts: pl.DataFrame, dtypes: Dtypes, block: Block, path: Path) -> RecsysError:
