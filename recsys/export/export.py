@@ -32,6 +32,7 @@ from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
 
 PACKAGES = ("recsys", "torch", "torchrec", "onnx", "onnxscript", "onnxruntime", "safetensors")
+COMPARED_ROWS = 4096
 
 
 def export_run(trained: TrainedRun, out: Path) -> Path:
@@ -69,6 +70,8 @@ def _new_folder(out: Path) -> Iterator[Path]:
             out.rename(old)
         partial.rename(out)
     except OSError as error:
+        if old.exists() and not out.exists():
+            old.rename(out)
         raise RecsysError("the export cannot be written", where=out, got=error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -149,7 +152,7 @@ def _write_schema(schema: Schema, manifest: Manifest, folder: Path) -> None:
 
 def _compare(trained: TrainedRun, manifest: Manifest, folder: Path) -> tuple[Parity, ...]:
     """Both graphs against the run, on the first rows of the data set."""
-    rows = next(read_encoded(trained.dataset_dir, manifest))
+    rows = next(read_encoded(trained.dataset_dir, manifest))[:COMPARED_ROWS]
     reference = RunReference(trained.model, trained.schema)
     expected = reference.logits(rows)
     reader = ExportReader(folder, check=False)

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file
 from recsys.errors import RecsysError
 from recsys.export.export import export_run
 from recsys.export.graphs import graph_input_names
-from recsys.export.manifest import load_manifest
+from recsys.export.manifest import check_export, load_manifest
 from recsys.export.reader import ExportReader
 from recsys.export.reference import RunReference
 from recsys.export.verify import verify_export
@@ -113,6 +114,25 @@ def test_an_old_export_is_replaced(workplace, tmp_path):
     export_run(place.trained, out)
     assert not (out / "stray.txt").exists()
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_old_export_stays_when_the_new_one_cannot_take_its_place(
+    workplace, tmp_path, monkeypatch
+):
+    place = workplace("logistic_regression")
+    out = shutil.copytree(place.export, tmp_path / "old")
+    rename = Path.rename
+
+    def rename_all_but_the_new_one(path, target):
+        if path.name.endswith(".new"):
+            raise OSError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_all_but_the_new_one)
+    with pytest.raises(RecsysError, match="Permission denied"):
+        export_run(place.trained, out)
+    assert list(tmp_path.iterdir()) == [out]
+    check_export(out)
 
 
 def test_a_folder_that_is_no_export_is_left_alone(workplace, tmp_path):
