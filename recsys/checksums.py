@@ -24,7 +24,7 @@ def write_checksums(folder: Path) -> None:
 def verify_checksums(folder: Path) -> None:
     """Refuses a folder in which a file is missing, added, or differs by one bit."""
     try:
-        listed = _parse((folder / CHECKSUM_FILE).read_bytes().decode("ascii"))
+        listed = _parse((folder / CHECKSUM_FILE).read_bytes().decode())
     except (FileNotFoundError, NotADirectoryError):
         raise RecsysError(f"{folder} is not whole: it has no {CHECKSUM_FILE}") from None
     except ValueError:
@@ -52,7 +52,7 @@ def _parse(text: str) -> dict[str, str]:
     listed = {}
     if not text.endswith("\n"):
         raise ValueError("cut short")
-    for line in text.splitlines():
+    for line in text[:-1].split("\n"):  # splitlines would take other bytes for a line's end
         digest, name = line[:64], line[66:]
         if line[64:66] != "  " or not name or set(digest) - set("0123456789abcdef"):
             raise ValueError(line)
