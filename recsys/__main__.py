@@ -3,6 +3,7 @@
 Exit codes: 0 done; 2 wrong usage, config or data, with one readable message; 1 a failure of ours.
 """
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console()
+# The disk, a quota, a permission: no failure of ours, wherever they strike.
+OUTSIDE_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 Overrides = Annotated[
     list[str] | None,
@@ -208,6 +211,11 @@ def main() -> None:
         app()
     except RecsysError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in OUTSIDE_CAUSES:
+            raise
+        typer.echo(f"error: {error.strerror}\n  where:    {error.filename or 'unknown'}", err=True)
         sys.exit(2)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -37,12 +38,12 @@ class SafetensorsCheckpointIO(CheckpointIO):
             write_state(checkpoint, partial)
             write_checksums(partial)
             partial.rename(final)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise RecsysError(
                 "the checkpoint could not be written",
                 where=final,
-                got=error.strerror or str(error),
+                got=str(error),
                 fix="free space or choose another --out, then continue with --resume",
             ) from None
 
@@ -70,8 +71,12 @@ def write_state(state: dict[str, Any], folder: Path) -> None:
 
 def read_state(folder: Path) -> dict[str, Any]:
     """The inverse of `write_state`."""
-    tensors = load_file(folder / TENSORS_FILE)
-    return _put_tensors(json.loads((folder / STATE_FILE).read_text()), tensors)
+    try:
+        tensors = load_file(folder / TENSORS_FILE)
+        plain = json.loads((folder / STATE_FILE).read_text())
+    except (SafetensorError, ValueError) as error:
+        raise RecsysError("the checkpoint is damaged", where=folder, got=str(error)) from None
+    return _put_tensors(plain, tensors)
 
 
 def _take_tensors(value: object, path: str, tensors: dict[str, Tensor]) -> object:
