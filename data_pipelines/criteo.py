@@ -22,7 +22,7 @@ KAGGLE = Recipe(
     file=FileFormat(
         separator="\t", header=False, columns=("label", *INTEGERS, *CATEGORIES), quote=None
     ),
-    numerical=Numerical(columns=INTEGERS, transform=CriteoBucket()),
+    numerical=Numerical(columns=INTEGERS, transform=CriteoBucket(shift=2)),
     categorical=Categorical(columns=CATEGORIES),
 )
 

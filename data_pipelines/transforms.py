@@ -34,9 +34,9 @@ def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
             result = column.clip(lower_bound=0).log1p().fill_null(missing).cast(pl.Float32)
         case Standardize(mean=mean, std=std):
             result = ((column - mean) / std).fill_null(0.0).cast(pl.Float32)
-        case CriteoBucket(missing=missing, absent=absent):
+        case CriteoBucket(missing=missing, absent=absent, shift=shift):
             logs = column.log()
-            tokens = pl.when(column > 2).then((logs * logs).floor()).otherwise(column)
+            tokens = pl.when(column > 2).then((logs * logs).floor() + shift).otherwise(column)
             tokens = tokens.cast(pl.Int64, strict=False).fill_null(pl.lit(missing, pl.Int64))
             result = (
                 pl.when(tokens.is_in(absent)).then(None).otherwise(tokens) if absent else tokens

@@ -41,7 +41,10 @@ class Standardize(BaseConfig):
 
 
 class CriteoBucket(BaseConfig):
-    """Integer token floor(ln(x)²) for x > 2, else int(x) (towards zero); missing becomes `missing`.
+    """Integer token floor(ln(x)²) + `shift` for x > 2, else int(x) (towards zero).
+
+    The published rule has no shift, so that 3 and 4 share the token of 1, and 5 that of 2; a shift
+    of 2 keeps all buckets apart. A missing value becomes `missing`.
 
     `missing=None` leaves it missing (id 0). Tokens in `absent` never get an id of their own.
     """
@@ -49,6 +52,7 @@ class CriteoBucket(BaseConfig):
     kind: Literal["criteo_bucket"] = "criteo_bucket"
     missing: int | None = None
     absent: tuple[int, ...] = ()
+    shift: int = 0
 
 
 class QuantileBuckets(BaseConfig):

@@ -117,8 +117,8 @@ def _transform(transform: Transform, column: pl.Series) -> pl.Series:
             return pl.Series(np.where(is_missing, missing, np.log(1 + np.maximum(values, 0))))
         case Standardize(mean=mean, std=std):
             return pl.Series(np.where(is_missing, 0.0, (values - mean) / std))
-        case CriteoBucket(missing=missing, absent=absent):
-            tokens = _criteo_tokens(values)
+        case CriteoBucket(missing=missing, absent=absent, shift=shift):
+            tokens = _criteo_tokens(values, shift)
             if missing is not None:
                 tokens = np.where(is_missing, missing, tokens)
                 is_missing = np.zeros(len(tokens), np.bool_)
@@ -128,9 +128,9 @@ def _transform(transform: Transform, column: pl.Series) -> pl.Series:
     return pl.Series(tokens, dtype=pl.Int64).set(pl.Series(is_missing), None)
 
 
-def _criteo_tokens(values: Floats) -> NDArray[np.int64]:
+def _criteo_tokens(values: Floats, shift: int) -> NDArray[np.int64]:
     logs = np.log(np.maximum(values, 1.0))
-    return np.where(values > 2, np.floor(logs**2), np.trunc(values)).astype(np.int64)
+    return np.where(values > 2, np.floor(logs**2) + shift, np.trunc(values)).astype(np.int64)
 
 
 def hash_texts(texts: pl.Series) -> NDArray[np.uint64]:

@@ -21,6 +21,12 @@ def test_criteo_bucket_is_the_squared_logarithm_above_2_and_the_integer_below():
     assert apply_transform(CriteoBucket(), column(*values, None)).to_list() == [*expected, None]
 
 
+def test_a_shift_of_2_keeps_the_buckets_apart_from_the_small_integers():
+    tokens = apply_transform(CriteoBucket(shift=2), column(1, 2, 3, 4, 5, 6)).to_list()
+    # ln(3)² = 1.2, ln(4)² = 1.9, ln(5)² = 2.6, ln(6)² = 3.2
+    assert tokens == [1, 2, 3, 3, 4, 5]
+
+
 def test_criteo_bucket_of_a_fraction_goes_towards_zero():
     assert apply_transform(CriteoBucket(), column(-1.5, 1.5)).to_list() == [-1, 1]
 

@@ -73,6 +73,11 @@ def test_criteo_buckets(tmp_path):
     ]
 
 
+def test_criteo_buckets_shifted_apart(tmp_path):
+    feature = with_vocabulary(tmp_path, [1, 2, 3, 4], transform=CriteoBucket(shift=2))
+    assert encode(feature, [1.0, 2.0, 3.0, 4.0, 5.0], tmp_path) == [1, 2, 3, 3, 4]
+
+
 def test_criteo_buckets_with_a_value_for_missing_and_absent_tokens(tmp_path):
     transform = CriteoBucket(missing=-1, absent=(21,))
     feature = with_vocabulary(tmp_path, [-1, 21], transform=transform)
