@@ -5,7 +5,8 @@
 Two modes. `dense`: FuxiCTR's hyper-parameters and its optimiser (Adam and L2 over whole tables,
 plain store), to be compared with its results. `committed`: the configs in `configs/`, as they are.
 Every run leaves one line in DIR/runs.jsonl; a run that is there already is not repeated.
-`--peer-results` holds FuxiCTR's lines, <data set>.jsonl, written by `benchmarks.peers.fuxictr_train`.
+`--peer-results` holds FuxiCTR's lines, <data set>.jsonl, as `benchmarks.peers.fuxictr_train`
+prints them.
 """
 
 import argparse

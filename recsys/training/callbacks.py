@@ -176,6 +176,11 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=5)
         self.speed = speed
 
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *hook_arguments: object) -> None:
+        super().on_train_epoch_start(trainer, *hook_arguments)
+        if trainer.max_epochs == -1:  # measured in steps: there is no last epoch to name
+            self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch}")
+
     def get_metrics(self, trainer: lightning.Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = dict(super().get_metrics(trainer, pl_module))
         metrics.pop("v_num", None)
