@@ -132,6 +132,7 @@ def run_once(mode: str, dataset: str, model: str, seed: int, work: Path) -> dict
         "best_epoch": facts["best_epoch"],
         "epochs": facts["training"]["epochs"],
         "seconds": round(seconds, 1),
+        "commit": json.loads((run / "environment.json").read_text())["commit"],
     }
 
 
