@@ -79,7 +79,15 @@ class CTRModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         logits, labels = (np.concatenate(parts) for parts in zip(*self._scored, strict=True))
         self._scored.clear()
-        self.log("valid/auc", torch.tensor(compute_auc(logits, labels), dtype=torch.float64))
+        auc = compute_auc(logits, labels)
+        if auc is None:
+            raise RecsysError(
+                "the valid split has rows of one class only, so no AUC can choose the best model",
+                expected="labels 0 and 1",
+                got=f"only {labels[0]:g}",
+                fix="prepare the data with another split",
+            )
+        self.log("valid/auc", torch.tensor(auc, dtype=torch.float64))
         self.log(
             "valid/log_loss", torch.tensor(compute_log_loss(logits, labels), dtype=torch.float64)
         )

@@ -82,6 +82,26 @@ def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
         ) from None
 
 
+def continue_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
+    """Refuses to resume with another model or other rows; keeps what did change, such as epochs."""
+    saved = load_config(run_dir / CONFIG_FILE)
+    for section in ("embeddings", "model"):
+        if getattr(saved, section) != getattr(config, section):
+            raise RecsysError(
+                f"the run was started with another `{section}` section: its weights do not fit",
+                where=run_dir / CONFIG_FILE,
+                fix="resume without that change, or start a new run with --out",
+            )
+    if load_schema(run_dir).fingerprint() != schema.fingerprint():
+        raise RecsysError(
+            "the data set has changed since the run was started",
+            where=config.data.path,
+            expected=f"the rows that {run_dir / SCHEMA_FILE} describes",
+            fix="start a new run with --out, or restore the data set",
+        )
+    (run_dir / CONFIG_FILE).write_text(dump_config(config))
+
+
 def write_json(path: Path, content: object) -> None:
     """JSON that appears whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -34,6 +34,7 @@ from recsys.training.lightning_module import CTRModule
 from recsys.training.runs import (
     TRAINING_FILE,
     build_model,
+    continue_run_folder,
     id_counts,
     start_run_folder,
     write_json,
@@ -51,8 +52,11 @@ def train(config: RunConfig, run_dir: Path, *, resume: bool = False) -> None:
         check_bf16(device)
     model = build_model(config, schema)
     torch.manual_seed(config.train.seed)  # dropout
-    checkpoint = _checkpoint_to_resume(run_dir) if resume else None
-    if not resume:
+    checkpoint = None
+    if resume:
+        checkpoint = _checkpoint_to_resume(run_dir)
+        continue_run_folder(run_dir, config, schema)
+    else:
         start_run_folder(run_dir, config, schema)
     _add_row_penalty(model, config, schema)
     _fit(model, config, schema, run_dir, checkpoint)

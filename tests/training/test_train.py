@@ -1,6 +1,7 @@
 """Training as a whole: it learns, it repeats, it resumes to the same bits."""
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from recsys.training.checkpoint_io import SafetensorsCheckpointIO, load_weights
 from recsys.training.evaluation import evaluate_split
 from recsys.training.runs import load_trained
 from recsys.training.train import train
+from tests.tiny_dataset import write_tiny_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -173,8 +175,6 @@ def test_training_may_be_measured_in_steps(tiny_dataset, tmp_path):
 
 
 def test_shuffled_labels_give_an_auc_near_one_half(tiny_dataset, tmp_path):
-    import shutil
-
     dataset = tmp_path / "shuffled"
     shutil.copytree(tiny_dataset, dataset)
     rng = np.random.default_rng(0)
@@ -211,3 +211,35 @@ def test_a_new_run_does_not_overwrite_an_old_one(tiny_dataset, tmp_path):
 def test_resuming_what_has_no_checkpoint_is_refused(tiny_dataset, tmp_path):
     with pytest.raises(RecsysError, match="no whole checkpoint"):
         train(config_of(tiny_dataset), tmp_path / "run", resume=True)
+
+
+def test_resuming_with_another_model_is_refused(tiny_dataset, tmp_path):
+    train(config_of(tiny_dataset, "train.epochs=1"), tmp_path / "run")
+    with pytest.raises(RecsysError, match="another `model` section"):
+        train(config_of(tiny_dataset, "model.hidden_dims=[8]"), tmp_path / "run", resume=True)
+
+
+def test_resuming_on_other_rows_is_refused(tiny_dataset, tmp_path):
+    train(config_of(tiny_dataset, "train.epochs=1"), tmp_path / "run")
+    other = tmp_path / "other"
+    write_tiny_dataset(other)
+    schema = (other / "schema.json").read_text()
+    (other / "schema.json").write_text(schema.replace('"positives":', '"positives": 1', 1))
+    with pytest.raises(RecsysError, match="has changed"):
+        train(config_of(other), tmp_path / "run", resume=True)
+
+
+def test_a_resumed_run_keeps_what_was_changed(tiny_dataset, tmp_path):
+    train(config_of(tiny_dataset, "train.epochs=1"), tmp_path / "run")
+    train(config_of(tiny_dataset, "train.epochs=2"), tmp_path / "run", resume=True)
+    assert load_config(tmp_path / "run" / "config.yaml").train.epochs == 2
+
+
+def test_a_valid_split_of_one_class_is_refused(tiny_dataset, tmp_path):
+    dataset = tmp_path / "dataset"
+    shutil.copytree(tiny_dataset, dataset)
+    for path in (dataset / "valid").glob("*.parquet"):
+        rows = pl.read_parquet(path).with_columns(pl.lit(1, pl.Int8).alias("label"))
+        rows.write_parquet(path, use_pyarrow=True)
+    with pytest.raises(RecsysError, match="one class only"):
+        train(config_of(dataset), tmp_path / "run")
