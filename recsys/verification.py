@@ -30,7 +30,9 @@ def _raw_chunks(export_dir: Path, raw: Path) -> Iterator[tuple[pl.DataFrame, pl.
 
 def describe_parity(parity: Parity) -> str:
     """One sentence for a terminal."""
-    auc = "" if parity.candidate_auc is None else f", AUC {parity.candidate_auc:.5f} on both sides"
+    candidate, reference = parity.candidate_auc, parity.reference_auc
+    is_labelled = candidate is not None and reference is not None
+    auc = f"; AUC {candidate:.6f} against {reference:.6f}" if is_labelled else ""
     return (
         f"verified {parity.rows:,} rows of {parity.data} against the "
         f"{'trained run' if parity.reference == 'run' else 'exported graph'}: largest difference "
