@@ -57,7 +57,7 @@ class BatchAssembler:
             dense[at:end] = columns.dense[start:stop]
             labels[at:end] = columns.labels[start:stop]
             if group_ids is not None:
-                group_ids[at:end] = columns.group_ids[start:stop]  # type: ignore[index]
+                group_ids[at:end] = columns.group_ids[start:stop]  # type: ignore[index]  # has_groups
             at = end
         return Batch(
             dense=torch.from_numpy(dense),

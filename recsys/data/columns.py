@@ -62,7 +62,7 @@ def gather_window(parts: Sequence[Part], order: Int64s) -> WindowColumns:
     labels = _concatenate([part.labels[start:stop] for part, start, stop in parts])[order]
     if first.group_ids is None:
         return WindowColumns(ids, sequences, dense, labels, None)
-    groups = [part.group_ids[start:stop] for part, start, stop in parts]  # type: ignore[index]
+    groups = [part.group_ids[start:stop] for part, start, stop in parts]  # type: ignore[index]  # all or none
     return WindowColumns(ids, sequences, dense, labels, _concatenate(groups)[order])
 
 
@@ -75,7 +75,7 @@ def take_ragged(lists: Ragged, order: Int64s) -> Ragged:
     return Ragged(lists.values[shifts + np.arange(offsets[-1])], offsets)
 
 
-def _concatenate(arrays: list[npt.NDArray]) -> npt.NDArray:  # type: ignore[type-arg]
+def _concatenate(arrays: list[npt.NDArray]) -> npt.NDArray:  # type: ignore[type-arg]  # any
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 

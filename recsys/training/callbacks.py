@@ -56,7 +56,6 @@ class ValidationSchedule(Callback):
     def _save_best(self, module: CTRModule) -> None:
         previous = list(self.checkpoints_dir.glob("best-*"))
         target = self.checkpoints_dir / f"best-{self.best_step:09d}"
-        shutil.rmtree(target, ignore_errors=True)
         save_weights(module.model.state_dict(), target)
         for folder in previous:
             if folder != target:
@@ -98,10 +97,8 @@ class Checkpoints(Callback):
         self._save(trainer)
 
     def _save(self, trainer: lightning.Trainer) -> None:
-        target = self.checkpoints_dir / f"step-{trainer.global_step:09d}"
-        if target.exists():  # the last step of an epoch may be a checkpoint step as well
-            shutil.rmtree(target)
-        trainer.save_checkpoint(target)
+        # The last step of an epoch may be a checkpoint step as well: the later state replaces it.
+        trainer.save_checkpoint(self.checkpoints_dir / f"step-{trainer.global_step:09d}")
         for old in whole_checkpoints(self.checkpoints_dir)[: -self.config.keep_checkpoints]:
             shutil.rmtree(old)
 

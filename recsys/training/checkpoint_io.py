@@ -29,15 +29,20 @@ class SafetensorsCheckpointIO(CheckpointIO):
         path: str | Path,
         storage_options: object = None,
     ) -> None:
-        """Writes the folder beside its name, syncs it and renames it."""
+        """Writes the folder beside its name, then renames it over an older one."""
         final = Path(path)
-        partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+        partial, old = (
+            final.with_name(f".{final.name}.{os.getpid()}.{end}") for end in ("partial", "old")
+        )
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             write_state(checkpoint, partial)
             write_checksums(partial)
+            if final.exists():
+                final.rename(old)
             partial.rename(final)
+            shutil.rmtree(old, ignore_errors=True)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise RecsysError(

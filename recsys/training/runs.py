@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import polars as pl
 import torch
 
 from recsys.config import RunConfig, dump_config, load_config
@@ -150,8 +151,6 @@ def _commit() -> str | None:
 
 def id_counts(schema: Schema, dataset_dir: Path) -> dict[str, torch.Tensor]:
     """How often each id occurs in the train rows, (V,) by sparse feature, from the vocabularies."""
-    import polars as pl
-
     counts = {}
     for feature in schema.sparse:
         if feature.encoding is None or feature.encoding.kind != "vocabulary":

@@ -61,6 +61,21 @@ def test_a_failed_write_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_failed_write_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch):
+    save(tmp_path / "c")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_io, "write_checksums", fail)
+        with pytest.raises(RecsysError, match="No space left on device"):
+            save(tmp_path / "c")
+    assert SafetensorsCheckpointIO().load_checkpoint(tmp_path / "c")["epoch"] == 3
+    save(tmp_path / "c")  # a later state replaces it, and nothing else is left
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
 def test_a_pickle_in_place_of_a_checkpoint_runs_no_code(tmp_path):
     class Hostile:
         def __reduce__(self):
