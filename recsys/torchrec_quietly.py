@@ -7,7 +7,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     try:
-        from torchrec import EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
+        from torchrec import (
+            EmbeddingBagCollection,
+            EmbeddingBagConfig,
+            KeyedJaggedTensor,
+            PoolingType,
+        )
         from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
         from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
     finally:
@@ -16,6 +21,7 @@ with warnings.catch_warnings():
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 __all__ = [
+    "EmbeddingBagCollection",
     "EmbeddingBagConfig",
     "FusedEmbeddingBagCollection",
     "KeyedJaggedTensor",

@@ -1,0 +1,33 @@
+"""The tables as one torchrec collection: what the planner plans and what a sharded store shards."""
+
+from collections.abc import Sequence
+
+import torch
+
+from recsys.embeddings.base import Lookup, TableSpec
+from recsys.embeddings.stores import padded_dim
+from recsys.torchrec_quietly import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
+
+
+def table_name(index: int) -> str:
+    """The name of the table at that place; torchrec makes attributes of names: not any will do."""
+    return f"t{index}"
+
+
+def build_collection(
+    tables: Sequence[TableSpec], lookups: Sequence[Lookup], device: torch.device
+) -> EmbeddingBagCollection:
+    """All tables, named t0, t1 … in order, sum-pooled, rows padded to multiples of four floats."""
+    return EmbeddingBagCollection(
+        tables=[
+            EmbeddingBagConfig(
+                name=table_name(i),
+                num_embeddings=table.num_rows,
+                embedding_dim=padded_dim(table.dim),
+                feature_names=[look.key for look in lookups if look.table == table.name],
+                pooling=PoolingType.SUM,
+            )
+            for i, table in enumerate(tables)
+        ],
+        device=device,
+    )
