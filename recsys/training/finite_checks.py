@@ -1,0 +1,146 @@
+"""Where a NaN or an infinity stands: in a feature's rows, in weights, gradients or outputs.
+
+Nothing here talks to other ranks, so that one rank alone may look: each sees its own shards.
+"""
+
+from collections.abc import Callable
+from itertools import chain
+
+import torch
+from torch import Tensor, distributed, nn
+
+from recsys.data.batch import Batch, Cursor
+from recsys.errors import RecsysError
+from recsys.models.ctr_model import CTRModel
+
+CHUNK_ROWS = 1 << 20
+LOWER_THE_RATE = (
+    "lower train.dense_optimizer.learning_rate or train.embedding_optimizer.learning_rate; "
+    "the last checkpoint is still good"
+)
+
+
+def check_loss(loss: Tensor, model: CTRModel, batch: Batch) -> None:
+    """Stops training when the loss () is not finite, and says where that begins."""
+    if not torch.isfinite(loss):
+        _refuse("the training loss", first_non_finite(model, batch), batch.cursor, loss.item())
+
+
+def check_gradients(model: CTRModel, cursor: Cursor) -> None:
+    """Stops before an optimiser takes a gradient that is not finite.
+
+    It is one norm over the dense parameters, and on a GPU one wait for it. The tables' gradients
+    exist inside backward only: what they spoil is found by the next loss, or by `check_state`.
+    """
+    gradients = [p.grad for p in model.dense_parameters() if p.grad is not None]
+    if not gradients or torch.isfinite(nn.utils.get_total_norm(gradients)):
+        return
+    # Backward goes from the last layer to the first, and then to what embeds the inputs.
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    layers = {id(parameter) for parameter in model.network.model.parameters()}
+    inputs_first = sorted(model.dense_parameters(), key=lambda p: id(p) in layers)
+    for parameter in reversed(inputs_first):
+        if parameter.grad is not None and not is_finite(parameter.grad):
+            _refuse("a gradient", f"the gradient of {names[id(parameter)]}", cursor, None)
+
+
+def check_state(model: CTRModel, cursor: Cursor) -> None:
+    """Refuses to save weights that are not finite."""
+    culprit = _bad_rows(model, None) or _bad_weights(model)
+    if culprit:
+        _refuse("a weight", culprit, cursor, None)
+
+
+def first_non_finite(model: CTRModel, batch: Batch) -> str | None:
+    """What is not finite first: a feature's rows, a layer's weights, or a layer's output.
+
+    Outputs are looked at only where the forward pass needs no other rank.
+    """
+    found = _bad_rows(model, batch) or _bad_weights(model)
+    if found or (distributed.is_initialized() and distributed.get_world_size() > 1):
+        return found
+    return _bad_output(model, batch)
+
+
+def is_finite(values: Tensor) -> bool:
+    """True without NaN and infinity: the two extremes tell."""
+    return values.numel() == 0 or all(
+        torch.isfinite(torch.stack(torch.aminmax(chunk))).all() for chunk in _chunks(values)
+    )
+
+
+def _chunks(values: Tensor) -> tuple[Tensor, ...]:
+    """Rows in pieces: a mask or a copy of a whole table might not fit in memory."""
+    return torch.split(values, CHUNK_ROWS) if values.dim() else (values,)
+
+
+def _refuse(what: str, culprit: str | None, cursor: Cursor, got: object) -> None:
+    raise RecsysError(
+        f"{what} is not finite any more",
+        where=f"epoch {cursor.epoch}, batch {cursor.batch}"
+        + (f"; first non-finite values in {culprit}" if culprit else ""),
+        got=got,
+        fix=LOWER_THE_RATE,
+    )
+
+
+def _bad_rows(model: CTRModel, batch: Batch | None) -> str | None:
+    """The first table of this rank with rows that are not finite, by feature, row and id."""
+    for shard in model.embeddings.store.shards():
+        if is_finite(shard.weight):
+            continue
+        bad = [~torch.isfinite(chunk).all(dim=1) for chunk in _chunks(shard.weight)]
+        rows = torch.cat(bad).nonzero().squeeze(1) + shard.first_row
+        return _describe_rows(model, shard.table.name, rows, batch)
+    return None
+
+
+def _describe_rows(model: CTRModel, table: str, rows: Tensor, batch: Batch | None) -> str:
+    features = [
+        name
+        for name, method in model.embeddings.methods.items()
+        if any(look.table == table for look in method.lookups)
+    ]
+    if batch is not None:
+        for name in features:
+            for look in model.embeddings.methods[name].lookups:
+                used = batch.sparse[look.key].values()
+                used = used[torch.isin(used, rows.to(used.dtype))]
+                if look.table == table and len(used):
+                    return _describe_row(model, name, table, int(used[0]), len(rows))
+    return _describe_row(model, features[0], table, int(rows[0]), len(rows))
+
+
+def _describe_row(model: CTRModel, feature: str, table: str, row: int, bad_rows: int) -> str:
+    place = "id" if model.embeddings.methods[feature].is_plain_table else "row"
+    others = f" and {bad_rows - 1} other rows" if bad_rows > 1 else ""
+    return f"the table {table!r} of feature {feature!r}, {place} {row}{others}"
+
+
+def _bad_weights(model: CTRModel) -> str | None:
+    """The first parameter or buffer outside the tables."""
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        is_dense = not name.startswith("embeddings.store.") and tensor.is_floating_point()
+        if is_dense and not is_finite(tensor.detach()):
+            return f"the weights {name}"
+    return None
+
+
+def _bad_output(model: CTRModel, batch: Batch) -> str | None:
+    """The first layer of the network whose output on this batch is not finite."""
+    bad: list[str] = []
+
+    def watch(name: str) -> Callable[[nn.Module, object, object], None]:
+        def look(_: nn.Module, __: object, output: object) -> None:
+            if isinstance(output, Tensor) and not is_finite(output):
+                bad.append(name)
+
+        return look
+
+    layers = [(n, m) for n, m in model.network.named_modules() if n and not list(m.children())]
+    hooks = [layer.register_forward_hook(watch(name)) for name, layer in layers]
+    with torch.no_grad():
+        model(batch)
+    for hook in hooks:
+        hook.remove()
+    return f"the output of {bad[0]}" if bad else None
