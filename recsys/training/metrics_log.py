@@ -1,0 +1,101 @@
+"""metrics.csv and TensorBoard: the figures of training, the same whether or not it was interrupted.
+
+A checkpoint knows how long metrics.csv was when it was taken. Resuming cuts the file there, so rows
+of steps that are trained again, and a line that a kill cut short, do not stay.
+"""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning
+from lightning import Callback, LightningModule
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from recsys.training.callbacks import Speed, as_ctr_module
+
+METRICS_FILE, TENSORBOARD_DIR = "metrics.csv", "tensorboard"
+COLUMNS = (
+    "epoch",
+    "step",
+    "train/loss",
+    "valid/auc",
+    "valid/log_loss",
+    "learning_rate",
+    "samples_per_second",
+)
+
+
+class MetricsLog(Callback):
+    """A row every `every_steps` steps and after each validation; must precede what checkpoints."""
+
+    def __init__(self, run_dir: Path, every_steps: int, speed: Speed) -> None:
+        self.path, self.tensorboard_dir = run_dir / METRICS_FILE, run_dir / TENSORBOARD_DIR
+        self.every_steps, self.speed = every_steps, speed
+        self.size = 0
+        self._writer: SummaryWriter | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._cut()
+        self._writer = SummaryWriter(str(self.tensorboard_dir), purge_step=trainer.global_step + 1)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: LightningModule, *_: object
+    ) -> None:
+        if trainer.global_step % self.every_steps == 0:
+            figures = {
+                "train/loss": float(trainer.callback_metrics["train/loss"]),
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "samples_per_second": round(self.speed.samples_per_second, 1),
+            }
+            self._log(trainer, pl_module, figures)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        names = ("valid/auc", "valid/log_loss")
+        self._log(trainer, pl_module, {n: float(trainer.callback_metrics[n]) for n in names})
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self._close()
+
+    def state_dict(self) -> dict[str, int]:
+        return {"size": self.size}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.size = state_dict["size"]
+
+    def _cut(self) -> None:
+        """Leaves what the checkpoint knows of; without one, a header only."""
+        if self.size > 0 and self.path.is_file():
+            os.truncate(self.path, min(self.size, self.path.stat().st_size))
+            return
+        self.path.unlink(missing_ok=True)
+        self._append(dict(zip(COLUMNS, COLUMNS, strict=True)))
+
+    def _log(
+        self, trainer: lightning.Trainer, module: LightningModule, figures: Mapping[str, float]
+    ) -> None:
+        if self._writer is None:  # not the first rank
+            return
+        step = trainer.global_step
+        self._append({"epoch": as_ctr_module(module).trained.epoch, "step": step, **figures})
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def _append(self, row: Mapping[str, object]) -> None:
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+            self.size = file.tell()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
