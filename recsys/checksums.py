@@ -1,11 +1,14 @@
 """SHA256SUMS: one file, in coreutils' format, that says whether a folder is whole."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from recsys.errors import RecsysError
 
 CHECKSUM_FILE = "SHA256SUMS"
+NOTHING_KNOWN: Mapping[str, str] = MappingProxyType({})
 
 
 def sha256_of(path: Path) -> str:
@@ -14,38 +17,49 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_checksums(folder: Path) -> None:
-    """Writes SHA256SUMS for every file below the folder (`sha256sum -c SHA256SUMS` checks it)."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUM_FILE)
-    lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+def write_checksums(folder: Path, known: Mapping[str, str] = NOTHING_KNOWN) -> None:
+    """Writes SHA256SUMS for every file below the folder (`sha256sum -c SHA256SUMS` checks it).
+
+    The files in `known`, digest by name, are not read again.
+    """
+    lines = [f"{known.get(n) or sha256_of(folder / n)}  {n}\n" for n in sorted(_files(folder))]
     (folder / CHECKSUM_FILE).write_text("".join(lines))
 
 
-def verify_checksums(folder: Path) -> None:
-    """Refuses a folder in which a file is missing, added, or differs by one bit."""
+def verify_checksums(folder: Path, *, share: tuple[int, int] = (0, 1)) -> None:
+    """Refuses a folder in which a file is missing, added, or differs by one bit.
+
+    `share` (i, n): reads only every n-th file from the i-th on, when n processes divide the work.
+    """
     try:
         listed = _parse((folder / CHECKSUM_FILE).read_bytes().decode())
     except (FileNotFoundError, NotADirectoryError):
         raise RecsysError(f"{folder} is not whole: it has no {CHECKSUM_FILE}") from None
     except ValueError:
         raise RecsysError("the checksum file is damaged", where=folder / CHECKSUM_FILE) from None
-    present = {
-        p.relative_to(folder).as_posix()
-        for p in folder.rglob("*")
-        if p.is_file() and p.name != CHECKSUM_FILE
-    }
-    for name in sorted(present ^ set(listed)):
+    except OSError as error:
+        raise RecsysError("the checksum file cannot be read", got=str(error)) from None
+    for name in sorted(_files(folder) ^ set(listed)):
         problem = "is missing" if name in listed else "does not belong here"
         raise RecsysError(f"{name} {problem}", where=folder, expected=f"as {CHECKSUM_FILE} lists")
-    for name, expected in listed.items():
-        got = sha256_of(folder / name)
-        if got != expected:
-            raise RecsysError(
-                "a file is damaged: its checksum differs",
-                where=folder / name,
-                expected=expected,
-                got=got,
-            )
+    for name in sorted(listed)[share[0] :: share[1]]:
+        _verify(folder / name, listed[name])
+
+
+def _files(folder: Path) -> set[str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUM_FILE)
+    return {path.relative_to(folder).as_posix() for path in files}
+
+
+def _verify(path: Path, expected: str) -> None:
+    try:
+        got = sha256_of(path)
+    except OSError as error:
+        raise RecsysError("a file cannot be read", where=path, got=error.strerror) from None
+    if got != expected:
+        raise RecsysError(
+            "a file is damaged: its checksum differs", where=path, expected=expected, got=got
+        )
 
 
 def _parse(text: str) -> dict[str, str]:
