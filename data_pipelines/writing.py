@@ -64,8 +64,14 @@ class SplitWriter:
         path = self.folder / self._next_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         # Plain pages without dictionary or compression are what a loader reads fastest.
+        # A checksum of each page tells a loader of a flipped bit, which plain pages would hide.
         return pq.ParquetWriter(
-            path, schema, use_dictionary=False, compression="none", write_statistics=False
+            path,
+            schema,
+            use_dictionary=False,
+            compression="none",
+            write_statistics=False,
+            write_page_checksum=True,
         )
 
     def _next_path(self) -> str:

@@ -48,6 +48,8 @@ def read_yaml(path: Path) -> YamlDict:
         raise RecsysError(f"the config file {path} cannot be read", got=str(error)) from None
     except yaml.YAMLError as error:
         raise RecsysError(f"{path} is not valid YAML", got=" ".join(str(error).split())) from None
+    except RecursionError:
+        raise RecsysError(f"{path} is not valid YAML", got="brackets nested too deeply") from None
     if not isinstance(content, dict):
         raise RecsysError(f"{path} holds no config", expected="`key: value` lines")
     return content

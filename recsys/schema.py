@@ -7,9 +7,9 @@ Ids: 0 is missing, unseen or rarer than `min_count`; 1 is the most frequent valu
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from recsys.base_config import BaseConfig
 from recsys.errors import RecsysError, did_you_mean
@@ -140,6 +140,16 @@ class Schema(BaseConfig):
     recipe: dict[str, object] = {}
     created_by: str = ""
 
+    @model_validator(mode="after")
+    def _features_fit(self) -> Self:
+        names = [feature.name for feature in self.features]
+        for feature in self.features:
+            if names.count(feature.name) > 1 or feature.name == self.label:
+                raise ValueError(f"the name {feature.name!r} stands twice")
+            if feature.kind != "numerical" and feature.cardinality is None:
+                raise ValueError(f"the cardinality of {feature.name!r} is missing")
+        return self
+
     def of_kind(self, *kinds: str) -> tuple[Feature, ...]:
         """The features of these kinds, in schema order."""
         return tuple(f for f in self.features if f.kind in kinds)
@@ -188,8 +198,10 @@ def load_schema(dataset_dir: Path) -> Schema:
     """Reads `schema.json`; a folder without a whole one is not a data set."""
     path = dataset_dir / SCHEMA_FILE
     try:
-        return Schema.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+        content = path.read_bytes()
+        _check_format(content, path)
+        return Schema.model_validate_json(content)
+    except (FileNotFoundError, NotADirectoryError):
         raise RecsysError(
             f"{dataset_dir} is not a data set: it has no {SCHEMA_FILE}",
             expected="a folder written by `recsys prepare`",
@@ -201,7 +213,23 @@ def load_schema(dataset_dir: Path) -> Schema:
         first = error.errors()[0]
         raise RecsysError(
             "the schema is damaged or was written by another version",
-            where=f"{path}: {'.'.join(map(str, first['loc']))}",
-            got=first["msg"],
+            where=": ".join([str(path), ".".join(map(str, first["loc"]))]).removesuffix(": "),
+            got=first["msg"].removeprefix("Value error, "),
             fix="prepare the data set again",
         ) from None
+
+
+def _check_format(content: bytes, path: Path) -> None:
+    """A newer format is named as such; anything else that is wrong is for the full check."""
+    try:
+        found = json.loads(content)["format"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return
+    if isinstance(found, int) and found > FORMAT_VERSION:
+        raise RecsysError(
+            "the data set was prepared by a newer recsys",
+            where=path,
+            expected=f"format {FORMAT_VERSION}",
+            got=f"format {found}",
+            fix="install the newer recsys, or prepare the data set again with this one",
+        )

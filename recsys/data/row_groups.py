@@ -1,7 +1,6 @@
 """RowGroups: the Parquet files of one split, checked, and decoded one row group at a time."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from recsys.data.column_checks import (
     check_types,
 )
 from recsys.data.columns import Floats, Int32s, Int64s, Ragged, RowGroupColumns
+from recsys.data.readable import readable
 from recsys.errors import RecsysError
 from recsys.schema import DataFile, Feature, Schema
 
@@ -62,7 +62,7 @@ class RowGroups:
         """Decodes row group `number` of the split and checks every value that it holds."""
         group = self.groups[number]
         path, footer = group.file
-        with _readable(path), pq.ParquetFile(path, metadata=footer) as file:
+        with readable(path), _parquet(path, footer) as file:
             table = file.read_row_group(group.number, columns=self.columns, use_threads=False)
         schema, place = self.schema, Place(path, group.first_row)
         return RowGroupColumns(
@@ -76,7 +76,7 @@ class RowGroups:
 
 def _open(dataset_dir: Path, file: DataFile, schema: Schema) -> OpenFile:
     path = dataset_dir / file.path
-    with _readable(path), pq.ParquetFile(path) as opened:
+    with readable(path), pq.ParquetFile(path) as opened:
         check_types(opened.schema_arrow, schema, path)
         footer = opened.metadata
     if footer.num_rows != file.rows:
@@ -90,38 +90,17 @@ def _open(dataset_dir: Path, file: DataFile, schema: Schema) -> OpenFile:
     return OpenFile(path, footer)
 
 
+def _parquet(path: Path, footer: pq.FileMetaData) -> pq.ParquetFile:
+    """Pages that carry a checksum, as `recsys prepare` writes them, are compared with it."""
+    return pq.ParquetFile(path, metadata=footer, page_checksum_verification=True)
+
+
 def _row_groups(file: OpenFile) -> Iterator[RowGroup]:
     first_row = 0
     for index in range(file.footer.num_row_groups):
         rows = file.footer.row_group(index).num_rows
         yield RowGroup(file, index, first_row, rows)
         first_row += rows
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what can go wrong with a file into the one exception a user meets."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise RecsysError(
-            "a file of the data set is not there",
-            where=path,
-            fix="put it back, or prepare the data set again",
-        ) from None
-    except PermissionError:
-        raise RecsysError(
-            "no permission to read a file of the data set",
-            where=path,
-            fix="give this user the right to read it, and to enter the folders above it",
-        ) from None
-    except (pa.ArrowException, OSError) as error:
-        raise RecsysError(
-            "the file is truncated, damaged or not Parquet",
-            where=path,
-            got=str(error).splitlines()[0],
-            fix="prepare the data set again, or copy the file again",
-        ) from None
 
 
 def _column(table: pa.Table, name: str, place: Place) -> pa.Array:

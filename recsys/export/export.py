@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from recsys.checksums import write_checksums
+from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
 from recsys.export.comparison import Comparison
 from recsys.export.graphs import DENSE_INPUT, graph_input_names, write_graphs
@@ -136,6 +137,7 @@ def _copy_vocabularies(trained: TrainedRun, folder: Path) -> None:
             folder / quote(feature.encoding.file),
         )
         if not copy.exists():
+            read_vocabulary(trained.dataset_dir, feature)  # refuses a damaged one
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
 

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.base_config import BaseConfig
+from recsys.data.readable import readable
 from recsys.metrics import compute_auc_interval, compute_calibration
 from recsys.schema import Schema, VocabularyEncoding
 
@@ -84,6 +85,8 @@ def read_names(
     encoding = schema.feature(feature).encoding
     if not isinstance(encoding, VocabularyEncoding) or not (dataset_dir / encoding.file).is_file():
         return {}
-    vocabulary = pl.scan_parquet(dataset_dir / encoding.file).filter(pl.col("id").is_in(ids))
-    found = vocabulary.select(pl.col("id"), pl.col("value").cast(pl.String)).collect()
+    path = dataset_dir / encoding.file
+    with readable(path):
+        vocabulary = pl.scan_parquet(path).filter(pl.col("id").is_in(ids))
+        found = vocabulary.select(pl.col("id"), pl.col("value").cast(pl.String)).collect()
     return dict(found.iter_rows())

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import polars as pl
 import torch
 
 from recsys.config import RunConfig, dump_config, load_config
+from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel, build_ctr_model
 from recsys.schema import SCHEMA_FILE, Schema, load_schema
 from recsys.training.checkpoint_io import load_weights
 from recsys.training.device import choose_device
+from recsys.training.run_lock import LOCK_FILE
 
 CONFIG_FILE, ENVIRONMENT_FILE, TRAINING_FILE = "config.yaml", "environment.json", "training.json"
 PACKAGES = ("recsys", "torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "lightning", "polars")
@@ -49,7 +50,7 @@ def load_trained(run_dir: Path) -> TrainedRun:
             fix=f"finish it with `recsys train --resume {run_dir}`",
         )
     model = build_model(config, schema)
-    model.load_state_dict(load_weights(best[-1]))
+    model.load_dense_state_dict(load_weights(best[-1], model.embeddings.store.state()))
     return TrainedRun(run_dir, config, schema, config.data.path, model.eval())
 
 
@@ -67,7 +68,7 @@ def build_model(config: RunConfig, schema: Schema) -> CTRModel:
 
 def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
     """Makes a new run folder; one that holds something already is refused."""
-    if run_dir.exists() and any(run_dir.iterdir()):
+    if run_dir.exists() and any(path.name != LOCK_FILE for path in run_dir.iterdir()):
         raise RecsysError(
             f"{run_dir} is not empty",
             fix=f"choose another --out, or continue it with `recsys train --resume {run_dir}`",
@@ -160,7 +161,7 @@ def id_counts(schema: Schema, dataset_dir: Path) -> dict[str, torch.Tensor]:
                 got="a hashed feature, which has no vocabulary",
                 fix="set l2 to 0, or use optimizer adam with embeddings.store: plain",
             )
-        table = pl.read_parquet(dataset_dir / feature.encoding.file, columns=["id", "count"])
+        table = read_vocabulary(dataset_dir, feature)
         total = torch.zeros(feature.num_ids)
         total[torch.from_numpy(table["id"].to_numpy().astype("int64"))] = torch.from_numpy(
             table["count"].to_numpy().astype("float32")
