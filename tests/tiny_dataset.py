@@ -55,7 +55,13 @@ def write_dataset(
 def write_file(folder: Path, path: str, table: pa.Table, row_group_rows: int) -> DataFile:
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, target, row_group_size=row_group_rows, compression="none")
+    pq.write_table(
+        table,
+        target,
+        row_group_size=row_group_rows,
+        compression="none",
+        write_page_checksum=True,
+    )
     checksum = hashlib.sha256(target.read_bytes()).hexdigest()
     return DataFile(path=path, rows=len(table), sha256=checksum)
 

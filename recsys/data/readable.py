@@ -27,7 +27,7 @@ def readable(path: Path) -> Iterator[None]:
             where=path,
             fix="give this user the right to read it, and to enter the folders above it",
         ) from None
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+    except (pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         raise RecsysError(
             "the file is truncated, damaged or not Parquet",
             where=path,
