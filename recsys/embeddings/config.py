@@ -6,6 +6,7 @@ from typing import Literal
 
 from recsys.base_config import BaseConfig
 from recsys.embeddings import MethodConfig
+from recsys.embeddings.placement import PlacementConfig
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Feature, Schema
 
@@ -13,8 +14,8 @@ from recsys.schema import Feature, Schema
 class EmbeddingsConfig(BaseConfig):
     """A default, and what differs from it.
 
-    `per_feature`, `numerical_per_feature` and `pooling` are keyed by feature names or wildcards
-    (`C*`); an exact name wins, then the first wildcard that matches.
+    `per_feature`, `numerical_per_feature`, `pooling` and `placement` are keyed by feature names or
+    wildcards (`C*`); an exact name wins, then the first wildcard that matches.
     """
 
     default: MethodConfig
@@ -28,6 +29,8 @@ class EmbeddingsConfig(BaseConfig):
     pooling: dict[str, Literal["sum", "mean"]] = {}
     # fused: torchrec + fbgemm, updated inside backward. plain: PyTorch, any optimiser, the oracle.
     store: Literal["fused", "plain"] = "fused"
+    # on several devices: how a feature's tables may be sharded, and in which memory they lie
+    placement: dict[str, PlacementConfig] = {}
 
     def check_names(self, schema: Schema) -> None:
         """Every name and wildcard must mean a feature of the data set."""
@@ -35,6 +38,7 @@ class EmbeddingsConfig(BaseConfig):
         numerical = [f.name for f in schema.numerical]
         _check_patterns("embeddings.per_feature", self.per_feature, sparse)
         _check_patterns("embeddings.pooling", self.pooling, sparse)
+        _check_patterns("embeddings.placement", self.placement, sparse)
         _check_patterns("embeddings.numerical_per_feature", self.numerical_per_feature, numerical)
         for reader, owner in self.shared_tables.items():
             _check_patterns("embeddings.shared_tables", [reader, owner], sparse)
@@ -66,6 +70,10 @@ class EmbeddingsConfig(BaseConfig):
     def pooling_of(self, feature: str) -> Literal["sum", "mean"]:
         key = matching_key(feature, self.pooling)
         return "mean" if key is None else self.pooling[key]
+
+    def placement_of(self, feature: str) -> PlacementConfig | None:
+        key = matching_key(feature, self.placement)
+        return None if key is None else self.placement[key]
 
     def numerical_of(self, feature: str) -> Literal["vector", "raw"]:
         key = matching_key(feature, self.numerical_per_feature)

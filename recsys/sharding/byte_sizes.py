@@ -1,0 +1,44 @@
+"""Sizes such as 80GB and 64GiB: read from the command line, and written."""
+
+import re
+
+from recsys.errors import RecsysError
+
+UNITS = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
+
+
+def parse_bytes(text: str, where: str) -> int:
+    """A number and a unit → bytes. KB, MB, GB, TB are powers of 1000, KiB … TiB of 1024."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    unit = match[2].upper() if match else ""
+    if match is None or unit not in UNITS or float(match[1]) == 0:
+        raise RecsysError(
+            f"{text!r} is no size",
+            where=where,
+            expected="a number above 0 and a unit, such as 80GB, 512MB or 64GiB",
+            got=text,
+            fix=f"{match[1]}GB?" if match and not unit and float(match[1]) else None,
+        )
+    return round(float(match[1]) * UNITS[unit])
+
+
+def format_bytes(count: float) -> str:
+    """Bytes as a person reads them: 23.9 GB, 512 B."""
+    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if abs(count) >= size:
+            return (
+                f"{count / size:.3g} {unit}"
+                if count < 100 * size
+                else f"{count / size:,.0f} {unit}"
+            )
+    return f"{count:.0f} B"
