@@ -1,56 +1,94 @@
 """Checkpoints without pickle: tensors in safetensors, everything else in JSON, checksums beside.
 
-A checkpoint is a folder that appears under its name only when it is whole.
+A checkpoint is a folder that appears under its name only when it is whole. Training waits while the
+state is copied in memory; one thread then writes, first come, first served.
 """
 
-import json
-import os
 import shutil
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recsys.checksums import verify_checksums, write_checksums
+from recsys.checksums import CHECKSUM_FILE, verify_checksums, write_checksums
 from recsys.errors import RecsysError
+from recsys.training.replicated_state import ReplicatedState, read_state, write_state
+from recsys.training.table_storage import StagedTables, load_tables, stage_tables, write_staged
+from recsys.training.whole_folders import (
+    clear_partials,
+    partial_of,
+    publish,
+    remove_folder,
+    sync,
+)
 
-TENSORS_FILE, STATE_FILE = "tensors.safetensors", "state.json"
+TABLES = "tables"  # the folder, and the key of the tables' live state in what is to be saved
+WEIGHT = (
+    "/weight"  # ends the names of a store's state that are weights; the rest is optimiser state
+)
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """One checkpoint in memory: `replicated` on the first rank only, `tables` where there are."""
+
+    final: Path
+    replicated: ReplicatedState | None
+    tables: StagedTables | None
 
 
 class SafetensorsCheckpointIO(CheckpointIO):
-    """Lightning's checkpoint dict ↔ a folder."""
+    """Lightning's checkpoint dict ↔ a folder, on every rank.
+
+    `group` is a gloo group that nobody else uses, because a thread speaks in it; None is for one
+    process. What fails in the thread is raised by the next call.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None = None, rank: int = 0) -> None:
+        self.group, self.rank = group, rank
+        self._thread: ThreadPoolExecutor | None = None
+        self._writes: deque[Future[None]] = deque()
+        self._actions: deque[Future[None]] = deque()
 
     def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: object = None,
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
-        """Writes the folder beside its name, then renames it over an older one."""
-        final = Path(path)
-        partial, old = (
-            final.with_name(f".{final.name}.{os.getpid()}.{end}") for end in ("partial", "old")
+        """Copies the state, and has it written; every rank calls it.
+
+        `checkpoint["tables"]` is a store's live state; the rest is equal on all ranks.
+        """
+        _collect(self._writes, at_most=1)  # two copies in memory; a slower disk makes training wait
+        _collect(self._actions, at_most=2)
+        tables = checkpoint.get(TABLES)
+        rest = {key: value for key, value in checkpoint.items() if key != TABLES}
+        staged = _Staged(
+            Path(path),
+            ReplicatedState.copy_of(rest) if self.rank == 0 else None,
+            stage_tables(tables, self.group) if tables is not None else None,
         )
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write_state(checkpoint, partial)
-            write_checksums(partial)
-            if final.exists():
-                final.rename(old)
-            partial.rename(final)
-            shutil.rmtree(old, ignore_errors=True)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise RecsysError(
-                "the checkpoint could not be written",
-                where=final,
-                got=str(error),
-                fix="free space or choose another --out, then continue with --resume",
-            ) from None
+        self._writes.append(self._start(lambda: self._write(staged)))
+
+    def then(self, action: Callable[[], None]) -> None:
+        """Has the first rank do something after all that waits is whole; not if a write failed."""
+        before = list(self._writes)
+
+        def act() -> None:
+            if self.rank == 0 and all(write.exception() is None for write in before):
+                action()
+
+        self._actions.append(self._start(act))
+
+    def wait(self) -> None:
+        """Returns when everything is on disk; raises what went wrong."""
+        _collect(self._writes, at_most=0)
+        _collect(self._actions, at_most=0)
 
     def load_checkpoint(
         self,
@@ -58,70 +96,120 @@ class SafetensorsCheckpointIO(CheckpointIO):
         map_location: object = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Reads a folder; a damaged one is refused."""
-        verify_checksums(Path(path))
+        """The part that is equal on all ranks; a damaged folder is refused, its tables included."""
+        self.wait()
+        share = (self.rank, 1 if self.group is None else dist.get_world_size(self.group))
+        self._together(lambda: verify_checksums(Path(path), share=share))
         return read_state(Path(path))
 
+    def load_tables(self, path: Path, live: Mapping[str, Tensor]) -> None:
+        """Fills a store's live state from a checkpoint that `load_checkpoint` has accepted."""
+        self.wait()
+        load_tables(path / TABLES, live, self.group)
+
+    def save_weights(
+        self, dense_state: Mapping[str, Tensor], tables_state: Mapping[str, Tensor], path: Path
+    ) -> None:
+        """Weights alone, for evaluation and export; optimiser state in `tables_state` is left."""
+        self.save_checkpoint(
+            {"state_dict": dict(dense_state), TABLES: _weights(tables_state)}, path
+        )
+
     def remove_checkpoint(self, path: str | Path) -> None:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(Path(path))
+
+    def teardown(self) -> None:
+        """Ends the thread after its last write."""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+
+    def _start(self, work: Callable[[], None]) -> Future[None]:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        return self._thread.submit(work)
+
+    def _write(self, staged: _Staged) -> None:
+        """In the thread, on every rank: first the parts, then the name."""
+        folder = partial_of(staged.final)
+        try:
+            self._on_first_rank(lambda: _begin(staged))
+            known = {}
+            if staged.tables is not None:
+                written = write_staged(staged.tables, folder / TABLES, self.group)
+                known = {f"{TABLES}/{file}": digest for file, digest in written.items()}
+            self._on_first_rank(lambda: _finish(staged.final, known))
+        except (OSError, SafetensorError, RecsysError, RuntimeError) as error:
+            if self.rank == 0:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise RecsysError(
+                "the checkpoint could not be written",
+                where=staged.final,
+                got=" ".join(str(error).split()),
+                fix="free space or choose another --out, then continue with --resume",
+            ) from None
+
+    def _on_first_rank(self, step: Callable[[], None]) -> None:
+        self._together(step if self.rank == 0 else lambda: None)
+
+    def _together(self, step: Callable[[], None]) -> None:
+        """Runs a step on each rank; where it fails on one, all ranks raise that failure."""
+        if self.group is None:
+            step()
+            return
+        failure = None
+        try:
+            step()
+        except (OSError, SafetensorError, RecsysError) as error:
+            failure = str(error)
+        failures: list[str | None] = [None] * dist.get_world_size(self.group)
+        dist.all_gather_object(failures, failure, group=self.group)
+        for text in failures:
+            if text is not None:
+                raise RecsysError(text)
 
 
-def write_state(state: dict[str, Any], folder: Path) -> None:
-    """A nested dict of plain values and tensors → two files."""
-    tensors: dict[str, Tensor] = {}
-    plain = _take_tensors(state, "", tensors)
-    save_file(tensors, folder / TENSORS_FILE)
-    (folder / STATE_FILE).write_text(json.dumps(plain))
+def _collect(futures: deque[Future[None]], at_most: int) -> None:
+    """Drops what is done, and waits while more than `at_most` are not; raises their failures."""
+    while len(futures) > at_most or (futures and futures[0].done()):
+        futures.popleft().result()
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """The inverse of `write_state`."""
-    try:
-        tensors = load_file(folder / TENSORS_FILE)
-        plain = json.loads((folder / STATE_FILE).read_text())
-    except (SafetensorError, ValueError) as error:
-        raise RecsysError("the checkpoint is damaged", where=folder, got=str(error)) from None
-    return _put_tensors(plain, tensors)
+def _begin(staged: _Staged) -> None:
+    folder = partial_of(staged.final)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    clear_partials(folder.parent)
+    folder.mkdir()
+    if staged.replicated is not None:
+        write_state(staged.replicated, folder)
 
 
-def _take_tensors(value: object, path: str, tensors: dict[str, Tensor]) -> object:
-    """JSON knows no tensors, tuples or integer keys: each is marked by a one-key dict."""
-    if isinstance(value, Tensor):
-        tensors[path] = value.detach().contiguous().clone()
-        return {"$tensor": path}
-    if isinstance(value, dict):
-        return {
-            "$items": [
-                [key, _take_tensors(item, f"{path}/{key}", tensors)] for key, item in value.items()
-            ]
-        }
-    if isinstance(value, list | tuple):
-        items = [_take_tensors(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
-        return {"$tuple": items} if isinstance(value, tuple) else items
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise TypeError(f"{path} holds a {type(value).__name__}, which a checkpoint cannot keep")
+def _finish(final: Path, known: Mapping[str, str]) -> None:
+    write_checksums(partial_of(final), known)
+    sync(partial_of(final) / CHECKSUM_FILE)
+    publish(final)
 
 
-def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401  any JSON value
-    if isinstance(value, list):
-        return [_put_tensors(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    ((mark, content),) = value.items()
-    if mark == "$tensor":
-        return tensors[content]
-    if mark == "$tuple":
-        return tuple(_put_tensors(item, tensors) for item in content)
-    return {key: _put_tensors(item, tensors) for key, item in content}
+def _weights(tables_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in tables_state.items() if name.endswith(WEIGHT)}
 
 
-def save_weights(state_dict: dict[str, Tensor], folder: Path) -> None:
-    """Weights alone, for evaluation and export, as a whole folder."""
-    SafetensorsCheckpointIO().save_checkpoint({"state_dict": dict(state_dict)}, folder)
+def save_weights(
+    dense_state: Mapping[str, Tensor], tables_state: Mapping[str, Tensor], path: Path
+) -> None:
+    """Weights alone, as a whole folder, from one process."""
+    io = SafetensorsCheckpointIO()
+    io.save_weights(dense_state, tables_state, path)
+    io.wait()
+    io.teardown()
 
 
-def load_weights(folder: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint folder of either kind."""
-    weights: dict[str, Tensor] = SafetensorsCheckpointIO().load_checkpoint(folder)["state_dict"]
-    return weights
+def load_weights(path: Path, tables_live: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The dense weights in a checkpoint folder of either kind; the tables are filled in place.
+
+    One process can read what many have written.
+    """
+    dense: dict[str, Tensor] = SafetensorsCheckpointIO().load_checkpoint(path)["state_dict"]
+    if tables_live is not None:
+        load_tables(path / TABLES, _weights(tables_live), None, all_of_it=False)
+    return dense
