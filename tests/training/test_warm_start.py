@@ -1,0 +1,200 @@
+"""Warm start: vectors follow their values to a data set whose ids are others."""
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from recsys.embeddings.base import NormalInit, TableSpec
+from recsys.embeddings.table_store import TableShard
+from recsys.errors import RecsysError
+from recsys.schema import Feature, HashEncoding, load_schema
+from recsys.training.runs import build_model, load_trained
+from recsys.training.train import train
+from recsys.training.warm_start import SameIds, copy_rows, describe, match_ids, warm_start
+from tests.training.test_train import config_of
+
+# The new shops: ids 1, 2, … in this order; 4, 9 and 19 have gone, two are new.
+SHOPS = ["new-a", *(f"shop-{i}" for i in range(18, 0, -1) if i not in (4, 9)), "new-b"]
+
+
+@pytest.fixture(scope="module")
+def old_run(tiny_dataset, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "old"
+    train(config_of(tiny_dataset, "train.epochs=1"), run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def new_dataset(tiny_dataset, tmp_path_factory):
+    """The same rows, but another vocabulary of shops."""
+    folder = tmp_path_factory.mktemp("datasets") / "new"
+    shutil.copytree(tiny_dataset, folder)
+    ids = np.arange(1, len(SHOPS) + 1, dtype=np.int32)
+    table = pa.table({"value": SHOPS, "id": ids, "count": np.ones(len(SHOPS), np.int64)})
+    pq.write_table(table, folder / "vocabularies" / "shop.parquet")
+    schema = json.loads((folder / "schema.json").read_text())
+    for feature in schema["features"]:
+        if feature["name"] == "shop":
+            feature["cardinality"] = len(SHOPS) + 1
+    (folder / "schema.json").write_text(json.dumps(schema))
+    return folder
+
+
+def start(old_run, dataset, *overrides, **options):
+    """(report, warm model, the same model as it was before)."""
+    config, schema = config_of(dataset, "train.seed=5", *overrides), load_schema(dataset)
+    fresh, model = build_model(config, schema), build_model(config, schema)
+    return warm_start(model, schema, dataset, old_run, **options), model, fresh
+
+
+def tables_of(model):
+    return model.embeddings.store.weights()
+
+
+@pytest.mark.parametrize("store", ["fused", "plain"])
+def test_a_value_takes_its_vector_along_and_a_new_one_stays_fresh(old_run, new_dataset, store):
+    report, model, fresh = start(old_run, new_dataset, f"embeddings.store={store}")
+    old = tables_of(load_trained(old_run).model)["shop"]
+    expected = {0: old[0]}
+    for new_id, value in enumerate(SHOPS, start=1):
+        is_new = value.startswith("new")
+        expected[new_id] = (
+            tables_of(fresh)["shop"][new_id] if is_new else old[int(value.removeprefix("shop-"))]
+        )
+    rows = torch.stack([expected[i] for i in range(len(SHOPS) + 1)])
+    assert torch.equal(tables_of(model)["shop"], rows)
+    by_name = {feature.feature: feature for feature in report.features}
+    shop = by_name["shop"]
+    assert (shop.kept, shop.new, shop.dropped, shop.skipped) == (17, 2, 3, None)
+    assert (by_name["item"].kept, by_name["item"].new) == (80, 0)
+
+
+def test_what_has_not_changed_is_taken_over_whole(old_run, new_dataset):
+    _, model, _ = start(old_run, new_dataset)
+    old = tables_of(load_trained(old_run).model)
+    assert all(torch.equal(tables_of(model)[name], old[name]) for name in ("color", "item"))
+
+
+def test_the_network_is_copied_where_names_and_shapes_agree(old_run, new_dataset):
+    report, model, fresh = start(old_run, new_dataset, "model.hidden_dims=[12]")
+    old = load_trained(old_run).model.network.state_dict()
+    now, before = model.network.state_dict(), fresh.network.state_dict()
+    assert set(report.network_fresh) == {
+        "model.mlp.0.weight",
+        "model.mlp.0.bias",
+        "model.head.weight",
+    }
+    assert all(torch.equal(now[name], old[name]) for name in report.network_copied)
+    assert all(torch.equal(now[name], before[name]) for name in report.network_fresh)
+
+
+def test_the_network_stays_fresh_on_demand(old_run, new_dataset):
+    report, model, fresh = start(old_run, new_dataset, with_network=False)
+    assert (report.network_copied, report.network_skipped) == ((), "not wanted")
+    now, before = model.network.state_dict(), fresh.network.state_dict()
+    assert all(torch.equal(now[name], before[name]) for name in now)
+
+
+def test_what_cannot_be_taken_over_says_why(old_run, new_dataset):
+    methods = (
+        "embeddings.per_feature={item: {method: full_table, embedding_dim: 4}, "
+        "shop: {method: hashed, embedding_dim: 8, num_buckets: 6}}"
+    )
+    report, _, _ = start(old_run, new_dataset, methods)
+    reasons = {feature.feature: feature.skipped for feature in report.features}
+    assert reasons == {
+        "color": None,
+        "shop": "other method (full_table)",
+        "history": None,
+        "item": "other dim (8)",
+    }
+    text = describe(report)
+    assert "other dim (8)" in text
+    assert "5 kept" in text
+
+
+HASHED = "embeddings.default={method: hashed, embedding_dim: 8, num_buckets: 4}"
+
+
+def test_hashed_rows_are_taken_over_while_the_ids_stay(tiny_dataset, new_dataset, tmp_path):
+    train(config_of(tiny_dataset, "train.epochs=1", HASHED), tmp_path / "old")
+    report, model, _ = start(tmp_path / "old", new_dataset, HASHED)
+    old = tables_of(load_trained(tmp_path / "old").model)
+    assert torch.equal(tables_of(model)["item"], old["item"])
+    reasons = {feature.feature: feature.skipped for feature in report.features}
+    assert reasons["shop"] == "hashed mixes ids in a row, and the ids have changed"
+
+
+def test_features_without_a_vocabulary_keep_their_ids_under_the_same_hash_rule(tmp_path):
+    def hashed(cardinality):
+        return Feature(
+            name="shop",
+            kind="categorical",
+            column="shop",
+            encoding=HashEncoding(),
+            cardinality=cardinality,
+        )
+
+    ids = match_ids(hashed(50), tmp_path, hashed(50), tmp_path)
+    assert isinstance(ids, SameIds)
+    assert ids.is_identity
+    assert match_ids(hashed(50), tmp_path, hashed(60), tmp_path) == "other hash rule (60 ids)"
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        SameIds(np.array([0, 2, 5, 7]), np.array([0, 9, 4, 6]), 8, 10),
+        SameIds(np.arange(10), np.arange(10), 10, 10),
+    ],
+    ids=["moved", "all the same"],
+)
+def test_pieces_of_a_table_get_what_the_whole_table_gets(ids):
+    old, fresh = torch.randn(ids.num_old, 8), torch.randn(10, 8)
+    spec = TableSpec("t", 10, 8, NormalInit())
+    whole, pieces = fresh.clone(), fresh.clone()
+    copy_rows(old, TableShard(spec, 0, 0, whole), ids)
+    for first_row, first_column in ((0, 0), (0, 4), (5, 0), (5, 4)):
+        piece = pieces[first_row : first_row + 5, first_column : first_column + 4]
+        copy_rows(old, TableShard(spec, first_row, first_column, piece), ids)
+    assert torch.equal(whole, pieces)
+    assert torch.equal(whole[ids.new], old[ids.old])
+
+
+def test_a_run_that_shares_no_feature_is_refused(old_run, new_dataset):
+    narrow = "embeddings.default.embedding_dim=4"
+    with pytest.raises(RecsysError, match=r"no feature can be taken over(.|\n)*other dim"):
+        start(old_run, new_dataset, narrow)
+
+
+def test_a_run_without_weights_is_refused(old_run, new_dataset, tmp_path):
+    shutil.copytree(old_run, tmp_path / "old", ignore=shutil.ignore_patterns("best-*"))
+    with pytest.raises(RecsysError, match="no trained weights yet"):
+        start(tmp_path / "old", new_dataset)
+    with pytest.raises(RecsysError, match="not a run folder"):
+        start(tmp_path / "nothing", new_dataset)
+
+
+def test_an_old_data_set_that_has_changed_is_refused(old_run, new_dataset, tiny_dataset, tmp_path):
+    moved, run = tmp_path / "moved", tmp_path / "old"
+    shutil.copytree(new_dataset, moved)
+    shutil.copytree(old_run, run)
+    config = (run / "config.yaml").read_text().replace(str(tiny_dataset), str(moved))
+    (run / "config.yaml").write_text(config)
+    with pytest.raises(RecsysError, match="has changed since"):
+        start(run, new_dataset)
+
+
+def test_a_damaged_vocabulary_is_refused(old_run, new_dataset, tmp_path):
+    dataset = tmp_path / "dataset"
+    shutil.copytree(new_dataset, dataset)
+    path = dataset / "vocabularies" / "shop.parquet"
+    pl.read_parquet(path).head(3).write_parquet(path)
+    with pytest.raises(RecsysError, match="does not belong to this data set"):
+        start(old_run, dataset)
