@@ -50,8 +50,9 @@ class Checkpoints(Callback):
     def save(self, trainer: lightning.Trainer) -> None:
         """Takes a checkpoint of this step; old ones go when it is whole. Every rank calls it."""
         # The last step of an epoch may be a checkpoint step as well: the later state replaces it.
-        trainer.save_checkpoint(self.checkpoints_dir / f"step-{trainer.global_step:09d}")
-        checkpoint_io_of(trainer).then(self._delete_old)
+        path = self.checkpoints_dir / f"step-{trainer.global_step:09d}"
+        trainer.save_checkpoint(path)
+        checkpoint_io_of(trainer).then(lambda: self._delete_older_than(path))
 
     def save_and_wait(self, trainer: lightning.Trainer) -> None:
         """The same, and returns when it is whole: for a run that is about to end."""
@@ -63,8 +64,10 @@ class Checkpoints(Callback):
         self.save(trainer)
         checkpoint_io_of(trainer).wait()
 
-    def _delete_old(self) -> None:
-        for old in whole_checkpoints(self.checkpoints_dir)[: -self.config.keep_checkpoints]:
+    def _delete_older_than(self, latest: Path) -> None:
+        # A later one is damaged, or the run would have continued from there: it counts for nothing.
+        so_far = [path for path in whole_checkpoints(self.checkpoints_dir) if path <= latest]
+        for old in so_far[: -self.config.keep_checkpoints]:
             remove_folder(old)
 
 
