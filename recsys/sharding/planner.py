@@ -80,8 +80,10 @@ def make_plan(
     return find_plan(request).sharding_plan(path)
 
 
-def find_plan(request: PlanRequest) -> FoundPlan:
+def find_plan(request: PlanRequest, *, is_quick: bool = False) -> FoundPlan:
     """The fastest plan that torchrec's planner finds, by its own estimate of a step's time.
+
+    A quick search tries a few of the same plans: what it finds to fit does fit.
 
     Raises DoesNotFitError when nothing fits, RecsysError for a placement that is not on offer.
     """
@@ -101,7 +103,7 @@ def find_plan(request: PlanRequest) -> FoundPlan:
             enumerator=OrderedEnumerator(
                 topology=cluster, batch_size=request.batch_size_per_rank, constraints=limits
             ),
-            proposer=proposers(),
+            proposer=proposers(is_quick=is_quick),
             # the cluster has set its reserve aside already, on CPU too
             storage_reservation=FixedPercentageStorageReservation(0.0),
             stats=[],

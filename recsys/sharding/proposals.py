@@ -14,6 +14,7 @@ from recsys.torchrec_planning_quietly import (
 
 MAX_GRID = 300
 REPLICATED = "data_parallel"
+LIGHTEST = "lightest"
 
 
 class OrderedEnumerator(EmbeddingEnumerator):
@@ -35,8 +36,12 @@ class SmallestReplicated(Proposer):
     """The k smallest tables on every device and all others cut in one way, for each k and way.
 
     Where tables differ by orders of magnitude the best plan is often one of these, and torchrec's
-    own proposers, which start from the fastest option of each table, pass it by.
+    own proposers, which start from the fastest option of each table, pass it by. The last way is
+    the one that loads a device least, table by table. `most` limits k.
     """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
 
     def load(
         self, search_space: list[ShardingOption], enumerator: EmbeddingEnumerator | None = None
@@ -45,11 +50,12 @@ class SmallestReplicated(Proposer):
         for option in sorted(search_space, key=step_milliseconds):
             by_table.setdefault(option.name, []).append(option)
         tables = sorted(by_table.values(), key=lambda options: options[0].tensor.numel())
+        most = len(tables) if self.most is None else self.most
         ways = sorted({o.sharding_type for o in search_space} - {REPLICATED})
         self.proposals: Iterator[list[ShardingOption]] = (
             [_first(o, REPLICATED if i < k else way) for i, o in enumerate(tables)]
-            for way in ways
-            for k in range(len(tables) + 1)
+            for way in (*ways, LIGHTEST)
+            for k in range(most + 1)
         )
         self.proposal = next(self.proposals, None)
 
@@ -66,8 +72,10 @@ class SmallestReplicated(Proposer):
         self.proposal = next(self.proposals, None)
 
 
-def proposers() -> list[Proposer]:
-    """Fresh proposers, in the order in which ties are broken."""
+def proposers(*, is_quick: bool) -> list[Proposer]:
+    """Fresh proposers, in the order in which ties are broken; quick: enough to see what fits."""
+    if is_quick:
+        return [SmallestReplicated(most=0)]
     return [
         GridSearchProposer(MAX_GRID),
         SmallestReplicated(),
@@ -82,5 +90,11 @@ def step_milliseconds(option: ShardingOption) -> float:
     return max(shard.perf.total for shard in option.shards)
 
 
-def _first(options: list[ShardingOption], sharding_type: str) -> ShardingOption:
-    return next((o for o in options if o.sharding_type == sharding_type), options[0])
+def _first(options: list[ShardingOption], way: str) -> ShardingOption:
+    if way == LIGHTEST:
+        return min(options, key=_heaviest_shard)
+    return next((o for o in options if o.sharding_type == way), options[0])
+
+
+def _heaviest_shard(option: ShardingOption) -> int:
+    return max(shard.storage.hbm + shard.storage.ddr for shard in option.shards)

@@ -1,0 +1,43 @@
+"""What `recsys plan` does: a config file and words for a cluster → a described plan."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsys.config import load_config
+from recsys.errors import RecsysError, did_you_mean
+from recsys.schema import load_schema
+from recsys.sharding.byte_sizes import parse_bytes
+from recsys.sharding.cluster import Cluster
+from recsys.sharding.description import PlanDescription, describe_plan
+from recsys.sharding.run_plan import PaperRun, plan_run
+
+DEVICES = ("cuda", "cpu")
+
+
+def plan_on_paper(
+    config_path: Path,
+    overrides: Sequence[str],
+    size: tuple[int, int],
+    device: str,
+    hbm: str,
+    host_memory: str,
+) -> PlanDescription:
+    """The plan for `size` = (devices, devices of a node); sizes of memory as text."""
+    if device not in DEVICES:
+        raise RecsysError(
+            f"unknown device {device!r}",
+            where="--device",
+            expected=" or ".join(DEVICES),
+            fix=did_you_mean(device, DEVICES),
+        )
+    cluster = Cluster(
+        world_size=size[0],
+        devices_per_node=size[1],
+        device_type=device,
+        hbm_bytes=parse_bytes(hbm, "--hbm") if device == "cuda" else 0,
+        host_bytes=parse_bytes(host_memory, "--host-memory"),
+    )
+    config = load_config(config_path, overrides)
+    schema = load_schema(config.data.path)
+    found = plan_run(config, schema, cluster)
+    return describe_plan(found, PaperRun(config, schema, cluster).embeddings())

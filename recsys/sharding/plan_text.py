@@ -1,0 +1,121 @@
+"""A plan as tables on a terminal."""
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from recsys.sharding.byte_sizes import format_bytes
+from recsys.sharding.description import PlanDescription, RankEntry, TableEntry
+
+RANKS_SHOWN = 16
+NAMES_SHOWN = 3
+
+
+def render(plan: PlanDescription) -> Iterator[RenderableType]:
+    """Tables, ranks, features, totals and assumptions, in the order in which they are read."""
+    yield _tables(plan)
+    yield ""
+    yield _ranks(plan)
+    yield ""
+    yield _features(plan)
+    yield ""
+    yield _totals(plan)
+    yield from (f"[dim]- {line}[/]" for line in plan.assumptions)
+
+
+def _tables(plan: PlanDescription) -> Table:
+    shown = Table(box=None)
+    for title in ("table", "rows × dim", "sharding", "kernel", "ranks"):
+        shown.add_column(title, no_wrap=True)
+    for title in ("a rank's", "ms/step"):
+        shown.add_column(title, justify="right", no_wrap=True)
+    for entry in plan.tables:
+        shown.add_row(
+            _name(entry),
+            f"{entry.num_rows:,} × {entry.dim}",
+            entry.sharding,
+            entry.kernel,
+            _span(entry.ranks),
+            _largest_piece(entry),
+            f"{entry.step_milliseconds:.3f}",
+        )
+    return shown
+
+
+def _largest_piece(entry: TableEntry) -> str:
+    """Of the rank that holds most of it."""
+    held: dict[int, list[int]] = {}
+    for shard in entry.shards:
+        device, host = held.setdefault(shard.rank, [0, 0])
+        held[shard.rank] = [device + shard.device_bytes, host + shard.host_bytes]
+    device, host = max(held.values(), key=sum)
+    if device and host:
+        return f"{format_bytes(device)} + host {format_bytes(host)}"
+    return format_bytes(device or host)
+
+
+def _ranks(plan: PlanDescription) -> Table:
+    shown = Table("rank", box=None)
+    for title in ("device", "host", "with buffers", "of its room", "ms/step"):
+        shown.add_column(title, justify="right")
+    for name, entry in _ranks_shown(plan):
+        shown.add_row(
+            name,
+            format_bytes(entry.device_bytes),
+            format_bytes(entry.host_bytes),
+            format_bytes(entry.planned_bytes),
+            f"{entry.planned_bytes / plan.cluster.table_bytes:.0%}",
+            f"{entry.step_milliseconds:.3f}",
+        )
+    return shown
+
+
+def _ranks_shown(plan: PlanDescription) -> Iterator[tuple[str, RankEntry]]:
+    if len(plan.ranks) <= RANKS_SHOWN:
+        yield from ((str(entry.rank), entry) for entry in plan.ranks)
+        return
+    fullest = max(plan.ranks, key=lambda entry: entry.planned_bytes)
+    emptiest = min(plan.ranks, key=lambda entry: entry.planned_bytes)
+    slowest = max(plan.ranks, key=lambda entry: entry.step_milliseconds)
+    for title, entry in (("fullest", fullest), ("emptiest", emptiest), ("slowest", slowest)):
+        yield f"{title} ({entry.rank})", entry
+
+
+def _features(plan: PlanDescription) -> Table:
+    shown = Table("feature", "method", box=None)
+    for title in ("ids", "dim", "train", "serve"):
+        shown.add_column(title, justify="right")
+    for name, facts in plan.features.items():
+        shown.add_row(
+            name,
+            facts.method,
+            f"{facts.cardinality:,}",
+            str(facts.dim),
+            format_bytes(facts.train_bytes),
+            format_bytes(facts.serve_bytes),
+        )
+    shown.add_row("all", "", "", "", format_bytes(plan.train_bytes), format_bytes(plan.serve_bytes))
+    return shown
+
+
+def _totals(plan: PlanDescription) -> str:
+    return (
+        f"{plan.step_milliseconds:.3f} ms a step for the tables on "
+        f"{plan.cluster.world_size} × {plan.cluster.device_type}; the slowest rank takes "
+        f"{plan.time_imbalance:.2f} × the mean, the fullest holds {plan.memory_imbalance:.2f} ×"
+    )
+
+
+def _name(entry: TableEntry) -> str:
+    """The table, and who reads it where its name does not say so."""
+    if entry.features == (entry.table,):
+        return entry.table
+    more = len(entry.features) - NAMES_SHOWN
+    names = ", ".join(entry.features[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"{entry.table} ({names})"
+
+
+def _span(ranks: tuple[int, ...]) -> str:
+    is_run = len(ranks) > 2 and ranks == tuple(range(ranks[0], ranks[-1] + 1))
+    return f"{ranks[0]}–{ranks[-1]}" if is_run else ", ".join(map(str, ranks))
