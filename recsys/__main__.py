@@ -106,6 +106,8 @@ def train(
 ) -> None:
     """Train a model, evaluate it on valid and test, and write the report."""
     from recsys.config import load_config
+    from recsys.training.launch import is_first_rank, launch, needs_launch
+    from recsys.training.signals import StoppedBySignal
     from recsys.training.train import train as run_training
 
     overrides = list(overrides or [])
@@ -117,9 +119,17 @@ def train(
             "train needs a config and --out, or --resume",
             expected="recsys train CONFIG --out DIR, or recsys train --resume DIR",
         )
-    config_path = config or run_dir / "config.yaml"
-    run_training(load_config(config_path, overrides), run_dir, resume=resume is not None)
-    _evaluate(run_dir, None)
+    resolved = load_config(config or run_dir / "config.yaml", overrides)
+    if needs_launch(resolved.train.devices, resolved.train.nodes):
+        raise typer.Exit(launch(sys.argv[1:], resolved.train.devices))
+    try:
+        run_training(resolved, run_dir, resume=resume is not None)
+    except StoppedBySignal as stop:
+        if is_first_rank():
+            typer.echo(f"{stop}; continue with `recsys train --resume {run_dir}`", err=True)
+        return
+    if is_first_rank():
+        _evaluate(run_dir, None)
 
 
 @app.command()
@@ -158,6 +168,35 @@ def verify(
     from recsys.verification import verify as run_verification
 
     typer.echo(describe_parity(run_verification(export_dir, data, run)))
+
+
+@app.command()
+def plan(  # noqa: PLR0913  # the options of a command
+    config: Annotated[Path, typer.Argument(help="a YAML file")],
+    overrides: Overrides = None,
+    world_size: Annotated[int, typer.Option(help="devices in all", min=1)] = 8,
+    hbm: Annotated[str, typer.Option(help="memory of a GPU, such as 80GB")] = "80GB",
+    devices_per_node: Annotated[
+        int | None, typer.Option(help="default: 8, or all if they are fewer", min=1)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cuda or cpu")] = "cuda",
+    host_memory: Annotated[str, typer.Option(help="memory of a node's CPUs")] = "1TB",
+    out: Annotated[Path | None, typer.Option(help="where to write the plan as JSON")] = None,
+) -> None:
+    """Show which table would lie on which device, how full and how fast, without any of them.
+
+    Needs the data set's schema.json, not its rows; no GPU, no process group.
+    """
+    from recsys.sharding.command import plan_on_paper
+    from recsys.sharding.plan_text import render
+
+    size = (world_size, devices_per_node or min(8, world_size))
+    planned = plan_on_paper(config, overrides or [], size, device, hbm, host_memory)
+    for part in render(planned):
+        console.print(part)
+    if out is not None:
+        planned.save(out)
+        typer.echo(f"plan: {out}")
 
 
 @app.command()
@@ -212,6 +251,13 @@ def main() -> None:
     except RecsysError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except RuntimeError as error:
+        from recsys.training.launch import LOST_CONTACT, is_lost_contact
+
+        if not is_lost_contact(error):
+            raise
+        typer.echo("stopped: another rank has gone", err=True)
+        sys.exit(LOST_CONTACT)
     except OSError as error:
         if error.errno not in OUTSIDE_CAUSES:
             raise

@@ -13,18 +13,36 @@ with warnings.catch_warnings():
             KeyedJaggedTensor,
             PoolingType,
         )
+        from torchrec.distributed import DistributedModelParallel
+        from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+        from torchrec.distributed.types import ShardingEnv, ShardingPlan
         from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
+        from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
+        from torchrec.optim.optimizers import in_backward_optimizer_filter
         from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
     finally:
         logging.disable(logging.NOTSET)
     # torchrec calls a function that torch 2.13 has renamed, and torch says so at every lookup.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+# What torch tells torchrec about its own future is not for our users.
+warnings.filterwarnings("ignore", message="Please use DTensor instead")
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+# fbgemm's lookup of replicated tables has a gradient on the CPU, registered in an older way
+warnings.filterwarnings("ignore", message="fbgemm::dense_embedding_codegen_lookup_function")
+# said of every replicated table
+logging.getLogger("torchrec.distributed.utils").setLevel(logging.ERROR)
 
 __all__ = [
+    "DistributedModelParallel",
     "EmbeddingBagCollection",
+    "EmbeddingBagCollectionSharder",
     "EmbeddingBagConfig",
     "FusedEmbeddingBagCollection",
     "KeyedJaggedTensor",
     "PoolingType",
     "RowWiseAdagrad",
+    "ShardingEnv",
+    "ShardingPlan",
+    "apply_optimizer_in_backward",
+    "in_backward_optimizer_filter",
 ]

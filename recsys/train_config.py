@@ -1,5 +1,6 @@
 """The `train:` and `report:` sections."""
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import (
@@ -46,12 +47,24 @@ class TrainConfig(BaseConfig):
     gradient_clip_norm: PositiveFloat | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # processes per machine, one device each, and machines; the global batch is cut among them
+    devices: PositiveInt = 1
+    nodes: PositiveInt = 1
+    # batches whose gradients are summed before a step: refused, see below
+    accumulate_batches: PositiveInt = 1
+    # the folder of a finished run whose vectors are taken over, feature by feature, value by value
+    warm_start: Path | None = None
     log_every_steps: PositiveInt = 50
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _can_be_done(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("either train.epochs or train.steps, and not both")
+        if self.accumulate_batches != 1:
+            raise ValueError(
+                "no train.accumulate_batches: tables are updated inside each backward, so no "
+                "gradient waits to be summed (a larger data.global_batch_size is the same step)"
+            )
         return self
 
 

@@ -26,13 +26,15 @@ class Batch:
     """One rank's share of one global batch.
 
     dense: (B, N) float32. sparse: ids by feature, keys in schema order. labels: (B,) float32.
-    group_ids: (B,) int64 where the data set has a group column.
+    group_ids: (B,) int64 where the data set has a group column. global_rows: rows of the whole
+    batch, all ranks together; its mean loss is the sum over ranks ÷ global_rows.
     """
 
     dense: Tensor
     sparse: KeyedJaggedTensor
     labels: Tensor
     cursor: Cursor
+    global_rows: int
     group_ids: Tensor | None = None
 
     def __len__(self) -> int:

@@ -45,7 +45,7 @@ class BatchAssembler:
         self.all_single = all(run.kind == "categorical" for run in self.runs)
         self._ones: dict[int, Lengths] = {}
 
-    def assemble(self, parts: Sequence[Part], cursor: Cursor) -> Batch:
+    def assemble(self, parts: Sequence[Part], cursor: Cursor, global_rows: int) -> Batch:
         """The rows [start, stop) of each (columns, start, stop), in this order."""
         rows = sum(stop - start for _, start, stop in parts)
         dense = np.empty((rows, self.num_dense), np.float32)
@@ -64,6 +64,7 @@ class BatchAssembler:
             sparse=self._sparse(parts, rows),
             labels=torch.from_numpy(labels),
             cursor=cursor,
+            global_rows=global_rows,
             group_ids=None if group_ids is None else torch.from_numpy(group_ids),
         )
 

@@ -26,7 +26,7 @@ class BatchReader:
         parts = [
             (self.window(window), start, stop) for window, start, stop in self.order.slices(cursor)
         ]
-        return self.assembler.assemble(parts, cursor)
+        return self.assembler.assemble(parts, cursor, self.order.batch_rows(cursor.batch))
 
     def window(self, window: Window) -> WindowColumns:
         """The rows of a window, decoded and in their final order."""

@@ -53,6 +53,9 @@ class RowOrder(Protocol):
 
     num_batches: int
 
+    def batch_rows(self, batch: int) -> int:
+        """Rows of the global batch, all ranks together."""
+
     def slices(self, cursor: Cursor) -> list[Slice]:
         """Where this rank's share of the batch lies, in the order of its rows."""
 
@@ -105,9 +108,11 @@ class FileOrder:
         pieces = [Piece(group, 0, rows) for group, rows in enumerate(group_rows) if rows]
         self.stream = Stream([_window(part, None) for part in _fill(pieces, config.window_rows)])
 
+    def batch_rows(self, batch: int) -> int:
+        return min(self.batch_size, self.rows - batch * self.batch_size)
+
     def _range(self, batch: int) -> tuple[int, int]:
-        first = batch * self.batch_size
-        size = min(self.batch_size, self.rows - first)
+        first, size = batch * self.batch_size, self.batch_rows(batch)
         start, stop = (first + rank * size // self.ranks for rank in (self.rank, self.rank + 1))
         return start, stop
 
@@ -148,6 +153,9 @@ class ShuffledOrder:
     @property
     def open_windows(self) -> int:
         return 2 * len(self.shards) + 1
+
+    def batch_rows(self, batch: int) -> int:
+        return self.batch_size if batch < self.full_batches else self.tail
 
     def slices(self, cursor: Cursor) -> list[Slice]:
         ranges = (self._range(shard, cursor.batch) for shard in self.shards)

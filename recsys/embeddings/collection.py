@@ -11,7 +11,7 @@ from recsys.embeddings.base import EmbeddingMethod, TableSpec
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizerConfig
 from recsys.embeddings.row_penalty import RowPenalty
-from recsys.embeddings.stores import STORES, TableStore
+from recsys.embeddings.stores import STORES, ShardedStore, TableStore
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema
 from recsys.torchrec_quietly import KeyedJaggedTensor
@@ -99,6 +99,8 @@ def build_embeddings(
     schema: Schema,
     optimizer: TableOptimizerConfig,
     device: torch.device,
+    *,
+    is_sharded: bool = False,
 ) -> FeatureEmbeddings:
     """The embeddings of a data set's sparse features, not yet initialised."""
     config.check_names(schema)
@@ -114,7 +116,8 @@ def build_embeddings(
             )
         methods[feature.name] = method
     lookups = [look for method in methods.values() for look in method.lookups]
-    store = STORES[config.store](_unique_tables(methods), lookups, optimizer, device)
+    kind = ShardedStore if is_sharded else STORES[config.store]
+    store: TableStore = kind(_unique_tables(methods), lookups, optimizer, device)
     mean_pooled = [
         f.name for f in schema.of_kind("sequence") if config.pooling_of(f.name) == "mean"
     ]

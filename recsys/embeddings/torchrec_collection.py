@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from recsys.embeddings.base import Lookup, TableSpec
-from recsys.embeddings.stores import padded_dim
+from recsys.embeddings.table_store import padded_dim
 from recsys.torchrec_quietly import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
 
@@ -14,20 +14,22 @@ def table_name(index: int) -> str:
     return f"t{index}"
 
 
+def bag_configs(tables: Sequence[TableSpec], lookups: Sequence[Lookup]) -> list[EmbeddingBagConfig]:
+    """All tables, named t0, t1 … in order, sum-pooled, rows padded to multiples of four floats."""
+    return [
+        EmbeddingBagConfig(
+            name=table_name(i),
+            num_embeddings=table.num_rows,
+            embedding_dim=padded_dim(table.dim),
+            feature_names=[look.key for look in lookups if look.table == table.name],
+            pooling=PoolingType.SUM,
+        )
+        for i, table in enumerate(tables)
+    ]
+
+
 def build_collection(
     tables: Sequence[TableSpec], lookups: Sequence[Lookup], device: torch.device
 ) -> EmbeddingBagCollection:
-    """All tables, named t0, t1 … in order, sum-pooled, rows padded to multiples of four floats."""
-    return EmbeddingBagCollection(
-        tables=[
-            EmbeddingBagConfig(
-                name=table_name(i),
-                num_embeddings=table.num_rows,
-                embedding_dim=padded_dim(table.dim),
-                feature_names=[look.key for look in lookups if look.table == table.name],
-                pooling=PoolingType.SUM,
-            )
-            for i, table in enumerate(tables)
-        ],
-        device=device,
-    )
+    """The collection of `bag_configs`."""
+    return EmbeddingBagCollection(tables=bag_configs(tables, lookups), device=device)

@@ -65,7 +65,7 @@ class RunReference:
             lengths=torch.cat([lengths for _, lengths in bags]).int(),
         )
         dense = _dense(encoded, [feature.name for feature in self.schema.numerical])
-        batch = Batch(dense, sparse, labels=torch.zeros(len(encoded)), cursor=Cursor(0, 0))
+        batch = Batch(dense, sparse, torch.zeros(len(encoded)), Cursor(0, 0), len(encoded))
         return self.model.embeddings.to_physical(batch).to(self.device)
 
 

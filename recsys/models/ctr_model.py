@@ -10,9 +10,13 @@ from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings, ro
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizerConfig
 from recsys.embeddings.row_penalty import RowPenalty
+from recsys.errors import RecsysError
 from recsys.models.base import BaseModelConfig
 from recsys.models.network import Network, build_network
 from recsys.schema import Schema
+
+# where the tables live in a CTRModel, as torchrec's plans and state dicts name it
+STORE_PREFIX = "embeddings.store."
 
 
 class CTRModel(nn.Module):
@@ -31,6 +35,17 @@ class CTRModel(nn.Module):
         """What the dense optimiser trains: everything but the tables."""
         return [*self.network.parameters(), *self.embeddings.method_modules.parameters()]
 
+    def dense_state_dict(self) -> dict[str, Tensor]:
+        """Everything that is not in the store: equal on every rank."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith(STORE_PREFIX)}
+
+    def load_dense_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes what `dense_state_dict` gave; the store is left as it is."""
+        missing = self.dense_state_dict().keys() ^ state.keys()
+        if missing:
+            raise RecsysError(f"the weights do not fit the model: {sorted(missing)[0]}")
+        self.load_state_dict(state, strict=False)
+
     def add_row_penalty(self, id_counts: Mapping[str, Tensor], train_rows: int, l2: float) -> None:
         """Charges λ/2·‖tables‖² to the rows of each batch; `id_counts` (V,) by feature."""
         embeddings = self.embeddings
@@ -42,10 +57,9 @@ class CTRModel(nn.Module):
         ]
         store = embeddings.store
         counts = row_counts(embeddings.methods, id_counts)
-        device = next(iter(store.weights().values())).device
         embeddings.penalty = RowPenalty(
             store.tables, store.lookups, single_valued, counts, 0.5 * l2 * train_rows
-        ).to(device)
+        ).to(self.network.vector_columns.device)
 
 
 def build_ctr_model(
@@ -56,10 +70,15 @@ def build_ctr_model(
     *,
     seed: int,
     device: torch.device,
+    is_sharded: bool = False,
 ) -> CTRModel:
-    """A model with freshly initialised weights that depend on the seed alone."""
-    features = build_embeddings(embeddings, schema, optimizer, device)
-    features.store.initialise(seed)
+    """A model with freshly initialised weights that depend on the seed alone.
+
+    `is_sharded` leaves the fused tables on the meta device, for a plan to deal them out.
+    """
+    features = build_embeddings(embeddings, schema, optimizer, device, is_sharded=is_sharded)
+    if not is_sharded:
+        features.store.initialise(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(model, embeddings, schema, features.output_dims)

@@ -1,7 +1,5 @@
-"""What happens around the steps: schedule and stop, checkpoints, speed, progress."""
+"""What happens around the steps: schedule and stop, speed, progress."""
 
-import re
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -14,8 +12,10 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from recsys.data.batch import Batch
 from recsys.train_config import TrainConfig
-from recsys.training.checkpoint_io import save_weights
+from recsys.training.checkpoints import checkpoint_io_of
 from recsys.training.lightning_module import CTRModule
+from recsys.training.ranks import Ranks
+from recsys.training.whole_folders import remove_folder
 
 MIN_IMPROVEMENT = 1e-6
 
@@ -43,7 +43,7 @@ class ValidationSchedule(Callback):
         if auc > self.best_auc + MIN_IMPROVEMENT:
             self.best_auc, self.validations_without_gain = auc, 0
             self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
-            self._save_best(module)
+            self._save_best(trainer, module)
             return
         self.validations_without_gain += 1
         if self.validations_without_gain % self.config.plateau_patience == 0:
@@ -53,13 +53,17 @@ class ValidationSchedule(Callback):
         if patience is not None and self.validations_without_gain >= patience:
             trainer.should_stop = True
 
-    def _save_best(self, module: CTRModule) -> None:
-        previous = list(self.checkpoints_dir.glob("best-*"))
+    def _save_best(self, trainer: lightning.Trainer, module: CTRModule) -> None:
         target = self.checkpoints_dir / f"best-{self.best_step:09d}"
-        save_weights(module.model.state_dict(), target)
-        for folder in previous:
+        io = checkpoint_io_of(trainer)
+        tables = module.model.embeddings.store.state()
+        io.save_weights(module.model.dense_state_dict(), tables, target)
+        io.then(lambda: self._delete_all_but(target))
+
+    def _delete_all_but(self, target: Path) -> None:
+        for folder in self.checkpoints_dir.glob("best-*"):
             if folder != target:
-                shutil.rmtree(folder)
+                remove_folder(folder)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -73,39 +77,6 @@ class ValidationSchedule(Callback):
         self.best_auc = float("-inf") if state_dict["best_auc"] is None else state_dict["best_auc"]
         self.best_step, self.best_epoch = state_dict["best_step"], state_dict["best_epoch"]
         self.validations_without_gain = state_dict["validations_without_gain"]
-
-
-class Checkpoints(Callback):
-    """A whole training state at the end of each epoch and, when asked, every so many steps."""
-
-    def __init__(self, config: TrainConfig, checkpoints_dir: Path) -> None:
-        self.config, self.checkpoints_dir = config, checkpoints_dir
-
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        every = self.config.checkpoint_every_steps
-        if every is not None and trainer.global_step % every == 0:
-            self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer)
-
-    def _save(self, trainer: lightning.Trainer) -> None:
-        # The last step of an epoch may be a checkpoint step as well: the later state replaces it.
-        trainer.save_checkpoint(self.checkpoints_dir / f"step-{trainer.global_step:09d}")
-        for old in whole_checkpoints(self.checkpoints_dir)[: -self.config.keep_checkpoints]:
-            shutil.rmtree(old)
-
-
-def whole_checkpoints(checkpoints_dir: Path) -> list[Path]:
-    """The checkpoints one can resume from, oldest first; half-written ones have other names."""
-    return sorted(p for p in checkpoints_dir.glob("step-*") if re.fullmatch(r"step-\d{9}", p.name))
 
 
 class Speed(Callback):
@@ -188,6 +159,8 @@ class ProgressBar(TQDMProgressBar):
         return metrics
 
 
-def build_progress(speed: Speed) -> Callback:
-    """A bar where a terminal is attached, plain lines elsewhere."""
-    return ProgressBar(speed) if sys.stderr.isatty() else PlainProgress(speed)
+def build_progress(speed: Speed, ranks: Ranks) -> list[Callback]:
+    """A bar where a terminal is attached, plain lines elsewhere, by the first rank alone."""
+    if not ranks.is_first:
+        return []
+    return [ProgressBar(speed) if sys.stderr.isatty() else PlainProgress(speed)]

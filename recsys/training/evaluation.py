@@ -50,9 +50,17 @@ def evaluate_split(trained: TrainedRun, split: str) -> Path:
 
 def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
     """The features to report by value: as configured, else the smallest categorical ones."""
-    if wanted is not None:
-        return tuple(schema.feature(name).name for name in wanted)
     ids = {f.name: f.num_ids for f in schema.of_kind("categorical")}
+    for name in wanted or ():
+        if schema.feature(name).name not in ids:
+            raise RecsysError(
+                f"{name!r} cannot be reported by value",
+                where="report.slices",
+                expected=f"categorical features: {', '.join(ids)}",
+                got=f"a {schema.feature(name).kind} feature",
+            )
+    if wanted is not None:
+        return wanted
     small = [name for name, count in ids.items() if MIN_SLICE_IDS <= count <= MAX_SLICE_IDS]
     return tuple(sorted(small, key=lambda name: ids[name])[:MAX_SLICES])
 

@@ -1,5 +1,6 @@
 """The only place where model, loss, metrics and optimisers meet."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -13,6 +14,8 @@ from recsys.errors import RecsysError
 from recsys.metrics import compute_auc, compute_log_loss
 from recsys.models.ctr_model import CTRModel
 from recsys.train_config import TrainConfig
+from recsys.training.finite_checks import check_gradients, check_loss, check_state
+from recsys.training.ranks import Ranks
 
 DENSE_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -20,6 +23,7 @@ DENSE_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adagrad": torch.optim.Adagrad,
     "sgd": torch.optim.SGD,
 }
+Forward = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
 class CTRModule(lightning.LightningModule):
@@ -29,11 +33,16 @@ class CTRModule(lightning.LightningModule):
     twice would train them twice.
     """
 
-    def __init__(self, model: CTRModel, config: TrainConfig) -> None:
+    def __init__(
+        self, model: CTRModel, config: TrainConfig, ranks: Ranks, forward: Forward | None = None
+    ) -> None:
+        """`forward` is the model wrapped for data parallel training, where there are many ranks."""
         super().__init__()
         self.automatic_optimization = False
+        self.strict_loading = False  # the tables are saved apart, by each rank that holds some
         self.model = model
-        self.config = config
+        self.config, self.ranks = config, ranks
+        self.train_forward: tuple[Forward] = (forward or model,)  # a tuple hides it from Module
         self.learning_rate_factor = 1.0
         self.trained = Cursor(0, -1)
         self._rng_state: Tensor | None = None
@@ -54,30 +63,41 @@ class CTRModule(lightning.LightningModule):
             self._rng_state = None
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
-        """One optimiser step on one batch."""
-        dense, *others = self._optimizers()
-        logits, penalty = self.model(batch)
-        loss = F.binary_cross_entropy_with_logits(logits, batch.labels)
-        if batch_index % self.config.log_every_steps == 0 or loss.device.type == "cpu":
-            self._check_finite(loss, batch)
-        for optimizer in (dense, *others):
-            optimizer.zero_grad()
-        self.manual_backward(loss + penalty)
+        """One optimiser step on one batch; the loss is the mean over the rows of all ranks."""
+        is_logged = (self.trainer.global_step + 1) % self.config.log_every_steps == 0
+        logits, penalty = self.train_forward[0](batch)
+        rows = max(len(batch), 1)
+        loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum") / rows
+        if is_logged or loss.device.type == "cpu":
+            check_loss(loss.detach(), self.model, batch)
+        self.model.zero_grad()
+        # Gradients are averaged over ranks, so each rank's mean counts by its share of the rows.
+        share = rows * self.ranks.world_size / batch.global_rows
+        self.manual_backward((loss + penalty) * share if share != 1.0 else loss + penalty)
+        if is_logged or loss.device.type == "cpu":
+            check_gradients(self.model, batch.cursor)
+        self._step()
+        self.trained = batch.cursor
+        if self.ranks.world_size == 1:
+            self.log("train/loss", loss.detach(), batch_size=rows)
+        elif is_logged:
+            total = self.ranks.sum(loss.detach().cpu().double() * len(batch)) / batch.global_rows
+            self.log("train/loss", total, batch_size=rows)
+
+    def _step(self) -> None:
+        dense, *_ = self._optimizers()
         if self.config.gradient_clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip_norm)
-        dense.step()
-        for optimizer in others:
-            # The bare optimiser: Lightning counts each step of its wrappers as a training step.
-            optimizer.optimizer.step()
-        self.trained = batch.cursor
-        self.log("train/loss", loss.detach(), batch_size=len(batch))
+        dense.step()  # Lightning counts the steps of this optimiser as training steps
+        self.model.embeddings.store.step()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         logits, _ = self.model(batch)
         self._scored.append((logits.float().cpu().numpy(), batch.labels.cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:
-        logits, labels = (np.concatenate(parts) for parts in zip(*self._scored, strict=True))
+        scored = [part for parts in self.ranks.gather(self._scored) for part in parts]
+        logits, labels = (np.concatenate(parts) for parts in zip(*scored, strict=True))
         self._scored.clear()
         auc = compute_auc(logits, labels)
         if auc is None:
@@ -101,55 +121,34 @@ class CTRModule(lightning.LightningModule):
         self.model.embeddings.store.scale_learning_rate(factor)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_state(self.model, self.trained)
+        dense = self.model.dense_state_dict()
+        checkpoint["state_dict"] = {f"model.{name}": value for name, value in dense.items()}
+        checkpoint["tables"] = self.model.embeddings.store.state()
         checkpoint["recsys"] = {
             "trained": list(self.trained),
             "learning_rate_factor": self.learning_rate_factor,
-            "rng_state": torch.get_rng_state(),
-            "fused_state": self.model.embeddings.store.fused_state(),
+            "rng_states": self.ranks.gather(torch.get_rng_state()),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning restores the rest; the tables are read in place, see `train`."""
         state = checkpoint["recsys"]
         self.trained = Cursor(*state["trained"])
-        self._rng_state = state["rng_state"]
-        live = self.model.embeddings.store.fused_state()
-        for name, value in state["fused_state"].items():
-            live[name].copy_(value)
+        self._rng_state = _rng_state(state["rng_states"], self.ranks, checkpoint["global_step"])
+        store = self.model.embeddings.store
+        store.restore_step_count(checkpoint["global_step"])
         self.learning_rate_factor = state["learning_rate_factor"]
-        self.model.embeddings.store.scale_learning_rate(self.learning_rate_factor)
+        store.scale_learning_rate(self.learning_rate_factor)
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
-    def _check_finite(self, loss: Tensor, batch: Batch) -> None:
-        if torch.isfinite(loss):
-            return
-        culprit = first_non_finite(self.model, batch)
-        raise RecsysError(
-            "the training loss is not finite any more",
-            where=f"epoch {batch.cursor.epoch}, batch {batch.cursor.batch}"
-            + (f"; first non-finite values in {culprit}" if culprit else ""),
-            got=loss.item(),
-            fix="lower train.dense_optimizer.learning_rate or train.embedding_optimizer."
-            "learning_rate; the last checkpoint is still good",
-        )
 
-
-def first_non_finite(model: CTRModel, batch: Batch) -> str | None:
-    """Where a NaN or an infinity appears first: a table, a layer's weights, or its output."""
-    named = [(f"table {name}", w) for name, w in model.embeddings.store.weights().items()]
-    named += [(f"the weights {name}", p) for name, p in model.network.named_parameters()]
-    outputs: list[tuple[str, Tensor]] = []
-    hooks = [
-        layer.register_forward_hook(
-            lambda _, __, output, name=name: outputs.append((f"the output of {name}", output))
-        )
-        for name, layer in model.network.named_modules()
-        if name and not list(layer.children())
-    ]
-    with torch.no_grad():
-        model(batch)
-    for hook in hooks:
-        hook.remove()
-    return next((name for name, w in [*named, *outputs] if not torch.isfinite(w).all()), None)
+def _rng_state(saved: list[Tensor], ranks: Ranks, step: int) -> Tensor:
+    """This rank's own state; on another number of ranks, a fresh one that no step has used."""
+    if len(saved) == ranks.world_size:
+        return saved[ranks.rank]
+    words = np.random.SeedSequence((int(saved[0].sum()), step, ranks.rank)).generate_state(1)
+    return torch.Generator().manual_seed(int(words[0])).get_state()

@@ -19,7 +19,8 @@ from recsys.training.checkpoint_io import load_weights
 from recsys.training.device import choose_device
 from recsys.training.run_lock import LOCK_FILE
 
-CONFIG_FILE, ENVIRONMENT_FILE, TRAINING_FILE = "config.yaml", "environment.json", "training.json"
+CONFIG_FILE, ENVIRONMENT_FILE = "config.yaml", "environment.json"
+TRAINING_FILE, PLAN_FILE = "training.json", "plan.json"
 PACKAGES = ("recsys", "torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "lightning", "polars")
 
 

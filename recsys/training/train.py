@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from recsys.config import RunConfig
 from recsys.data.loader import BatchLoader
@@ -17,60 +16,87 @@ from recsys.embeddings.memory import count_bytes
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema, load_schema
+from recsys.sharding.description import describe_plan
 from recsys.train_config import TrainConfig
 from recsys.training.allocator import keep_freed_memory
-from recsys.training.callbacks import (
-    Checkpoints,
-    ProgressBar,
-    Speed,
-    ValidationSchedule,
-    build_progress,
-    whole_checkpoints,
-)
+from recsys.training.callbacks import ProgressBar, Speed, ValidationSchedule, build_progress
 from recsys.training.checkpoint_io import SafetensorsCheckpointIO
+from recsys.training.checkpoints import Checkpoints, checkpoint_io_of, latest_whole_checkpoint
 from recsys.training.device import check_bf16, choose_device, describe_device
 from recsys.training.epoch_stream import ContinueStream, EpochStream
+from recsys.training.evaluation import choose_slices
 from recsys.training.lightning_module import CTRModule
+from recsys.training.metrics_log import MetricsLog
+from recsys.training.ranks import Ranks, join_ranks, local_world_size
+from recsys.training.run_lock import run_lock
 from recsys.training.runs import (
+    PLAN_FILE,
     TRAINING_FILE,
-    build_model,
     continue_run_folder,
     id_counts,
     start_run_folder,
     write_json,
 )
+from recsys.training.signals import StopOnSignal, StopSignals
+from recsys.training.strategy import TorchRecStrategy, build_on_ranks
+
+# Far enough apart that no rank's dropout repeats another's under a neighbouring seed.
+RANK_SEEDS = 1_000_003
 
 
 def train(config: RunConfig, run_dir: Path, *, resume: bool = False) -> None:
-    """Trains one config into `run_dir`; `resume` continues from its last whole checkpoint."""
+    """Trains one config into `run_dir`; `resume` continues from its last whole checkpoint.
+
+    With many devices this is one of the processes: `recsys train` or torchrun starts them.
+    """
     keep_freed_memory()
     schema = load_schema(config.data.path)
     for split in ("train", "valid"):
         schema.split(split)
+    choose_slices(schema, config.report.slices)  # a wrong name now and not after training
     device = choose_device(config.train.device)
     if config.train.precision == "bf16":
         check_bf16(device)
-    model = build_model(config, schema)
-    torch.manual_seed(config.train.seed)  # dropout
+    needs_group = device.type == "cuda" and bool(config.embeddings.placement)
+    with (
+        StopSignals() as signals,
+        join_ranks(device, needs_group=needs_group) as ranks,
+        run_lock(run_dir, rank=ranks.rank),
+    ):
+        built = build_on_ranks(config, schema, ranks)  # refuses before a file is written
+        checkpoint = _open_run_folder(config, schema, run_dir, ranks, resume=resume)
+        if built.plan is not None and ranks.is_first:
+            description = describe_plan(built.plan, built.model.embeddings)
+            write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
+        torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
+        _add_row_penalty(built.model, config, schema)
+        module = CTRModule(built.model, config.train, ranks, built.forward)
+        _fit(module, config, schema, run_dir, checkpoint, signals)
+
+
+def _open_run_folder(
+    config: RunConfig, schema: Schema, run_dir: Path, ranks: Ranks, *, resume: bool
+) -> Path | None:
+    """Makes the folder, or finds the checkpoint to resume from; the first rank does it for all."""
     checkpoint = None
-    if resume:
+    if ranks.is_first and resume:
         checkpoint = _checkpoint_to_resume(run_dir)
         continue_run_folder(run_dir, config, schema)
-    else:
+    elif ranks.is_first:
         start_run_folder(run_dir, config, schema)
-    _add_row_penalty(model, config, schema)
-    _fit(model, config, schema, run_dir, checkpoint)
+    found: Path | None = ranks.broadcast(checkpoint)
+    return found
 
 
 def _checkpoint_to_resume(run_dir: Path) -> Path:
-    checkpoints = whole_checkpoints(run_dir / "checkpoints")
-    if not checkpoints:
+    checkpoint = latest_whole_checkpoint(run_dir / "checkpoints")
+    if checkpoint is None:
         raise RecsysError(
             f"{run_dir} has no whole checkpoint to resume from",
             expected="a folder checkpoints/step-…",
             fix="start it again with another --out",
         )
-    return checkpoints[-1]
+    return checkpoint
 
 
 def _add_row_penalty(model: CTRModel, config: RunConfig, schema: Schema) -> None:
@@ -81,22 +107,32 @@ def _add_row_penalty(model: CTRModel, config: RunConfig, schema: Schema) -> None
 
 
 def _fit(
-    model: CTRModel, config: RunConfig, schema: Schema, run_dir: Path, checkpoint: Path | None
+    module: CTRModule,
+    config: RunConfig,
+    schema: Schema,
+    run_dir: Path,
+    checkpoint: Path | None,
+    signals: StopSignals,
 ) -> None:
-    stream = EpochStream(build_loader(config, schema, "train", model, shuffle=True))
-    validation = build_loader(config, schema, "valid", model, shuffle=False)
-    module = CTRModule(model, config.train)
+    ranks, model = module.ranks, module.model
+    stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True))
+    validation = build_loader(config, schema, "valid", model, ranks, shuffle=False)
     checkpoints_dir = run_dir / "checkpoints"
     speed, schedule = Speed(), ValidationSchedule(config.train, checkpoints_dir)
+    checkpoints = Checkpoints(config.train, checkpoints_dir)
     callbacks = [
         ContinueStream(stream),
         schedule,
         speed,
-        Checkpoints(config.train, checkpoints_dir),
-        build_progress(speed),
+        MetricsLog(run_dir, config.train.log_every_steps, speed),
+        checkpoints,
+        *build_progress(speed, ranks),
+        StopOnSignal(signals, checkpoints.save_now, ranks.host),
     ]
     with quiet_lightning():
-        trainer = build_trainer(config.train, callbacks, run_dir)
+        trainer = build_trainer(config.train, callbacks, ranks)
+        if checkpoint is not None:
+            checkpoint_io_of(trainer).load_tables(checkpoint, model.embeddings.store.state())
         trainer.fit(module, stream, validation, ckpt_path=checkpoint)
     facts = {
         "model": config.model.name,
@@ -109,18 +145,24 @@ def _fit(
             "samples_per_second": round(speed.samples_per_second, 1),
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "device": describe_device(module.device),
+            "world_size": ranks.world_size,
         },
         "embeddings": count_bytes(model.embeddings, config.train.embedding_optimizer.name),
     }
-    write_json(run_dir / TRAINING_FILE, facts)
+    if ranks.is_first:
+        write_json(run_dir / TRAINING_FILE, facts)
+    ranks.barrier()
 
 
-def build_trainer(config: TrainConfig, callbacks: list[Callback], run_dir: Path) -> Trainer:
-    """Lightning's Trainer with our checkpoints, loggers and progress; it writes into `run_dir`."""
-    device = choose_device(config.device)
+def build_trainer(config: TrainConfig, callbacks: list[Callback], ranks: Ranks) -> Trainer:
+    """Lightning's Trainer with our strategy, checkpoints and callbacks."""
+    checkpoint_io = SafetensorsCheckpointIO(ranks.checkpoint, ranks.rank)
+    devices = local_world_size()
     return Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
+        accelerator="gpu" if ranks.device.type == "cuda" else "cpu",
+        devices=devices,
+        num_nodes=ranks.world_size // devices,
+        strategy="auto" if ranks.host is None else TorchRecStrategy(ranks, checkpoint_io),
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         max_epochs=config.epochs if config.epochs is not None else -1,
         max_steps=config.steps if config.steps is not None else -1,
@@ -130,11 +172,8 @@ def build_trainer(config: TrainConfig, callbacks: list[Callback], run_dir: Path)
         num_sanity_val_steps=0,
         log_every_n_steps=config.log_every_steps,
         callbacks=callbacks,
-        plugins=[SafetensorsCheckpointIO()],
-        logger=[
-            CSVLogger(run_dir, name="", version=""),
-            TensorBoardLogger(run_dir / "tensorboard", name="", version=""),
-        ],
+        plugins=[checkpoint_io] if ranks.host is None else [],
+        logger=False,
         enable_checkpointing=False,
         enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
         enable_model_summary=False,
@@ -143,7 +182,13 @@ def build_trainer(config: TrainConfig, callbacks: list[Callback], run_dir: Path)
 
 
 def build_loader(
-    config: RunConfig, schema: Schema, split: str, model: CTRModel, *, shuffle: bool
+    config: RunConfig,
+    schema: Schema,
+    split: str,
+    model: CTRModel,
+    ranks: Ranks,
+    *,
+    shuffle: bool,
 ) -> BatchLoader:
     """The loader of a split; its threads also turn ids into rows of the model's tables."""
     return BatchLoader(
@@ -153,6 +198,8 @@ def build_loader(
         config.data,
         seed=config.train.seed,
         shuffle=shuffle,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
         transform=model.embeddings.to_physical,
     )
 

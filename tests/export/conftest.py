@@ -143,7 +143,11 @@ def write_run(run_dir: Path, config: RunConfig) -> TrainedRun:
     run_dir.mkdir()
     (run_dir / "config.yaml").write_text(dump_config(config))
     (run_dir / SCHEMA_FILE).write_text(schema.model_dump_json())
-    save_weights(model.state_dict(), run_dir / "checkpoints" / "best-000000")
+    save_weights(
+        model.dense_state_dict(),
+        model.embeddings.store.state(),
+        run_dir / "checkpoints" / "best-000000",
+    )
     return load_trained(run_dir)
 
 

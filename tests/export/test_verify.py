@@ -120,7 +120,11 @@ def test_a_failed_comparison_names_row_and_feature_and_is_recorded(place, export
     weights = trained.model.embeddings.store.weights()
     weights["dense"][rows["dense"][row]] += 1.0
     shutil.rmtree(run / "checkpoints")
-    save_weights(trained.model.state_dict(), run / "checkpoints" / "best-000000")
+    save_weights(
+        trained.model.dense_state_dict(),
+        trained.model.embeddings.store.state(),
+        run / "checkpoints" / "best-000000",
+    )
     with pytest.raises(RecsysError, match=f"row {row}: .*vector of feature dense differs"):
         verify_export(export, place.dataset / "test", run_dir=run)
     last = load_manifest(export).parity[-1]

@@ -1,0 +1,114 @@
+"""TableStore: where physical tables live and how they are looked up, whole or in shards."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recsys.embeddings.base import Lookup, TableSpec
+from recsys.torchrec_quietly import KeyedJaggedTensor
+
+ROWS_DRAWN_AT_ONCE = 1 << 20
+
+
+class TableShard(NamedTuple):
+    """The piece of a table that this process holds: rows and columns from its first ones on.
+
+    `weight` is a live view, (rows, columns), without the columns that only pad a row.
+    """
+
+    table: TableSpec
+    first_row: int
+    first_column: int
+    weight: Tensor
+
+
+class TableStore(nn.Module, ABC):
+    """The tables, their lookups and their optimiser.
+
+    Maps a KeyedJaggedTensor of row numbers, one key per lookup, to the sum-pooled vectors of all
+    lookups side by side, (B, Σd), in lookup order.
+    """
+
+    tables: tuple[TableSpec, ...]
+    lookups: tuple[Lookup, ...]
+
+    @abstractmethod
+    def forward(self, physical: KeyedJaggedTensor) -> Tensor:
+        """Row numbers by lookup key → (B, Σd) sums, in lookup order."""
+
+    @abstractmethod
+    def shards(self) -> Iterator[TableShard]:
+        """The pieces that this process holds; whole tables where nothing is sharded."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Live weights and optimiser state by name: `{table}/weight`, `{table}/momentum1`.
+
+        The names and the whole shapes are the same however the tables are sharded; a shard comes
+        as a ShardedTensor. Rows may be padded.
+        """
+
+    @abstractmethod
+    def scale_learning_rate(self, factor: float) -> None:
+        """Sets the tables' learning rate to `factor` × the configured one."""
+
+    def step(self) -> None:
+        """Updates the tables that backward has not updated itself."""
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Optimisers whose state a checkpoint must hold beside `state`."""
+        return []
+
+    def restore_step_count(self, steps: int) -> None:
+        """Tells the kernels how many steps they have made (Adam's bias correction)."""
+        for module in self.modules():
+            set_step = getattr(module, "set_optimizer_step", None)
+            if callable(set_step):
+                set_step(steps)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Live views of whole tables, (num_rows, dim) by table name."""
+        return {shard.table.name: shard.weight for shard in self.shards()}
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Fills every table from generators of its own: the same weights in any sharding."""
+        for shard in self.shards():
+            rows, columns = shard.weight.shape
+            last_row, last_column = shard.first_row + rows, shard.first_column + columns
+            for start, block in _drawn_blocks(shard.table, seed, shard.first_row, last_row):
+                low, high = max(start, shard.first_row), min(start + len(block), last_row)
+                shard.weight[low - shard.first_row : high - shard.first_row].copy_(
+                    block[low - start : high - start, shard.first_column : last_column]
+                )
+
+
+def _drawn_blocks(
+    table: TableSpec, seed: int, first_row: int, last_row: int
+) -> Iterator[tuple[int, Tensor]]:
+    """The initial rows of a table in blocks that cover [first_row, last_row)."""
+    first_block = first_row // ROWS_DRAWN_AT_ONCE
+    for number in range(first_block, -(-last_row // ROWS_DRAWN_AT_ONCE)):
+        start = number * ROWS_DRAWN_AT_ONCE
+        block = torch.empty(min(ROWS_DRAWN_AT_ONCE, table.num_rows - start), table.dim)
+        name = table.name if number == 0 else f"{table.name}/{number}"
+        table.init.fill_(block, table_generator(seed, name))
+        yield start, block
+
+
+def table_generator(seed: int, table: str) -> torch.Generator:
+    """A generator that depends on the seed and the table's name alone."""
+    digest = hashlib.sha256(f"{seed}/{table}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def padded_dim(dim: int) -> int:
+    """Fbgemm's rows are multiples of four floats; the rest of a row is zero and stays so.
+
+    Row-wise Adagrad takes the mean square of the gradient over the padded row.
+    """
+    return -(-dim // 4) * 4

@@ -1,0 +1,165 @@
+"""Starts one process per device with torchrun's environment, and watches them.
+
+The first to fail decides: the others are stopped at once and its message is the one that is shown.
+`torchrun -m recsys train …` does the same on many machines.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import IO
+
+from recsys.errors import RecsysError
+
+# The exit code of a rank whose message is only that another one has gone.
+LOST_CONTACT = 75
+POLL_SECONDS = 0.05
+
+
+LOST_CONTACT_SIGNS = (
+    "closed by peer",
+    "reset by peer",
+    "Broken pipe",
+    "Timed out",
+    "remote process",
+)
+
+
+def is_lost_contact(error: RuntimeError) -> bool:
+    """True when the error only says that another rank has gone."""
+    return "RANK" in os.environ and any(sign in str(error) for sign in LOST_CONTACT_SIGNS)
+
+
+def is_first_rank() -> bool:
+    """True for the process that speaks and writes: the first rank, or the only process."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def needs_launch(devices: int, nodes: int) -> bool:
+    """True when this process is to start the ranks, False when it is one (or the only one)."""
+    if "RANK" in os.environ:
+        _check_world_size(devices * nodes)
+        return False
+    if nodes > 1:
+        raise RecsysError(
+            f"train.nodes is {nodes}: each machine has to start its own processes",
+            expected=f"torchrun --nnodes={nodes} --nproc-per-node={devices} "
+            "--rdzv-backend=c10d --rdzv-endpoint=FIRST_HOST:29400 -m recsys train …",
+        )
+    return devices > 1
+
+
+def _check_world_size(wanted: int) -> None:
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if wanted not in (1, started):
+        raise RecsysError(
+            "the launcher has started another number of processes than the config asks for",
+            where="train.devices × train.nodes",
+            expected=wanted,
+            got=started,
+        )
+
+
+def launch(arguments: Sequence[str], devices: int) -> int:
+    """Runs `recsys ARGUMENTS` on `devices` ranks of this machine; returns the exit code."""
+    port = _free_port()
+    quiet = [tempfile.TemporaryFile("w+") for _ in range(devices - 1)]  # noqa: SIM115  closed below
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "recsys", *arguments],
+            env=_environment(rank, devices, port),
+            stdout=None if rank == 0 else subprocess.DEVNULL,
+            stderr=None if rank == 0 else quiet[rank - 1],
+            start_new_session=True,  # Ctrl-C reaches us alone; we hand it on once
+        )
+        for rank in range(devices)
+    ]
+    handlers = {
+        number: signal.signal(number, lambda number, _: _hand_on(number, ranks))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        _wait_for_first_failure(ranks)
+        _stop(ranks)
+        return _exit_code(ranks, quiet)
+    finally:
+        for rank in ranks:
+            if rank.poll() is None:
+                rank.kill()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for file in quiet:
+            file.close()
+
+
+def _environment(rank: int, devices: int, port: int) -> dict[str, str]:
+    threads = max(1, len(os.sched_getaffinity(0)) // devices)
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(devices),
+        "LOCAL_WORLD_SIZE": str(devices),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": f"recsys-{os.getpid()}",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _hand_on(number: int, ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(number)
+
+
+def _wait_for_first_failure(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    while any(rank.poll() is None for rank in ranks):
+        if any(rank.poll() not in (None, 0) for rank in ranks):
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Gives those that lost contact a moment to say so, then ends whoever is left."""
+    deadline = time.monotonic() + 2.0
+    while any(rank.poll() is None for rank in ranks) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.kill()
+    for rank in ranks:
+        rank.wait()
+
+
+def _exit_code(ranks: Sequence[subprocess.Popen[bytes]], quiet: Sequence[IO[str]]) -> int:
+    codes = [rank.returncode for rank in ranks]
+    if not any(codes):
+        return 0
+    # a rank that speaks of its own mistake before one that was killed, before one left alone
+    order = {2: 0, 1: 1}
+    culprit = min(
+        (rank for rank, code in enumerate(codes) if code),
+        key=lambda rank: (codes[rank] == LOST_CONTACT, order.get(codes[rank], 2)),
+    )
+    code = codes[culprit]
+    if culprit > 0:
+        quiet[culprit - 1].seek(0)
+        sys.stderr.write(quiet[culprit - 1].read())
+    if code < 0:
+        name = signal.Signals(-code).name
+        sys.stderr.write(f"error: rank {culprit} of {len(ranks)} was killed by {name}\n")
+        return 1
+    return int(code)
