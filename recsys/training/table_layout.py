@@ -4,7 +4,7 @@ It is read from disk, so it is not believed: every name, number and file is chec
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -136,23 +136,27 @@ def read_layout(folder: Path) -> Layout:
         ) from None
 
 
-def check_fit(layout: Layout, live: Mapping[str, Tensor], folder: Path, *, all_of_it: bool) -> None:
-    """Refuses a checkpoint whose tensors are not those of `live`, by name, size and dtype."""
-    for name in sorted(live.keys() - layout.tensors.keys()):
-        raise RecsysError(
-            f"the checkpoint has no {name}",
-            where=folder,
-            got=", ".join(sorted(layout.tensors)[:20]),
-            fix=SAME_CONFIG,
-        )
-    for name in sorted(layout.tensors.keys() - live.keys()) if all_of_it else ():
+def check_fit(layout: Layout, live: Mapping[str, Tensor], folder: Path) -> None:
+    """Refuses a checkpoint that lacks one of `live`, or has it in another size or dtype."""
+    for name, tensor in sorted(live.items()):
+        if name not in layout.tensors:
+            raise RecsysError(
+                f"the checkpoint has no {name}",
+                where=folder,
+                got=", ".join(sorted(layout.tensors)[:20]),
+                fix=SAME_CONFIG,
+            )
+        _check_tensor(name, layout.tensors[name], tensor, folder)
+
+
+def check_no_more(layout: Layout, names: Set[str], folder: Path) -> None:
+    """Refuses a checkpoint that holds other tensors than the `names` of all ranks."""
+    for name in sorted(layout.tensors.keys() - names):
         raise RecsysError(
             f"the checkpoint holds {name}, which this config does not have",
             where=folder,
             fix=SAME_CONFIG,
         )
-    for name, tensor in live.items():
-        _check_tensor(name, layout.tensors[name], tensor, folder)
 
 
 def _check_tensor(name: str, stored: TensorLayout, live: Tensor, folder: Path) -> None:

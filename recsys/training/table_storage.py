@@ -9,28 +9,24 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed import ProcessGroup, get_rank
+from torch.distributed import ProcessGroup, all_gather_object, get_rank, get_world_size
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 from torch.distributed.checkpoint.planner import (
-    LoadPlan,
-    LoadPlanner,
-    ReadItem,
     SavePlan,
     SavePlanner,
     WriteItem,
 )
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
+from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from recsys.checksums import sha256_of
@@ -40,13 +36,12 @@ from recsys.training.table_layout import (
     Layout,
     WrittenPiece,
     check_fit,
+    check_no_more,
     from_metadata,
     read_layout,
-    to_metadata,
 )
+from recsys.training.table_reader import TableReader
 from recsys.training.whole_folders import sync
-
-READ_BYTES = 64 * 2**20  # at a time: a piece may be larger than the memory that is left
 
 # One process without a process group is meant; said here because filters belong to all threads.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
@@ -119,8 +114,7 @@ def load_tables(
 
     `all_of_it=False` lets the folder hold more tensors than `live`.
     """
-    layout = read_layout(folder)
-    check_fit(layout, live, folder, all_of_it=all_of_it)
+    layout = _fitting_layout(folder, live, group, all_of_it=all_of_it)
     try:
         load(
             dict(live),
@@ -131,6 +125,28 @@ def load_tables(
         )
     except CheckpointException as error:
         raise _first_failure(error) from None
+
+
+def _fitting_layout(
+    folder: Path, live: Mapping[str, Tensor], group: ProcessGroup | None, *, all_of_it: bool
+) -> Layout:
+    """The layout, if it suits every rank; a rank knows no optimiser state of tables it lacks."""
+    names, problem, layout = set(live), None, Layout(tensors={})
+    try:
+        layout = read_layout(folder)
+        check_fit(layout, live, folder)
+    except RecsysError as error:
+        problem = str(error)
+    answers = [(names, problem)]
+    if group is not None:
+        answers *= get_world_size(group)
+        all_gather_object(answers, (names, problem), group=group)
+    for _, text in answers:
+        if text is not None:
+            raise RecsysError(text)
+    if all_of_it:
+        check_no_more(layout, names.union(*(names for names, _ in answers)), folder)
+    return layout
 
 
 def _first_failure(error: CheckpointException) -> BaseException:
@@ -214,84 +230,3 @@ def _write_file(path: Path, items: list[WriteItem], planner: SavePlanner) -> lis
 def _key(index: MetadataIndex) -> str:
     """Unique in a file also when one rank holds several pieces of one tensor."""
     return f"{index.fqn}@{','.join(map(str, index.offset or ()))}"
-
-
-class TableReader(StorageReader):
-    """Reads the slices that a plan asks for out of the files of a checked layout."""
-
-    def __init__(self, folder: Path, layout: Layout) -> None:
-        self.folder = folder
-        self.layout = layout
-        self.chunks = {
-            MetadataIndex(name, chunk.offsets): chunk
-            for name, tensor in layout.tensors.items()
-            for chunk in tensor.chunks
-        }
-
-    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        pass
-
-    def read_metadata(self, *args: object, **kwargs: object) -> Metadata:
-        return to_metadata(self.layout)
-
-    def set_up_storage_reader(
-        self, metadata: Metadata, is_coordinator: bool, *args: object, **kwargs: object
-    ) -> None:
-        pass
-
-    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
-        return plan
-
-    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
-        return plans
-
-    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        items_by_file: dict[str, list[ReadItem]] = {}
-        for item in plan.items:
-            items_by_file.setdefault(self.chunks[item.storage_index].file, []).append(item)
-        for file, items in items_by_file.items():
-            self._read_file(self.folder / file, items, planner)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
-
-    def _read_file(self, path: Path, items: list[ReadItem], planner: LoadPlanner) -> None:
-        if path.is_symlink() or not path.is_file():
-            raise RecsysError(f"{path.name} is missing", where=path.parent)
-        try:
-            with safe_open(path, framework="pt") as file, torch.no_grad():
-                for item in items:
-                    chunk = self.chunks[item.storage_index]
-                    stored = file.get_slice(chunk.key)
-                    if tuple(stored.get_shape()) != chunk.sizes:
-                        raise RecsysError(f"{chunk.key} is not as {LAYOUT_FILE} says", where=path)
-                    target = planner.resolve_tensor(item).detach()
-                    _copy(stored, item, target)
-        except (SafetensorError, OSError) as error:
-            raise RecsysError("a file is damaged", where=path, got=str(error)) from None
-
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        return True
-
-
-def _copy(
-    stored: Any,  # noqa: ANN401  safetensors has no name for the type of its slices
-    item: ReadItem,
-    target: Tensor,
-) -> None:
-    """Copies the box that the item names, some rows at a time."""
-    if not item.lengths:
-        target.copy_(stored[...])
-        return
-    first, columns = (
-        item.storage_offsets[0],
-        tuple(
-            slice(o, o + n) for o, n in zip(item.storage_offsets[1:], item.lengths[1:], strict=True)
-        ),
-    )
-    row_bytes = max(1, target[:1].nbytes)
-    step = max(1, READ_BYTES // row_bytes)
-    for row in range(0, item.lengths[0], step):
-        rows = slice(first + row, first + min(row + step, item.lengths[0]))
-        target[row : row + step].copy_(stored[(rows, *columns)])

@@ -11,12 +11,13 @@ from torch import multiprocessing
 from torch.distributed._shard.sharded_tensor import (
     Shard,
     ShardedTensor,
+    ShardedTensorMetadata,
     ShardMetadata,
     init_from_local_shards,
 )
 
 from recsys.errors import RecsysError
-from recsys.training import table_storage
+from recsys.training import table_reader, table_storage
 from recsys.training.table_storage import load_tables, save_tables
 
 ROWS, COLUMNS = 7, 8
@@ -77,7 +78,7 @@ def test_parameters_and_padded_views_are_saved_and_filled_in_place(tmp_path):
 
 
 def test_large_pieces_are_read_some_rows_at_a_time(folder, monkeypatch):
-    monkeypatch.setattr(table_storage, "READ_BYTES", 2 * COLUMNS * 4)
+    monkeypatch.setattr(table_reader, "READ_BYTES", 2 * COLUMNS * 4)
     live = empty_like(WHOLE)
     load_tables(folder, live, None)
     assert_equals_whole(live)
@@ -259,6 +260,28 @@ def reshard_every_way(rank, tmp_path):
         assert_holds_its_part(live)
 
 
+def names_that_one_rank_knows(rank, tmp_path):
+    group, folder = dist.new_group(backend="gloo"), Path(tmp_path, "names")
+    mine = {f"C{rank}/momentum1": init_shard_of_all(rank)}
+    save_tables(mine, folder, group)
+    mine[f"C{rank}/momentum1"].local_shards()[0].tensor.zero_()
+    load_tables(folder, mine, group)
+    assert mine[f"C{rank}/momentum1"].local_shards()[0].tensor.tolist() == [rank + 1] * 3
+    with pytest.raises(RecsysError, match="holds C1/momentum1, which this config does not have"):
+        load_tables(folder, mine if rank == 0 else {}, group)
+    with pytest.raises(RecsysError, match="has no other"):  # on both, though one lacks it
+        load_tables(folder, {**mine, "other": torch.zeros(1)} if rank == 1 else mine, group)
+
+
+def init_shard_of_all(rank):
+    """What torchrec has of a table that one rank holds: the others do not know its state."""
+    shard = ShardMetadata([0], [3], f"rank:{rank}/cpu")
+    return ShardedTensor._init_from_local_shards_and_global_metadata(
+        [Shard(torch.full((3,), rank + 1.0), shard)],
+        ShardedTensorMetadata([shard], torch.Size([3])),
+    )
+
+
 def fail_on_the_second_rank(rank, tmp_path):
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -273,6 +296,7 @@ def fail_on_the_second_rank(rank, tmp_path):
 
 def two_ranks(rank, tmp_path):
     reshard_every_way(rank, tmp_path)
+    names_that_one_rank_knows(rank, tmp_path)
     fail_on_the_second_rank(rank, tmp_path)
 
 
