@@ -42,13 +42,19 @@ class ValidationSchedule(Callback):
         auc = float(trainer.callback_metrics["valid/auc"])
         if auc > self.best_auc + MIN_IMPROVEMENT:
             self.best_auc, self.validations_without_gain = auc, 0
-            self.best_step, self.best_epoch = trainer.global_step, trainer.current_epoch
+            self.best_step, self.best_epoch = trainer.global_step, module.trained.epoch
             self._save_best(trainer, module)
             return
         self.validations_without_gain += 1
         if self.validations_without_gain % self.config.plateau_patience == 0:
             factor = module.learning_rate_factor * self.config.plateau_factor
             module.scale_learning_rates(factor)
+        self._stop_early(trainer)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        self._stop_early(trainer)  # resumed after the last validation
+
+    def _stop_early(self, trainer: lightning.Trainer) -> None:
         patience = self.config.early_stopping_patience
         if patience is not None and self.validations_without_gain >= patience:
             trainer.should_stop = True
@@ -109,13 +115,15 @@ class Speed(Callback):
             self.rows += len(batch)
             self.seconds += now - self._since
         self._since = now
-        if (batch_idx + 1) % as_ctr_module(pl_module).config.log_every_steps == 0:
-            learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
-            pl_module.log("samples_per_second", self.samples_per_second, batch_size=len(batch))
-            pl_module.log("learning_rate", learning_rate, batch_size=len(batch))
 
     def on_validation_start(self, *_: object) -> None:
         self._since = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.seconds = state_dict["rows"], state_dict["seconds"]
 
 
 class PlainProgress(Callback):
@@ -127,7 +135,7 @@ class PlainProgress(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         metrics: Mapping[str, Any] = trainer.callback_metrics
         print(  # noqa: T201  progress is this callback's purpose
-            f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  "
+            f"epoch {as_ctr_module(pl_module).trained.epoch + 1}  step {trainer.global_step}  "
             f"train loss {float(metrics.get('train/loss', float('nan'))):.5f}  "
             f"valid AUC {float(metrics['valid/auc']):.5f}  "
             f"log loss {float(metrics['valid/log_loss']):.5f}  "

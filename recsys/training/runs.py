@@ -17,7 +17,6 @@ from recsys.models.ctr_model import CTRModel, build_ctr_model
 from recsys.schema import SCHEMA_FILE, Schema, load_schema
 from recsys.training.checkpoint_io import load_weights
 from recsys.training.device import choose_device
-from recsys.training.run_lock import LOCK_FILE
 
 CONFIG_FILE, ENVIRONMENT_FILE = "config.yaml", "environment.json"
 TRAINING_FILE, PLAN_FILE = "training.json", "plan.json"
@@ -68,21 +67,30 @@ def build_model(config: RunConfig, schema: Schema) -> CTRModel:
 
 
 def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
-    """Makes a new run folder; one that holds something already is refused."""
-    if run_dir.exists() and any(path.name != LOCK_FILE for path in run_dir.iterdir()):
+    """Makes a new run folder; one that holds something already is refused.
+
+    The config comes last: where it is, the other files are.
+    """
+    if run_dir.exists() and not _is_unused(run_dir):
         raise RecsysError(
             f"{run_dir} is not empty",
             fix=f"choose another --out, or continue it with `recsys train --resume {run_dir}`",
         )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / CONFIG_FILE).write_text(dump_config(config))
-        (run_dir / SCHEMA_FILE).write_text(schema.model_dump_json(indent=1))
+        write_whole(run_dir / SCHEMA_FILE, schema.model_dump_json(indent=1))
         write_json(run_dir / ENVIRONMENT_FILE, describe_environment())
+        write_whole(run_dir / CONFIG_FILE, dump_config(config))
     except OSError as error:
         raise RecsysError(
             "the run folder cannot be written", where=run_dir, got=error.strerror
         ) from None
+
+
+def _is_unused(run_dir: Path) -> bool:
+    """True when there is nothing but a lock and what a start that was killed has left."""
+    left = {SCHEMA_FILE, ENVIRONMENT_FILE}
+    return all(path.name in left or path.name.startswith(".") for path in run_dir.iterdir())
 
 
 def continue_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
@@ -102,13 +110,18 @@ def continue_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> Non
             expected=f"the rows that {run_dir / SCHEMA_FILE} describes",
             fix="start a new run with --out, or restore the data set",
         )
-    (run_dir / CONFIG_FILE).write_text(dump_config(config))
+    write_whole(run_dir / CONFIG_FILE, dump_config(config))
 
 
 def write_json(path: Path, content: object) -> None:
     """JSON that appears whole or not at all."""
+    write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Text that appears whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(text)
     partial.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,10 @@ from recsys.training.evaluation import choose_slices
 from recsys.training.lightning_module import CTRModule
 from recsys.training.metrics_log import MetricsLog
 from recsys.training.ranks import Ranks, join_ranks, local_world_size
+from recsys.training.resume_point import ResumePoint
 from recsys.training.run_lock import run_lock
 from recsys.training.runs import (
+    CONFIG_FILE,
     PLAN_FILE,
     TRAINING_FILE,
     continue_run_folder,
@@ -88,13 +91,20 @@ def _open_run_folder(
     return found
 
 
-def _checkpoint_to_resume(run_dir: Path) -> Path:
+def _checkpoint_to_resume(run_dir: Path) -> Path | None:
+    """None when the run was ended before its first checkpoint: then it starts once more."""
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise RecsysError(
+            f"there is no run to resume in {run_dir}",
+            expected=f"a folder with {CONFIG_FILE}, as `recsys train` writes",
+            fix=f"start it with `recsys train CONFIG --out {run_dir}`",
+        )
     checkpoint = latest_whole_checkpoint(run_dir / "checkpoints")
     if checkpoint is None:
-        raise RecsysError(
-            f"{run_dir} has no whole checkpoint to resume from",
-            expected="a folder checkpoints/step-…",
-            fix="start it again with another --out",
+        print(  # noqa: T201  the user may have expected to find more
+            f"{run_dir} has no whole checkpoint yet: training starts from the beginning",
+            file=sys.stderr,
+            flush=True,
         )
     return checkpoint
 
@@ -128,6 +138,7 @@ def _fit(
         checkpoints,
         *build_progress(speed, ranks),
         StopOnSignal(signals, checkpoints.save_now, ranks.host),
+        ResumePoint(config.train, stream),
     ]
     with quiet_lightning():
         trainer = build_trainer(config.train, callbacks, ranks)
@@ -164,13 +175,12 @@ def build_trainer(config: TrainConfig, callbacks: list[Callback], ranks: Ranks) 
         num_nodes=ranks.world_size // devices,
         strategy="auto" if ranks.host is None else TorchRecStrategy(ranks, checkpoint_io),
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-        max_epochs=config.epochs if config.epochs is not None else -1,
-        max_steps=config.steps if config.steps is not None else -1,
+        max_epochs=-1,  # ResumePoint ends training
+        max_steps=-1,
         # counted over epochs, because an epoch may be shorter than the interval
         check_val_every_n_epoch=None if config.validate_every_steps else 1,
         val_check_interval=config.validate_every_steps or 1.0,
         num_sanity_val_steps=0,
-        log_every_n_steps=config.log_every_steps,
         callbacks=callbacks,
         plugins=[checkpoint_io] if ranks.host is None else [],
         logger=False,

@@ -214,8 +214,8 @@ def test_a_new_run_does_not_overwrite_an_old_one(tiny_dataset, tmp_path):
         train(config_of(tiny_dataset), tmp_path / "run")
 
 
-def test_resuming_what_has_no_checkpoint_is_refused(tiny_dataset, tmp_path):
-    with pytest.raises(RecsysError, match="no whole checkpoint"):
+def test_resuming_what_was_never_started_is_refused(tiny_dataset, tmp_path):
+    with pytest.raises(RecsysError, match="no run to resume"):
         train(config_of(tiny_dataset), tmp_path / "run", resume=True)
 
 
