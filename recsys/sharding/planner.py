@@ -87,7 +87,6 @@ def find_plan(request: PlanRequest, *, is_quick: bool = False) -> FoundPlan:
 
     Raises DoesNotFitError when nothing fits, RecsysError for a placement that is not on offer.
     """
-    collection = _meta_collection(request)
     chosen: list[ShardingOption] = []
 
     def remember(best: list[ShardingOption]) -> list[ShardingOption]:
@@ -95,6 +94,7 @@ def find_plan(request: PlanRequest, *, is_quick: bool = False) -> FoundPlan:
         return best
 
     with _silence():
+        collection = _meta_collection(request)
         cluster, limits = request.cluster.topology(), _constraints(request, collection)
         planner = EmbeddingShardingPlanner(
             topology=cluster,

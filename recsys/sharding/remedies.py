@@ -114,8 +114,10 @@ def _bytes_needed(run: PaperRun) -> int | None:
 
 def _remedies(run: PaperRun, missing: int) -> Iterator[Remedy]:
     narrower = _on_largest(run, missing, "narrower vectors", _narrower)
+    if narrower is None or len(narrower.lines) == len(run.feature_bytes()):
+        narrower = _all_narrower(run, missing) or narrower
     candidates = (
-        narrower or _all_narrower(run, missing),
+        narrower,
         _on_largest(run, missing, "fewer rows, by hashing", _hashed),
         _on_host(run, missing),
         _more_devices(run),
