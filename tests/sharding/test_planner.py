@@ -17,6 +17,7 @@ from recsys.sharding.cluster import Cluster
 from recsys.sharding.description import PlanDescription, describe_plan
 from recsys.sharding.planner import DoesNotFitError, PlanRequest, find_plan, make_plan
 from recsys.sharding.run_plan import PaperRun, plan_run
+from recsys.torchrec_planning_quietly import EmbeddingEnumerator
 
 PATH = "embeddings.store.collection"
 TABLES = [
@@ -199,6 +200,19 @@ cluster = Cluster(world_size=16, devices_per_node=8, device_type="cuda", hbm_byt
 found = plan_run(config, schema, cluster)
 print(describe_plan(found, PaperRun(config, schema, cluster).embeddings()).model_dump_json())
 """
+
+
+def test_the_order_in_which_torchrec_enumerates_does_not_matter(
+    make_config, schema, make_cluster, monkeypatch
+):
+    asked = {"C*": {"sharding": ["table_wise", "row_wise"]}}
+    config, cluster = make_config(placement=asked), make_cluster(2)
+    forwards = described(config, schema, cluster)
+    enumerate_options = EmbeddingEnumerator.enumerate
+    monkeypatch.setattr(
+        EmbeddingEnumerator, "enumerate", lambda *args, **kw: enumerate_options(*args, **kw)[::-1]
+    )
+    assert described(config, schema, cluster) == forwards
 
 
 @pytest.mark.slow
