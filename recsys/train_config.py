@@ -54,6 +54,8 @@ class TrainConfig(BaseConfig):
     accumulate_batches: PositiveInt = 1
     # the folder of a finished run whose vectors are taken over, feature by feature, value by value
     warm_start: Path | None = None
+    # its dense network as well, where names and shapes agree
+    warm_start_network: bool = True
     log_every_steps: PositiveInt = 50
 
     @model_validator(mode="after")

@@ -42,6 +42,7 @@ from recsys.training.runs import (
 )
 from recsys.training.signals import StopOnSignal, StopSignals
 from recsys.training.strategy import TorchRecStrategy, build_on_ranks
+from recsys.training.warm_start import WARM_START_FILE, WarmStart, describe, warm_start
 
 # Far enough apart that no rank's dropout repeats another's under a neighbouring seed.
 RANK_SEEDS = 1_000_003
@@ -67,7 +68,13 @@ def train(config: RunConfig, run_dir: Path, *, resume: bool = False) -> None:
         run_lock(run_dir, rank=ranks.rank),
     ):
         built = build_on_ranks(config, schema, ranks)  # refuses before a file is written
+        warm = None if resume else _warm_start(config, schema, built.model)
         checkpoint = _open_run_folder(config, schema, run_dir, ranks, resume=resume)
+        if resume and checkpoint is None:
+            warm = _warm_start(config, schema, built.model)
+        if warm is not None and ranks.is_first:
+            write_json(run_dir / WARM_START_FILE, warm.model_dump(mode="json"))
+            print(describe(warm), file=sys.stderr, flush=True)  # noqa: T201  as asked for
         if built.plan is not None and ranks.is_first:
             description = describe_plan(built.plan, built.model.embeddings)
             write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
@@ -107,6 +114,13 @@ def _checkpoint_to_resume(run_dir: Path) -> Path | None:
             flush=True,
         )
     return checkpoint
+
+
+def _warm_start(config: RunConfig, schema: Schema, model: CTRModel) -> WarmStart | None:
+    old_run, with_network = config.train.warm_start, config.train.warm_start_network
+    if old_run is None:
+        return None
+    return warm_start(model, schema, config.data.path, old_run, with_network=with_network)
 
 
 def _add_row_penalty(model: CTRModel, config: RunConfig, schema: Schema) -> None:

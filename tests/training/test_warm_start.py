@@ -19,8 +19,8 @@ from recsys.training.train import train
 from recsys.training.warm_start import SameIds, copy_rows, describe, match_ids, warm_start
 from tests.training.test_train import config_of
 
-# The new shops: ids 1, 2, … in this order; 4, 9 and 19 have gone, two are new.
-SHOPS = ["new-a", *(f"shop-{i}" for i in range(18, 0, -1) if i not in (4, 9)), "new-b"]
+# The new shops: ids 1, 2, … in this order; 4, 9 and 19 have gone, three are new.
+SHOPS = ["new-a", *(f"shop-{i}" for i in range(18, 0, -1) if i not in (4, 9)), "new-b", "new-c"]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_value_takes_its_vector_along_and_a_new_one_stays_fresh(old_run, new_d
     assert torch.equal(tables_of(model)["shop"], rows)
     by_name = {feature.feature: feature for feature in report.features}
     shop = by_name["shop"]
-    assert (shop.kept, shop.new, shop.dropped, shop.skipped) == (17, 2, 3, None)
+    assert (shop.kept, shop.new, shop.dropped, shop.skipped) == (17, 3, 3, None)
     assert (by_name["item"].kept, by_name["item"].new) == (80, 0)
 
 
@@ -198,3 +198,23 @@ def test_a_damaged_vocabulary_is_refused(old_run, new_dataset, tmp_path):
     pl.read_parquet(path).head(3).write_parquet(path)
     with pytest.raises(RecsysError, match="does not belong to this data set"):
         start(old_run, dataset)
+
+
+def test_a_warm_run_starts_where_the_old_one_ended(old_run, new_dataset, tmp_path, capsys):
+    options = ["train.epochs=1", f"train.warm_start={old_run}"]
+    tiny_rates = [
+        "train.dense_optimizer.learning_rate=1.0e-30",
+        "train.embedding_optimizer={name: sgd, learning_rate: 1.0e-30}",
+    ]
+    train(config_of(new_dataset, *options, *tiny_rates), tmp_path / "warm")
+    report = json.loads((tmp_path / "warm" / "warm_start.json").read_text())
+    assert report["features"][1]["dropped"] == 3
+    assert "3 dropped" in capsys.readouterr().err
+    old, new = load_trained(old_run).model, load_trained(tmp_path / "warm").model
+    assert torch.equal(tables_of(new)["item"], tables_of(old)["item"])
+
+
+def test_a_wrong_warm_start_is_refused_before_a_folder_is_made(new_dataset, tmp_path):
+    with pytest.raises(RecsysError, match="not a run folder"):
+        train(config_of(new_dataset, f"train.warm_start={tmp_path}/nothing"), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
