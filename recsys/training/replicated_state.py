@@ -44,9 +44,11 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         tensors = load_file(folder / TENSORS_FILE)
         plain = json.loads((folder / STATE_FILE).read_text())
-        state: dict[str, Any] = _put_tensors(plain, tensors)
+        state = _put_tensors(plain, tensors)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecsysError("the checkpoint is damaged", where=folder, got=str(error)) from None
+    if not isinstance(state, dict) or "state_dict" not in state:
+        raise RecsysError("the checkpoint is damaged", where=folder, got="no weights in it")
     return state
 
 

@@ -1,7 +1,6 @@
 """Checkpoints: exact, whole or not there, written in the background, and unable to run code."""
 
 import pickle
-import shutil
 import subprocess
 import sys
 import threading
@@ -80,8 +79,8 @@ def test_tables_are_filled_in_place_and_are_no_part_of_the_rest(io, tmp_path):
 
 
 def test_a_checkpoint_may_have_no_tables(io, tmp_path):
-    io.save_checkpoint({"epoch": 1}, tmp_path / "c")
-    assert io.load_checkpoint(tmp_path / "c") == {"epoch": 1}
+    io.save_checkpoint({"epoch": 1, "state_dict": {}}, tmp_path / "c")
+    assert io.load_checkpoint(tmp_path / "c") == {"epoch": 1, "state_dict": {}}
 
 
 def test_coreutils_agree_with_the_checksums(io, tmp_path):
@@ -121,7 +120,7 @@ def test_training_goes_on_while_the_thread_writes_what_was(io, tmp_path, monkeyp
     monkeypatch.setattr(checkpoint_io, "write_staged", write_slowly)
     tables, weights = {"C1/weight": torch.zeros(2, 4)}, torch.zeros(2)
     done = []
-    io.save_checkpoint({"tables": tables, "w": weights}, tmp_path / "c")
+    io.save_checkpoint({"tables": tables, "state_dict": {"w": weights}}, tmp_path / "c")
     io.then(lambda: done.append((tmp_path / "c").is_dir()))
     tables["C1/weight"] += 1  # the next step
     weights += 1
@@ -130,7 +129,7 @@ def test_training_goes_on_while_the_thread_writes_what_was(io, tmp_path, monkeyp
     go_on.set()
     io.wait()
     assert done == [True]
-    assert io.load_checkpoint(tmp_path / "c")["w"].tolist() == [0, 0]
+    assert io.load_checkpoint(tmp_path / "c")["state_dict"]["w"].tolist() == [0, 0]
     live = {"C1/weight": torch.ones(2, 4)}
     io.load_tables(tmp_path / "c", live)
     assert live["C1/weight"].sum() == 0
@@ -222,6 +221,8 @@ def test_a_pickle_in_place_of_a_file_runs_no_code(io, tmp_path, name):
     [
         "",
         "{}",
+        "[]",
+        '{"$items": []}',
         '{"a": 1, "b": 2}',
         '{"$tensor": "other"}',
         '{"$tensor": []}',
@@ -257,65 +258,70 @@ def test_weights_are_read_from_a_checkpoint_of_either_kind(io, tmp_path):
 # -- kill −9 ------------------------------------------------------------------------------------
 
 # Forks a writer for each file operation below the folder, and ends it right before that operation.
+# The new checkpoint has the name of the old one, or another, and then the old one is deleted.
 KILLED = """
 import os, shutil, sys, torch
 from pathlib import Path
 from recsys.training.checkpoint_io import SafetensorsCheckpointIO
 torch.set_num_threads(1)
-folder, new, old = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
 
-def save(place, step, name, *olds):
+def save(place, step, name, *old):
     io = SafetensorsCheckpointIO()
-    state = {"step": step, "tables": {"C1/weight": torch.full((2, 4), step)}}
-    io.save_checkpoint(state, place / "checkpoints" / name)
-    io.then(lambda: [io.remove_checkpoint(place / "checkpoints" / old) for old in olds])
+    tables = {"C1/weight": torch.full((2, 4), step)}
+    io.save_checkpoint({"step": step, "state_dict": {}, "tables": tables}, place / name)
+    io.then(lambda: [io.remove_checkpoint(place / name) for name in old])
     io.wait()
     io.teardown()
 
-save(folder / "start", 1, "step-000000001")
-for number in range(1000):
-    place = folder / str(number)
-    shutil.copytree(folder / "start", place)
-    process = os.fork()
-    if process == 0:
-        left = number
-        def hook(event, arguments):
-            global left
-            if any(str(place) in str(argument) for argument in arguments):
-                left -= 1
-                if left < 0:
-                    os._exit(9)
-        sys.addaudithook(hook)
-        save(place, 2, new, *old)
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0:
-        break
+def kill_before(number, place):
+    def hook(event, arguments):
+        nonlocal number
+        if any(str(place) in str(argument) for argument in arguments):
+            number -= 1
+            if number < 0:
+                os._exit(9)
+    sys.addaudithook(hook)
+
+def kill_everywhere(folder, *names):
+    save(folder / "start", 1, "step-000000001")
+    for number in range(1000):
+        place = folder / str(number)
+        shutil.copytree(folder / "start", place)
+        process = os.fork()
+        if process == 0:
+            kill_before(number, place)
+            save(place, 2, *names)
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0:
+            break
+    shutil.rmtree(folder / "start")
+
+kill_everywhere(Path(sys.argv[1], "same name"), "step-000000001")
+kill_everywhere(Path(sys.argv[1], "new name"), "step-000000002", "step-000000001")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "old"), [("step-000000001", None), ("step-000000002", "step-000000001")]
-)
-def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, name, old):
-    arguments = [str(tmp_path), name, *([old] if old else [])]
-    subprocess.run([sys.executable, "-c", KILLED, *arguments], check=True)
-    shutil.rmtree(tmp_path / "start")
-    places = sorted(tmp_path.iterdir(), key=lambda place: int(place.name))
-    steps = []
-    for place in places:
-        latest = latest_whole_checkpoint(place / "checkpoints")
-        step = SafetensorsCheckpointIO().load_checkpoint(latest)["step"]
-        live = {"C1/weight": torch.zeros(2, 4, dtype=torch.int64)}
-        SafetensorsCheckpointIO().load_tables(latest, live)
-        assert live["C1/weight"].tolist() == [[step] * 4] * 2
-        for other in whole_checkpoints(place / "checkpoints"):
-            SafetensorsCheckpointIO().load_checkpoint(other)
-        assert list((place / "checkpoints").glob(".*")) == []
-        steps.append(step)
-    assert steps == sorted(steps)  # once the new one is there, it stays
-    assert set(steps) == {1, 2}
-    assert len(steps) > 25
+def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(io, tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True)
+    for folder in tmp_path.iterdir():
+        places = sorted(folder.iterdir(), key=lambda place: int(place.name))
+        steps = [step_after_a_kill(io, place) for place in places]
+        assert steps == sorted(steps)  # once the new one is there, it stays
+        assert set(steps) == {1, 2}
+        assert len(steps) > 25
+
+
+def step_after_a_kill(io, place):
+    latest = latest_whole_checkpoint(place)
+    step = io.load_checkpoint(latest)["step"]
+    live = {"C1/weight": torch.zeros(2, 4, dtype=torch.int64)}
+    io.load_tables(latest, live)
+    assert live["C1/weight"].tolist() == [[step] * 4] * 2
+    for other in whole_checkpoints(place):
+        io.load_checkpoint(other)
+    assert list(place.glob(".*")) == []
+    return step
 
 
 # -- several ranks ------------------------------------------------------------------------------
