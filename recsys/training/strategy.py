@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recsys.config import RunConfig
 from recsys.data.batch import Batch
-from recsys.embeddings.stores import ShardedStore
+from recsys.embeddings.stores import PlainStore, ShardedStore
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import STORE_PREFIX, CTRModel, build_ctr_model
 from recsys.schema import Schema
@@ -136,6 +136,7 @@ def distribute(model: CTRModel, plan: ShardingPlan, ranks: Ranks, seed: int) -> 
     the same `forward`, and trains: its gradients are averaged over ranks.
     """
     _check_batch_norm(model, ranks)
+    _check_gradients_dense(model)
     if ranks.device.type == "cuda":
         convert = torch.nn.SyncBatchNorm.convert_sync_batchnorm
         model.network = convert(model.network)  # type: ignore[no-untyped-call]
@@ -161,4 +162,16 @@ def _check_batch_norm(model: CTRModel, ranks: Ranks) -> None:
             where="model.batch_norm",
             expected="false, or one process, or GPUs",
             got=f"true on {ranks.world_size} CPU processes",
+        )
+
+
+def _check_gradients_dense(model: CTRModel) -> None:
+    store = model.embeddings.store
+    if isinstance(store, PlainStore) and store.is_sparse:
+        raise RecsysError(
+            "sparse gradients of the plain store are not exchanged between processes",
+            where="train.embedding_optimizer.name",
+            expected="adam, sgd or rowwise_adagrad, or one process",
+            got="sparse_adam",
+            fix="with embeddings.store: fused, rowwise_adagrad and sgd stay sparse on many devices",
         )

@@ -6,22 +6,15 @@ import pytest
 import torch
 
 from recsys.embeddings import MethodConfig
-from recsys.embeddings.base import BaseMethodConfig, NormalInit
+from recsys.embeddings.base import NormalInit
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.hashed import HashedConfig
 from recsys.embeddings.memory import count_bytes
 from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
 from recsys.schema import Feature, Schema
 from recsys.torchrec_quietly import KeyedJaggedTensor
+from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
 
-CARDINALITY, DIM = 50, 4
-# One example of every method; a method without one fails the first test.
-EXAMPLES: list[BaseMethodConfig] = [
-    FullTableConfig(embedding_dim=DIM),
-    HashedConfig(embedding_dim=DIM, num_buckets=20, num_hashes=2),
-]
 STORES = ["fused", "plain"]
 
 

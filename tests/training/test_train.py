@@ -13,8 +13,8 @@ from recsys.base_config import apply_overrides, validate
 from recsys.config import RunConfig, dump_config, load_config
 from recsys.errors import RecsysError
 from recsys.metrics import compute_auc
-from recsys.training.checkpoints import whole_checkpoints
 from recsys.training.checkpoint_io import SafetensorsCheckpointIO
+from recsys.training.checkpoints import whole_checkpoints
 from recsys.training.evaluation import evaluate_split
 from recsys.training.runs import load_trained
 from recsys.training.train import train

@@ -1,0 +1,11 @@
+"""One example of every embedding method: what the contract tests, sharded ones too, go through."""
+
+from recsys.embeddings.base import BaseMethodConfig
+from recsys.embeddings.full_table import FullTableConfig
+from recsys.embeddings.hashed import HashedConfig
+
+CARDINALITY, DIM = 50, 4
+EXAMPLES: list[BaseMethodConfig] = [
+    FullTableConfig(embedding_dim=DIM),
+    HashedConfig(embedding_dim=DIM, num_buckets=20, num_hashes=2),
+]

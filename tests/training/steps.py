@@ -1,0 +1,84 @@
+"""Training step by step, for tests that compare one process with many."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from recsys.config import RunConfig
+from recsys.schema import load_schema
+from recsys.training.epoch_stream import EpochStream
+from recsys.training.lightning_module import DENSE_OPTIMIZERS
+from recsys.training.ranks import join_ranks
+from recsys.training.strategy import build_on_ranks
+from recsys.training.train import _add_row_penalty, build_loader
+
+
+class Shard(NamedTuple):
+    table: str
+    first_row: int
+    first_column: int
+    weight: torch.Tensor
+
+
+class Steps(NamedTuple):
+    """What some steps of training left on one rank."""
+
+    losses: list[float]
+    dense: dict[str, torch.Tensor]
+    shards: list[Shard]
+    kinds: dict[str, str]
+
+
+def train_steps(configs: Mapping[str, RunConfig], steps: int) -> dict[str, Steps]:
+    """Each config trained for so many steps from its seed, on the ranks of the environment."""
+    with join_ranks(torch.device("cpu")) as ranks:
+        return {name: _train(config, steps, ranks) for name, config in configs.items()}
+
+
+def _train(config, steps, ranks) -> Steps:
+    schema = load_schema(config.data.path)
+    model, forward, plan = build_on_ranks(config, schema, ranks)
+    _add_row_penalty(model, config, schema)
+    dense = config.train.dense_optimizer
+    optimizer = DENSE_OPTIMIZERS[dense.name](model.dense_parameters(), lr=dense.learning_rate)
+    stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True))
+    losses = []
+    while len(losses) < steps:
+        for batch in stream:
+            if len(losses) == steps:
+                break
+            logits, penalty = forward(batch)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(
+                logits, batch.labels, reduction="sum"
+            )
+            model.zero_grad()
+            share = ranks.world_size / batch.global_rows
+            (loss * share + penalty * len(batch) * share).backward()
+            optimizer.step()
+            model.embeddings.store.step()
+            losses.append(float(ranks.sum(loss.detach().double()) / batch.global_rows))
+    shards = [
+        Shard(s.table.name, s.first_row, s.first_column, s.weight.clone())
+        for s in model.embeddings.store.shards()
+    ]
+    state = {name: value.clone() for name, value in model.dense_state_dict().items()}
+    options = {} if plan is None else {str(i): o.sharding_type for i, o in enumerate(plan.options)}
+    return Steps(losses, state, shards, options)
+
+
+def whole_tables(ranks: Sequence[Steps]) -> dict[str, torch.Tensor]:
+    """The tables put together from the shards of all ranks."""
+    shards = [shard for rank in ranks for shard in rank.shards]
+    tables = {}
+    for name in {shard.table for shard in shards}:
+        parts = [shard for shard in shards if shard.table == name]
+        rows = max(s.first_row + s.weight.shape[0] for s in parts)
+        columns = max(s.first_column + s.weight.shape[1] for s in parts)
+        whole = torch.full((rows, columns), torch.nan)
+        for s in parts:
+            row, column = s.first_row + len(s.weight), s.first_column + s.weight.shape[1]
+            whole[s.first_row : row, s.first_column : column] = s.weight
+        assert not whole.isnan().any(), f"{name} is not whole"
+        tables[name] = whole
+    return tables
