@@ -30,9 +30,7 @@ from recsys.training.whole_folders import (
 )
 
 TABLES = "tables"  # the folder, and the key of the tables' live state in what is to be saved
-WEIGHT = (
-    "/weight"  # ends the names of a store's state that are weights; the rest is optimiser state
-)
+WEIGHT = "/weight"  # ends the name of a weight in a store's state; the rest is its optimiser's
 
 
 @dataclass(frozen=True)
