@@ -15,11 +15,13 @@ with warnings.catch_warnings():
         )
         from torchrec.distributed import DistributedModelParallel
         from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+        from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
         from torchrec.distributed.types import ShardingEnv, ShardingPlan
         from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
         from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
         from torchrec.optim.optimizers import in_backward_optimizer_filter
         from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+        from torchrec.streamable import Pipelineable
     finally:
         logging.disable(logging.NOTSET)
     # torchrec calls a function that torch 2.13 has renamed, and torch says so at every lookup.
@@ -39,10 +41,12 @@ __all__ = [
     "EmbeddingBagConfig",
     "FusedEmbeddingBagCollection",
     "KeyedJaggedTensor",
+    "Pipelineable",
     "PoolingType",
     "RowWiseAdagrad",
     "ShardingEnv",
     "ShardingPlan",
+    "TrainPipelineSparseDist",
     "apply_optimizer_in_backward",
     "in_backward_optimizer_filter",
 ]

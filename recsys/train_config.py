@@ -1,9 +1,10 @@
 """The `train:` and `report:` sections."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -14,6 +15,14 @@ from pydantic import (
 
 from recsys.base_config import BaseConfig
 from recsys.embeddings.optimizers import TableOptimizer
+
+
+def _from_yaml_switch(value: object) -> object:
+    """YAML reads a bare `on` or `off` as a boolean."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+PipelineChoice = Literal["auto", "on", "off"]
 
 
 class DenseOptimizerConfig(BaseConfig):
@@ -50,6 +59,8 @@ class TrainConfig(BaseConfig):
     # processes per machine, one device each, and machines; the global batch is cut among them
     devices: PositiveInt = 1
     nodes: PositiveInt = 1
+    # the next batches' ids and rows travel while one is trained; auto: with sharded tables on GPUs
+    pipeline: Annotated[PipelineChoice, BeforeValidator(_from_yaml_switch)] = "auto"
     # batches whose gradients are summed before a step: refused, see below
     accumulate_batches: PositiveInt = 1
     # the folder of a finished run whose vectors are taken over, feature by feature, value by value

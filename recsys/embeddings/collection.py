@@ -1,6 +1,6 @@
 """FeatureEmbeddings: every sparse feature with its own method, one store, one fused lookup."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -40,6 +40,7 @@ class FeatureEmbeddings(nn.Module):
         self.mean_pooled = frozenset(mean_pooled)
         self.keys = [look.key for method in methods.values() for look in method.lookups]
         self.is_identity = all(method.is_plain_table for method in methods.values())
+        self.combination = _Combination(store, self.methods, self.mean_pooled)
         self.penalty: RowPenalty | None = None
 
     @property
@@ -71,14 +72,37 @@ class FeatureEmbeddings(nn.Module):
         penalty = looked_up.new_zeros(())
         if self.penalty is not None and self.training:
             penalty = self.penalty(physical, looked_up)
-        if self.is_identity and not self.mean_pooled:
-            return looked_up, penalty
-        return self._combine(physical, looked_up), penalty
+        return self.combination(physical, looked_up), penalty
 
-    def _combine(self, physical: KeyedJaggedTensor, looked_up: Tensor) -> Tensor:
-        dims = {table.name: table.dim for table in self.store.tables}
-        widths = [dims[look.table] for look in self.store.lookups]
-        blocks = iter(torch.split(looked_up, widths, dim=1))
+    def materialise(self, feature: str) -> Tensor:
+        """One feature as a plain (cardinality, D) table."""
+        with torch.no_grad():
+            return self.methods[feature].materialise(self.store.weights())
+
+
+class _Combination(nn.Module):
+    """Looked-up vectors (B, Σd) → the features' vectors (B, ΣD).
+
+    A module of its own: torchrec's pipeline traces a forward pass as far as modules without shards.
+    The parameters of the methods belong to FeatureEmbeddings.
+    """
+
+    def __init__(
+        self,
+        store: TableStore,
+        methods: Mapping[str, EmbeddingMethod],
+        mean_pooled: Collection[str],
+    ) -> None:
+        super().__init__()
+        dims = {table.name: table.dim for table in store.tables}
+        self.widths = [dims[look.table] for look in store.lookups]
+        self.methods, self.mean_pooled = methods, mean_pooled
+        self.is_identity = not mean_pooled and all(m.is_plain_table for m in methods.values())
+
+    def forward(self, physical: KeyedJaggedTensor, looked_up: Tensor) -> Tensor:
+        if self.is_identity:
+            return looked_up
+        blocks = iter(torch.split(looked_up, self.widths, dim=1))
         vectors = []
         for name, method in self.methods.items():
             vector = method.combine([next(blocks) for _ in method.lookups])  # (B, D)
@@ -87,11 +111,6 @@ class FeatureEmbeddings(nn.Module):
                 vector = vector / lengths[:, None]
             vectors.append(vector)
         return torch.cat(vectors, dim=1)
-
-    def materialise(self, feature: str) -> Tensor:
-        """One feature as a plain (cardinality, D) table."""
-        with torch.no_grad():
-            return self.methods[feature].materialise(self.store.weights())
 
 
 def build_embeddings(

@@ -1,6 +1,6 @@
 """The loader as Lightning wants it: an iteration is an epoch, the first may start inside."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning
@@ -11,10 +11,15 @@ from recsys.data.loader import BatchLoader
 
 
 class EpochStream:
-    """Walks a BatchLoader from a cursor on, epoch after epoch."""
+    """Walks a BatchLoader from a cursor on, epoch after epoch.
 
-    def __init__(self, loader: BatchLoader) -> None:
-        self.loader = loader
+    `ahead` may take batches from the loader before it gives them on: a training pipeline.
+    """
+
+    def __init__(
+        self, loader: BatchLoader, ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = iter
+    ) -> None:
+        self.loader, self.ahead = loader, ahead
         self.next = Cursor(0, 0)
 
     def continue_after(self, trained: Cursor) -> None:
@@ -30,7 +35,7 @@ class EpochStream:
 
     def __iter__(self) -> Iterator[Batch]:
         self.loader.start_at(self.next)
-        for batch in self.loader:
+        for batch in self.ahead(iter(self.loader)):
             # Now and not after the loop: Lightning counts batches and never asks past the last.
             self.continue_after(batch.cursor)
             yield batch

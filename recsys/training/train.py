@@ -28,6 +28,12 @@ from recsys.training.epoch_stream import ContinueStream, EpochStream
 from recsys.training.evaluation import choose_slices
 from recsys.training.lightning_module import CTRModule
 from recsys.training.metrics_log import MetricsLog
+from recsys.training.pipeline import (
+    DetachPipeline,
+    loader_transform,
+    look_ahead,
+    training_forward,
+)
 from recsys.training.ranks import Ranks, join_ranks, local_world_size
 from recsys.training.resume_point import ResumePoint
 from recsys.training.run_lock import run_lock
@@ -68,6 +74,7 @@ def train(config: RunConfig, run_dir: Path, *, resume: bool = False) -> None:
         run_lock(run_dir, rank=ranks.rank),
     ):
         built = build_on_ranks(config, schema, ranks)  # refuses before a file is written
+        forward = training_forward(built, config.train.pipeline, ranks.device)
         warm = None if resume else _warm_start(config, schema, built.model)
         checkpoint = _open_run_folder(config, schema, run_dir, ranks, resume=resume)
         if resume and checkpoint is None:
@@ -80,7 +87,7 @@ def train(config: RunConfig, run_dir: Path, *, resume: bool = False) -> None:
             write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
         torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
         _add_row_penalty(built.model, config, schema)
-        module = CTRModule(built.model, config.train, ranks, built.forward)
+        module = CTRModule(built.model, config.train, ranks, forward)
         _fit(module, config, schema, run_dir, checkpoint, signals)
 
 
@@ -139,7 +146,8 @@ def _fit(
     signals: StopSignals,
 ) -> None:
     ranks, model = module.ranks, module.model
-    stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True))
+    ahead = look_ahead(module.train_forward[0], ranks.device)
+    stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True), ahead)
     validation = build_loader(config, schema, "valid", model, ranks, shuffle=False)
     checkpoints_dir = run_dir / "checkpoints"
     speed, schedule = Speed(), ValidationSchedule(config.train, checkpoints_dir)
@@ -151,6 +159,7 @@ def _fit(
         MetricsLog(run_dir, config.train.log_every_steps, speed),
         checkpoints,
         *build_progress(speed, ranks),
+        DetachPipeline(),
         StopOnSignal(signals, checkpoints.save_now, ranks.host),
         ResumePoint(config.train, stream),
     ]
@@ -224,7 +233,7 @@ def build_loader(
         shuffle=shuffle,
         rank=ranks.rank,
         world_size=ranks.world_size,
-        transform=model.embeddings.to_physical,
+        transform=loader_transform(model, ranks.device),
     )
 
 
