@@ -66,10 +66,10 @@ def write_file(folder: Path, path: str, table: pa.Table, row_group_rows: int) ->
     return DataFile(path=path, rows=len(table), sha256=checksum)
 
 
-def write_tiny_dataset(folder: Path) -> Schema:
+def write_tiny_dataset(folder: Path, split_rows: Mapping[str, int] = ROWS) -> Schema:
     """1,000 rows; the label depends on `color`, on `price`, and on `item` being in `history`."""
     rng = np.random.default_rng(0)
-    tables = {split: tiny_table(rng, rows) for split, rows in ROWS.items()}
+    tables = {split: tiny_table(rng, rows) for split, rows in split_rows.items()}
     for name, cardinality in CARDINALITIES.items():
         write_vocabulary(folder, name, cardinality, tables["train"][name].to_numpy())
     halves = {
