@@ -15,7 +15,8 @@ from recsys.schema import Feature, HashEncoding, Schema
 from recsys.sharding.byte_sizes import format_bytes
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.description import PlanDescription, describe_plan
-from recsys.sharding.run_plan import PaperRun, plan_run
+from recsys.sharding.paper_run import PaperRun
+from recsys.sharding.run_plan import plan_run
 
 CRITEO_TERABYTE = (
     45_833_188, 36_746, 17_245, 7_413, 20_243, 3, 7_114, 1_441, 62, 29_275_261, 1_572_176,

@@ -9,7 +9,8 @@ from recsys.schema import load_schema
 from recsys.sharding.byte_sizes import parse_bytes
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.description import PlanDescription, describe_plan
-from recsys.sharding.run_plan import PaperRun, plan_run
+from recsys.sharding.paper_run import PaperRun
+from recsys.sharding.run_plan import plan_run
 
 DEVICES = ("cuda", "cpu")
 

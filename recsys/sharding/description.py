@@ -167,15 +167,18 @@ def _shard_entry(shard: Shard, option: ShardingOption, request: PlanRequest) -> 
 
 def _rank_entries(found: FoundPlan, tables: tuple[TableEntry, ...]) -> Iterator[RankEntry]:
     is_cuda = found.request.cluster.device_type == "cuda"
-    for rank in range(found.request.cluster.world_size):
-        pieces = [s for table in tables for s in table.shards if s.rank == rank]
-        planned = [s for option in found.options for s in option.shards if s.rank == rank]
+    world_size = found.request.cluster.world_size
+    held: list[list[tuple[ShardEntry, Shard]]] = [[] for _ in range(world_size)]
+    for table, option in zip(tables, found.options, strict=True):
+        for pair in zip(table.shards, option.shards, strict=True):
+            held[pair[0].rank].append(pair)
+    for rank, pairs in enumerate(held):
         yield RankEntry(
             rank=rank,
-            device_bytes=sum(piece.device_bytes for piece in pieces),
-            host_bytes=sum(piece.host_bytes for piece in pieces),
-            planned_bytes=sum(s.storage.hbm if is_cuda else s.storage.ddr for s in planned),
-            step_milliseconds=round(sum(s.perf.total for s in planned), DIGITS),
+            device_bytes=sum(entry.device_bytes for entry, _ in pairs),
+            host_bytes=sum(entry.host_bytes for entry, _ in pairs),
+            planned_bytes=sum(s.storage.hbm if is_cuda else s.storage.ddr for _, s in pairs),
+            step_milliseconds=round(sum(s.perf.total for _, s in pairs), DIGITS),
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from recsys.sharding.byte_sizes import format_bytes
@@ -21,7 +22,7 @@ def render(plan: PlanDescription) -> Iterator[RenderableType]:
     yield _features(plan)
     yield ""
     yield _totals(plan)
-    yield from (f"[dim]- {line}[/]" for line in plan.assumptions)
+    yield from (f"[dim]- {escape(line)}[/]" for line in plan.assumptions)
 
 
 def _tables(plan: PlanDescription) -> Table:
@@ -32,7 +33,7 @@ def _tables(plan: PlanDescription) -> Table:
         shown.add_column(title, justify="right", no_wrap=True)
     for entry in plan.tables:
         shown.add_row(
-            _name(entry),
+            escape(_name(entry)),
             f"{entry.num_rows:,} × {entry.dim}",
             entry.sharding,
             entry.kernel,
@@ -88,7 +89,7 @@ def _features(plan: PlanDescription) -> Table:
         shown.add_column(title, justify="right")
     for name, facts in plan.features.items():
         shown.add_row(
-            name,
+            escape(name),
             facts.method,
             f"{facts.cardinality:,}",
             str(facts.dim),

@@ -16,7 +16,7 @@ from recsys.embeddings.hashed import HashedConfig
 from recsys.embeddings.placement import PlacementConfig
 from recsys.errors import RecsysError
 from recsys.sharding.byte_sizes import format_bytes
-from recsys.sharding.run_plan import PaperRun
+from recsys.sharding.paper_run import PaperRun
 
 LARGEST_SHOWN = 5
 LINES_SHOWN = 4

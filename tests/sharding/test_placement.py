@@ -9,7 +9,8 @@ from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdCo
 from recsys.embeddings.placement import PlacementConfig
 from recsys.errors import RecsysError
 from recsys.sharding.choices import constraints, sharding_choices, table_placements
-from recsys.sharding.run_plan import PaperRun, plan_run
+from recsys.sharding.paper_run import PaperRun
+from recsys.sharding.run_plan import plan_run
 
 ADAGRAD, SGD, ADAM = (
     optimizer(learning_rate=0.1).name for optimizer in (RowwiseAdagradConfig, SgdConfig, AdamConfig)

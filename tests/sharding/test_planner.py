@@ -13,10 +13,12 @@ from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdCo
 from recsys.embeddings.placement import PlacementConfig
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
-from recsys.sharding.cluster import Cluster
+from recsys.sharding.cluster import Cluster, this_cluster
 from recsys.sharding.description import PlanDescription, describe_plan
+from recsys.sharding.paper_run import PaperRun
 from recsys.sharding.planner import DoesNotFitError, PlanRequest, find_plan, make_plan
-from recsys.sharding.run_plan import PaperRun, plan_run
+from recsys.sharding.proposals import step_milliseconds
+from recsys.sharding.run_plan import plan_run
 from recsys.torchrec_planning_quietly import EmbeddingEnumerator
 
 PATH = "embeddings.store.collection"
@@ -112,6 +114,24 @@ def test_a_table_larger_than_a_device_does_not_fit_whole():
     assert max(shard.storage.hbm for shard in option.shards) <= cluster.table_bytes
 
 
+def test_more_rows_a_sample_take_longer(make_cluster):
+    sgd, whole = SgdConfig(learning_rate=0.1), PlacementConfig(sharding=("table_wise",))
+    placements = dict.fromkeys(("big", "narrow"), whole)
+    times = []
+    for factors in ({}, {"a": 50.0}):
+        request = PlanRequest(TABLES, LOOKUPS, sgd, placements, make_cluster(2), 64, factors)
+        times.append([step_milliseconds(option) for option in find_plan(request).options])
+    assert times[1][0] > times[0][0]
+    assert times[1][1] == times[0][1]
+
+
+def test_a_cluster_of_cpus_is_this_machine_divided():
+    cluster = this_cluster(4, 2, "cpu")
+    assert cluster.num_nodes == 2
+    assert cluster.table_bytes == int(cluster.host_bytes // 2 * 0.85)
+    assert cluster.hbm_bytes == 0
+
+
 def described(config, schema, cluster) -> PlanDescription:
     return describe_plan(
         plan_run(config, schema, cluster), PaperRun(config, schema, cluster).embeddings()
@@ -193,7 +213,8 @@ from recsys.config import load_config
 from recsys.schema import load_schema
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.description import describe_plan
-from recsys.sharding.run_plan import PaperRun, plan_run
+from recsys.sharding.paper_run import PaperRun
+from recsys.sharding.run_plan import plan_run
 config = load_config(Path(sys.argv[1]))
 schema = load_schema(config.data.path)
 cluster = Cluster(world_size=16, devices_per_node=8, device_type="cuda", hbm_bytes=10**9)

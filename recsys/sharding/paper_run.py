@@ -1,0 +1,74 @@
+"""A run on paper: its tables without memory, its rows without data, its devices without rent."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from recsys.config import RunConfig
+from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.memory import count_bytes
+from recsys.embeddings.optimizers import SgdConfig
+from recsys.errors import RecsysError
+from recsys.models.network import build_network
+from recsys.schema import Schema
+from recsys.sharding.choices import table_placements
+from recsys.sharding.cluster import Cluster
+from recsys.sharding.planner import DoesNotFitError, PlanRequest, find_plan
+
+
+@dataclass(frozen=True)
+class PaperRun:
+    """A run on a cluster, on paper: tables without memory, rows without data."""
+
+    config: RunConfig
+    schema: Schema
+    cluster: Cluster
+
+    def embeddings(self) -> FeatureEmbeddings:
+        """The features, methods and tables; the store is a stand-in on the meta device."""
+        as_plain = self.config.embeddings.model_copy(update={"store": "plain"})
+        sgd = SgdConfig(learning_rate=1.0)
+        return build_embeddings(as_plain, self.schema, sgd, torch.device("meta"))
+
+    def request(self) -> PlanRequest:
+        features = self.embeddings()
+        return PlanRequest(
+            features.store.tables,
+            features.store.lookups,
+            self.config.train.embedding_optimizer,
+            table_placements(self.config.embeddings, features.methods),
+            self.cluster,
+            -(-self.config.data.global_batch_size // self.cluster.world_size),
+        )
+
+    def fits(self) -> bool:
+        try:
+            find_plan(self.request(), is_quick=True)
+        except DoesNotFitError:
+            return False
+        return True
+
+    def feature_bytes(self) -> dict[str, int]:
+        """Bytes of one copy of each feature's tables and optimiser state, largest first."""
+        optimizer = self.config.train.embedding_optimizer.name
+        counted = count_bytes(self.embeddings(), optimizer)["features"]
+        sizes = {name: facts["train_bytes"] for name, facts in counted.items()}  # type: ignore[attr-defined]  # count_bytes gives plain JSON
+        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+    def with_embeddings(self, embeddings: EmbeddingsConfig) -> "PaperRun":
+        return replace(self, config=self.config.model_copy(update={"embeddings": embeddings}))
+
+    def with_cluster(self, **changes: int) -> "PaperRun":
+        return replace(self, cluster=self.cluster.model_copy(update=changes))
+
+    def has_valid_model(self) -> bool:
+        """Whether the model takes these embeddings: some want one width for all."""
+        embeddings = self.config.embeddings
+        try:
+            with torch.device("meta"):
+                widths = self.embeddings().output_dims
+                build_network(self.config.model, embeddings, self.schema, widths)
+        except RecsysError:
+            return False
+        return True
