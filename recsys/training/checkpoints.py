@@ -54,11 +54,6 @@ class Checkpoints(Callback):
         trainer.save_checkpoint(path)
         checkpoint_io_of(trainer).then(lambda: self._delete_older_than(path))
 
-    def save_and_wait(self, trainer: lightning.Trainer) -> None:
-        """The same, and returns when it is whole: for a run that is about to end."""
-        self.save(trainer)
-        checkpoint_io_of(trainer).wait()
-
     def save_now(self, trainer: lightning.Trainer) -> None:
         """Takes a checkpoint of this step and returns when it is whole."""
         self.save(trainer)

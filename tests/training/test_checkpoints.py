@@ -85,9 +85,9 @@ def test_old_ones_go_only_when_the_new_one_is_whole(trainer, tmp_path, monkeypat
     assert names(tmp_path) == ["step-000000001"]
 
 
-def test_save_and_wait_returns_when_it_is_whole(trainer, tmp_path):
+def test_save_now_returns_when_it_is_whole(trainer, tmp_path):
     trainer.global_step = 7
-    checkpoints(tmp_path).save_and_wait(trainer)
+    checkpoints(tmp_path).save_now(trainer)
     assert names(tmp_path) == ["step-000000007"]
 
 
@@ -176,5 +176,5 @@ def test_what_killed_writers_left_is_cleared_and_other_names_are_not_touched(thr
 
 def test_the_next_checkpoint_clears_what_killed_writers_left(trainer, tmp_path):
     (tmp_path / ".step-000000004.partial").mkdir()
-    checkpoints(tmp_path).save_and_wait(trainer)
+    checkpoints(tmp_path).save_now(trainer)
     assert names(tmp_path) == ["step-000000000"]
