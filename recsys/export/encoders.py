@@ -34,9 +34,7 @@ class RawEncoder:
         self.vocabularies: dict[str, pl.DataFrame] = {}
         for encoding in (feature.encoding for feature in features):
             if encoding is not None and encoding.kind == "vocabulary":
-                self.vocabularies[encoding.file] = pl.read_parquet(
-                    root / encoding.file, columns=["value", "id"]
-                )
+                self.vocabularies[encoding.file] = _read_vocabulary(root / encoding.file)
 
     def encode(self, raw: pl.DataFrame) -> pl.DataFrame:
         """One column for each feature: float32, int32, or list of int32."""
@@ -78,6 +76,15 @@ class RawEncoder:
         keys = values.cast(table["value"].dtype).alias("value").to_frame()
         joined = keys.join(table, on="value", how="left", maintain_order="left")
         return joined["id"].fill_null(0).cast(pl.Int32)
+
+
+def _read_vocabulary(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, columns=["value", "id"])
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RecsysError(
+            "the vocabulary is damaged", where=path, got=str(error).splitlines()[0]
+        ) from None
 
 
 def _is_in_tail(lengths: NDArray[np.int64], size: int) -> NDArray[np.bool_]:

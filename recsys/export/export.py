@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
+from safetensors import SafetensorError
+
 from recsys.checksums import write_checksums
 from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
@@ -70,7 +72,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
         if out.exists():
             out.rename(old)
         partial.rename(out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         if old.exists() and not out.exists():
             old.rename(out)
         raise RecsysError("the export cannot be written", where=out, got=error) from None

@@ -14,6 +14,8 @@ import numpy as np
 import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from recsys.errors import RecsysError
@@ -21,6 +23,14 @@ from recsys.export.encoders import RawEncoder
 from recsys.export.manifest import ExportedFeature, check_export, load_manifest
 
 Floats = NDArray[np.float32]
+GRAPH_ERRORS = (
+    onnx_errors.Fail,
+    onnx_errors.InvalidGraph,
+    onnx_errors.InvalidProtobuf,
+    onnx_errors.InvalidArgument,
+    onnx_errors.NoSuchFile,
+    onnx_errors.NotImplemented,
+)
 CHUNK_ROWS = 1 << 12  # rows scored at once: bounds the memory of attention
 
 
@@ -36,14 +46,10 @@ class ExportReader:
 
     def __init__(self, export_dir: Path, *, check: bool = True) -> None:
         self.manifest = check_export(export_dir) if check else load_manifest(export_dir)
-        self.encoder = RawEncoder(self.manifest.features, export_dir)
         files = {feature.table for feature in self.manifest.sparse if feature.table is not None}
-        self.tables = {file: load_file(export_dir / file)["vectors"] for file in files}
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(
-            export_dir / self.manifest.model.dense.file, options, ["CPUExecutionProvider"]
-        )
+        self.tables = {file: _load_table(export_dir / file) for file in files}
+        self.session = _load_graph(export_dir / self.manifest.model.dense.file)
+        self.encoder = RawEncoder(self.manifest.features, export_dir)
 
     def score_raw(self, raw: pl.DataFrame) -> Scores:
         """Raw columns, as the data set's reader gives them → scores."""
@@ -88,6 +94,23 @@ class ExportReader:
 
     def _score_chunk(self, encoded: pl.DataFrame) -> Scores:
         return Scores(*self.session.run(list(Scores._fields), self.inputs(encoded)))
+
+
+def _load_table(path: Path) -> Floats:
+    try:
+        table: Floats = load_file(path)["vectors"]
+    except (SafetensorError, KeyError, OSError) as error:
+        raise RecsysError("the table is damaged", where=path, got=error) from None
+    return table
+
+
+def _load_graph(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+    except GRAPH_ERRORS as error:
+        raise RecsysError("the graph is damaged", where=path, got=error) from None
 
 
 def chunks(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

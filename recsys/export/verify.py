@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from recsys.errors import RecsysError
 from recsys.export.comparison import Comparison, check_encoding
-from recsys.export.manifest import Manifest, Parity, add_parity, check_export
+from recsys.export.graph_safety import check_runs_no_code
+from recsys.export.manifest import PT2_FILE, Manifest, Parity, add_parity, check_export
 from recsys.export.reader import ExportReader
 from recsys.export.reference import Reference, RunReference, WholeReference
 from recsys.export.rows import read_encoded
@@ -81,6 +82,7 @@ def _reference(export_dir: Path, manifest: Manifest, run_dir: Path | None) -> Re
     if run_dir is None:
         run_dir = Path(os.path.normpath(export_dir / manifest.run.folder))
         if not (run_dir / CONFIG_FILE).is_file():
+            check_runs_no_code(export_dir / PT2_FILE)
             return WholeReference(export_dir, manifest)
     trained = load_trained(run_dir)
     return RunReference(trained.model, trained.schema)

@@ -41,10 +41,20 @@ class CTRModel(nn.Module):
 
     def load_dense_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes what `dense_state_dict` gave; the store is left as it is."""
-        missing = self.dense_state_dict().keys() ^ state.keys()
-        if missing:
-            raise RecsysError(f"the weights do not fit the model: {sorted(missing)[0]}")
+        self.check_dense_state(state)
         self.load_state_dict(state, strict=False)
+
+    def check_dense_state(self, state: Mapping[str, Tensor]) -> None:
+        """Refuses the weights of another model; names the first that does not fit."""
+        own = {name: tuple(value.shape) for name, value in self.dense_state_dict().items()}
+        given = {name: tuple(value.shape) for name, value in state.items()}
+        for name in sorted(own.keys() | given.keys()):
+            if own.get(name) != given.get(name):
+                raise RecsysError(
+                    f"the checkpoint is of another model: {name}",
+                    expected=own.get(name, "no such weights"),
+                    got=given.get(name, "no such weights"),
+                )
 
     def add_row_penalty(self, id_counts: Mapping[str, Tensor], train_rows: int, l2: float) -> None:
         """Charges λ/2·‖tables‖² to the rows of each batch; `id_counts` (V,) by feature."""

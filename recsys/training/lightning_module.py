@@ -133,6 +133,8 @@ class CTRModule(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning restores the rest; the tables are read in place, see `train`."""
+        weights = checkpoint["state_dict"].items()
+        self.model.check_dense_state({k.removeprefix("model."): v for k, v in weights})
         state = checkpoint["recsys"]
         self.trained = Cursor(*state["trained"])
         self._rng_state = _rng_state(state["rng_states"], self.ranks, checkpoint["global_step"])

@@ -6,13 +6,16 @@ of steps that are trained again, and a line that a kill cut short, do not stay.
 
 import csv
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning
 from lightning import Callback, LightningModule
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from recsys.errors import RecsysError
 from recsys.training.callbacks import Speed, as_ctr_module
 
 METRICS_FILE, TENSORBOARD_DIR = "metrics.csv", "tensorboard"
@@ -39,8 +42,10 @@ class MetricsLog(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        self._cut()
-        self._writer = SummaryWriter(str(self.tensorboard_dir), purge_step=trainer.global_step + 1)
+        folder, first_step = str(self.tensorboard_dir), trainer.global_step + 1
+        with self._writing():
+            self._cut()
+            self._writer = SummaryWriter(folder, purge_step=first_step)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: LightningModule, *_: object
@@ -85,10 +90,11 @@ class MetricsLog(Callback):
         if self._writer is None:  # not the first rank
             return
         step = trainer.global_step
-        self._append({"epoch": as_ctr_module(module).trained.epoch, "step": step, **figures})
-        for name, value in figures.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        with self._writing():
+            self._append({"epoch": as_ctr_module(module).trained.epoch, "step": step, **figures})
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def _append(self, row: Mapping[str, object]) -> None:
         with self.path.open("a", newline="") as file:
@@ -96,6 +102,30 @@ class MetricsLog(Callback):
             self.size = file.tell()
 
     def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with self._writing():
+                writer.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk becomes a message, also where TensorBoard's own thread meets it first."""
+        shown = threading.excepthook
+        threading.excepthook = _leave_to_the_caller
+        try:
+            yield
+        except OSError as error:
+            raise RecsysError(
+                "the figures of training cannot be written",
+                where=self.path.parent,
+                got=error.strerror,
+                fix="free space or choose another --out; --resume continues from a checkpoint",
+            ) from None
+        finally:
+            threading.excepthook = shown
+
+
+def _leave_to_the_caller(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread keeps what it raises for the next call of its writer."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)

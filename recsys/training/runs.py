@@ -121,8 +121,11 @@ def write_json(path: Path, content: object) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Text that appears whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def describe_environment() -> dict[str, object]:

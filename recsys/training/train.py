@@ -22,7 +22,12 @@ from recsys.train_config import TrainConfig
 from recsys.training.allocator import keep_freed_memory
 from recsys.training.callbacks import ProgressBar, Speed, ValidationSchedule, build_progress
 from recsys.training.checkpoint_io import SafetensorsCheckpointIO
-from recsys.training.checkpoints import Checkpoints, checkpoint_io_of, latest_whole_checkpoint
+from recsys.training.checkpoints import (
+    Checkpoints,
+    checkpoint_io_of,
+    latest_whole_checkpoint,
+    whole_checkpoints,
+)
 from recsys.training.device import check_bf16, choose_device, describe_device
 from recsys.training.epoch_stream import ContinueStream, EpochStream
 from recsys.training.evaluation import choose_slices
@@ -114,6 +119,11 @@ def _checkpoint_to_resume(run_dir: Path) -> Path | None:
             fix=f"start it with `recsys train CONFIG --out {run_dir}`",
         )
     checkpoint = latest_whole_checkpoint(run_dir / "checkpoints")
+    if checkpoint is None and whole_checkpoints(run_dir / "checkpoints"):
+        raise RecsysError(
+            f"every checkpoint of {run_dir} is damaged",
+            fix="restore one from a copy, or start a new run with another --out",
+        )
     if checkpoint is None:
         print(  # noqa: T201  the user may have expected to find more
             f"{run_dir} has no whole checkpoint yet: training starts from the beginning",

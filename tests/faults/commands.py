@@ -9,6 +9,8 @@ from unittest import mock
 
 from recsys.__main__ import main
 
+# What training says of itself before it fails.
+PROGRESS = ("epoch ", "checkpoint step-")
 MESSAGE_PARTS = ("  where:", "  expected:", "  got:", "  fix:")
 
 
@@ -24,8 +26,9 @@ class Outcome:
         """One message that holds all the words, and neither a traceback nor a second message."""
         assert "Traceback" not in self.out + self.err, self.err
         assert self.code == code, (self.code, self.out, self.err)
-        message = self.err[self.err.index("error: ") :]
-        assert self.err.count("error: ") == 1, self.err
+        before, first, message = f"\n{self.err}".partition("\nerror: ")
+        assert first, self.err
+        assert all(line.startswith(PROGRESS) for line in before.split("\n") if line), self.err
         _, *rest = message.rstrip("\n").split("\n")
         assert all(line.startswith(MESSAGE_PARTS) for line in rest), message
         assert [word for word in words if word not in message] == [], message

@@ -1,0 +1,329 @@
+"""Damaged, hostile and moved run folders and exports: refused, and no code is run."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from recsys.checksums import write_checksums
+from tests.faults.commands import files_below, run
+
+
+def newest(run_dir: Path, kind: str = "step") -> Path:
+    return sorted(run_dir.glob(f"checkpoints/{kind}-*"))[-1]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+DAMAGES = {"flipped": flip, "cut": cut, "empty": empty, "gone": Path.unlink}
+FILES = [
+    "state.json",
+    "tensors.safetensors",
+    "SHA256SUMS",
+    "tables/layout.json",
+    "tables/rank-00000.safetensors",
+]
+
+
+def resume(run_dir: Path):
+    return run("train", "train.epochs=3", "--resume", run_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), list(zip(FILES, [*DAMAGES.values(), flip], strict=True)), ids=FILES
+)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(trained, name, damage):
+    damage(newest(trained) / name)
+    outcome = resume(trained)
+    assert outcome.code == 0, outcome.err
+    assert "step-000000020 is passed over" in outcome.err
+    assert json.loads((trained / "training.json").read_text())["training"]["steps"] == 30
+
+
+def test_when_every_checkpoint_is_damaged_nothing_is_resumed(trained):
+    before = (trained / "config.yaml").read_bytes()
+    for folder in trained.glob("checkpoints/step-*"):
+        flip(folder / "tables/rank-00000.safetensors")
+    assert resume(trained).is_refusal("every checkpoint", "is damaged")
+    assert (trained / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_weights_are_neither_evaluated_nor_exported(trained, tmp_path, command, damage):
+    damage(newest(trained, "best") / "tables/rank-00000.safetensors")
+    shutil.rmtree(trained / "predictions")
+    options = ["--out", tmp_path / "export"] if command == "export" else []
+    assert run(command, trained, *options).is_refusal("best-")
+    assert not (trained / "predictions").exists()
+    assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "schema.json"])
+@pytest.mark.parametrize("damage", [cut, empty, Path.unlink], ids=["cut", "empty", "gone"])
+def test_a_run_folder_that_has_lost_a_file_is_named(trained, name, damage):
+    damage(trained / name)
+    assert run("evaluate", trained).is_refusal(str(trained))
+    assert resume(trained).is_refusal(str(trained))
+
+
+class Hostile:
+    """Pickled, it leaves a file behind when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def hostile_bytes(mark: Path) -> bytes:
+    return pickle.dumps(Hostile(mark))
+
+
+def test_the_hostile_bytes_would_work(tmp_path):
+    pickle.loads(hostile_bytes(tmp_path / "mark"))
+    assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pickle_in_a_checkpoint_runs_no_code(trained, tmp_path, name):
+    mark = tmp_path / "mark"
+    for folder in trained.glob("checkpoints/*"):
+        (folder / name).write_bytes(hostile_bytes(mark))
+        if name != "SHA256SUMS":
+            write_checksums(folder)  # the attacker knows how
+    assert resume(trained).is_refusal("checkpoint")
+    assert run("evaluate", trained).is_refusal()
+    assert run("export", trained, "--out", tmp_path / "export").is_refusal()
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "weights.ckpt", "tables/.metadata", "hook.py"])
+def test_a_file_that_does_not_belong_in_a_checkpoint_is_refused_unread(trained, tmp_path, name):
+    mark = tmp_path / "mark"
+    for folder in trained.glob("checkpoints/*"):
+        (folder / name).write_bytes(hostile_bytes(mark))
+    assert resume(trained).is_refusal("every checkpoint", "is damaged")
+    assert run("evaluate", trained).is_refusal(f"{name} does not belong here")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "schema.json"])
+def test_a_hostile_run_folder_runs_no_code(trained, tmp_path, name):
+    mark = tmp_path / "mark"
+    call = f"!!python/object/apply:os.mkdir [{mark}]\n".encode()
+    for content in (hostile_bytes(mark), call):
+        (trained / name).write_bytes(content)
+        for command in (["evaluate"], ["train", "--resume"], ["export", "--out", tmp_path / "e"]):
+            assert run(*command, trained).is_refusal()
+    assert not mark.exists()
+
+
+LAYOUTS = {
+    "no JSON": b"{",
+    "a list": b"[]",
+    "null": b"null",
+    "numbers for names": b'{"1": 2}',
+    "deep recursion": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", ["state.json", "tables/layout.json"])
+@pytest.mark.parametrize("content", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_state_that_is_no_state_is_refused(trained, name, content):
+    for folder in trained.glob("checkpoints/*"):
+        (folder / name).write_bytes(content)
+        write_checksums(folder)
+    assert resume(trained).is_refusal("checkpoint")
+    assert run("evaluate", trained).is_refusal("checkpoint")
+
+
+def test_a_checkpoint_of_another_model_is_refused(trained, config, tmp_path):
+    other = tmp_path / "other"
+    assert run("train", config, "model.hidden_dims=[8]", "train.epochs=1", "--out", other).code == 0
+    for kind in ("step", "best"):
+        target = newest(trained, kind)
+        shutil.rmtree(target)
+        shutil.copytree(newest(other, kind), target)
+    assert run("evaluate", trained).is_refusal("checkpoint", "network.model")
+    assert resume(trained).is_refusal("checkpoint", "network.model")
+
+
+@pytest.fixture(scope="module")
+def finished_export(finished_run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exports") / "export"
+    assert run("export", finished_run, "--out", out).code == 0
+    return out
+
+
+@pytest.fixture
+def export(finished_export, tmp_path):
+    return shutil.copytree(finished_export, tmp_path / "export")
+
+
+EXPORT_FILES = ["manifest.json", "schema.json", "model/model.pt2", "tables/item.safetensors"]
+
+
+@pytest.mark.parametrize("name", EXPORT_FILES)
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_export_is_not_verified(export, tiny_dataset, name, damage):
+    damage(export / name)
+    assert run("verify", export, "--data", tiny_dataset / "test").is_refusal(Path(name).name)
+
+
+@pytest.fixture
+def lonely(finished_export, tmp_path):
+    """A copy of the export that does not find its run: scores are held against model.pt2."""
+    return shutil.copytree(finished_export, tmp_path / "far/away/from/it" / "export")
+
+
+HOSTILE_FILES = [
+    "manifest.json",
+    "SHA256SUMS",
+    "model/model.pt2",
+    "model/dense.onnx",
+    "tables/item.safetensors",
+    "vocabularies/item.parquet",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_a_pickle_in_an_export_runs_no_code(lonely, tiny_dataset, tmp_path, name):
+    mark = tmp_path / "mark"
+    (lonely / name).write_bytes(hostile_bytes(mark))
+    if name != "SHA256SUMS":
+        write_checksums(lonely)
+    assert run("verify", lonely, "--data", tiny_dataset / "test").is_refusal()
+    assert not mark.exists()
+
+
+def rewrite_graph(export: Path, change) -> None:
+    """Changes the entries (name → bytes) of model.pt2, and the checksums with it."""
+    path = export / "model/model.pt2"
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    change(entries)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    write_checksums(export)
+
+
+def change_json(entries, ending, change):
+    name = next(name for name in entries if name.endswith(ending))
+    content = json.loads(entries[name])
+    change(content)
+    entries[name] = json.dumps(content).encode()
+
+
+def pickled_weight(entries, mark):
+    def change(content):
+        name, entry = next(iter(content["config"].items()))
+        content["config"][name] = {**entry, "use_pickle": True}
+
+    change_json(entries, "_weights_config.json", change)
+    entries["model/data/weights/weight_0"] = hostile_bytes(mark)
+
+
+def hostile_guard(entries, mark):
+    guard = f"__import__('os').mkdir({str(mark)!r}) is None"
+    change_json(entries, "models/model.json", lambda c: c.update(guards_code=[guard]))
+
+
+def hostile_symbol(entries, mark):
+    text = entries["model/models/model.json"].decode()
+    found = re.search(r"Symbol\('s\d+', positive=True, integer=True\)", text)
+    call = f"__import__('os').mkdir('{mark}')"
+    assert found
+    entries["model/models/model.json"] = text.replace(found.group(), call).encode()
+
+
+def hostile_sample(entries, mark):
+    entries["model/data/sample_inputs/model.pt"] = hostile_bytes(mark)
+
+
+def compiled_library(entries, _mark):
+    entries["model/data/aotinductor/model/lib.so"] = b"\x7fELF"
+
+
+def other_format(entries, mark):
+    entries.clear()
+    entries["version"] = b"8.0"
+    entries["serialized_state_dict.pt"] = hostile_bytes(mark)
+
+
+def unknown_operator(entries, _mark):
+    text = entries["model/models/model.json"].decode()
+    changed = text.replace("torch.ops.aten.sigmoid.default", "torch.ops.evil.sigmoid.default")
+    assert changed != text
+    entries["model/models/model.json"] = changed.encode()
+
+
+HOSTILE_GRAPHS = [
+    pickled_weight,
+    hostile_guard,
+    hostile_symbol,
+    hostile_sample,
+    compiled_library,
+    other_format,
+    unknown_operator,
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE_GRAPHS, ids=lambda change: change.__name__)
+def test_a_graph_that_would_run_code_is_not_loaded(lonely, tiny_dataset, tmp_path, change):
+    mark = tmp_path / "mark"
+    rewrite_graph(lonely, lambda entries: change(entries, mark))
+    outcome = run("verify", lonely, "--data", tiny_dataset / "test")
+    assert outcome.is_refusal("was not written by `recsys export`", "model.pt2")
+    assert not mark.exists()
+
+
+def test_a_graph_of_ours_is_loaded_without_its_run(lonely, tiny_dataset):
+    rewrite_graph(lonely, lambda entries: None)
+    outcome = run("verify", lonely, "--data", tiny_dataset / "test")
+    assert outcome.code == 0, outcome.err
+    assert "against the exported graph" in outcome.out
+
+
+def test_a_report_is_written_over_and_never_read_as_code(trained, tmp_path):
+    mark = tmp_path / "mark"
+    for name in ("report.json", "report.html", "training.json"):
+        (trained / name).write_bytes(hostile_bytes(mark))
+    assert run("evaluate", trained).is_refusal("training.json")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("damage", [cut, empty], ids=["cut", "empty"])
+def test_damaged_predictions_are_not_compared(trained, damage):
+    damage(trained / "predictions/test.parquet")
+    assert run("compare", trained, trained).is_refusal("test.parquet")
+
+
+def test_missing_predictions_are_not_compared(trained):
+    (trained / "predictions/test.parquet").unlink()
+    assert run("compare", trained, trained).is_refusal("test")
+
+
+def test_a_refused_resume_changes_nothing(trained):
+    before = {name: (trained / name).stat().st_mtime_ns for name in files_below(trained)}
+    assert run("train", "model.hidden_dims=[4]", "--resume", trained).is_refusal("`model`")
+    assert {name: (trained / name).stat().st_mtime_ns for name in files_below(trained)} == before
