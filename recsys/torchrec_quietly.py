@@ -3,10 +3,16 @@
 import logging
 import warnings
 
+from recsys.fbgemm_kernels import stand_in_for_missing
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     try:
+        # torchrec's own name for it warns at each call
+        from torch.distributed.optim import (  # type: ignore[attr-defined]  # its only name
+            _apply_optimizer_in_backward as apply_optimizer_in_backward,
+        )
         from torchrec import (
             EmbeddingBagCollection,
             EmbeddingBagConfig,
@@ -18,7 +24,6 @@ with warnings.catch_warnings():
         from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
         from torchrec.distributed.types import ShardingEnv, ShardingPlan
         from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
-        from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
         from torchrec.optim.optimizers import in_backward_optimizer_filter
         from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
         from torchrec.streamable import Pipelineable
@@ -26,6 +31,7 @@ with warnings.catch_warnings():
         logging.disable(logging.NOTSET)
     # torchrec calls a function that torch 2.13 has renamed, and torch says so at every lookup.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+stand_in_for_missing()
 # What torch tells torchrec about its own future is not for our users.
 warnings.filterwarnings("ignore", message="Please use DTensor instead")
 warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")

@@ -54,10 +54,10 @@ def check_state(model: CTRModel, cursor: Cursor) -> None:
 def first_non_finite(model: CTRModel, batch: Batch) -> str | None:
     """What is not finite first: a feature's rows, a layer's weights, or a layer's output.
 
-    Outputs are looked at only where the forward pass needs no other rank.
+    Outputs are looked at only where the forward pass needs no other rank, nor a pipeline.
     """
     found = _bad_rows(model, batch) or _bad_weights(model)
-    if found or (distributed.is_initialized() and distributed.get_world_size() > 1):
+    if found or distributed.is_initialized():
         return found
     return _bad_output(model, batch)
 
