@@ -1,20 +1,22 @@
-# make install | make demo | make test: each does all its own set-up, silently when nothing changed.
+# make install | demo | test | gpu: each does all its own set-up, silently when nothing changed.
+# TRIO=2.11 or 2.12 takes that torch, with the torchrec and fbgemm that load with it.
 PYTHON ?= python3.11
-VENV := .venv
+TRIO ?= 2.13
+VENV := $(if $(filter 2.13,$(TRIO)),.venv,.venv-$(TRIO))
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/installed-$(DEVICE)
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test gpu lint clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml $(wildcard requirements/*.txt)
+$(STAMP): pyproject.toml $(wildcard requirements/*.txt requirements/torch-$(TRIO)/*.txt)
 	@echo "installing the $(DEVICE) set into $(VENV) (once; a few minutes)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -r requirements/$(DEVICE).txt
+	@$(PIP) -r requirements/torch-$(TRIO)/$(DEVICE).txt
 	@$(PIP) -r requirements/base.txt -r requirements/dev.txt
-	@$(PIP) --no-deps -r requirements/torchrec.txt
+	@$(PIP) --no-deps -r requirements/torch-$(TRIO)/torchrec.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -24,6 +26,10 @@ demo: install
 test: install
 	@$(VENV)/bin/python -m pytest
 
+# Everything that needs CUDA: the tests, then the benchmarks; leaves a record of what ran.
+gpu: install
+	@$(VENV)/bin/python -m benchmarks.gpu
+
 lint: install
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -31,4 +37,4 @@ lint: install
 	@$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf .venv .venv-2.* demo build *.egg-info

@@ -5,9 +5,23 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-# torch → the torchrec and fbgemm that load with it
-TRIOS = {"2.11": "1.6", "2.12": "1.7", "2.13": "1.8"}
-RECOMMENDED = ("2.13.0", "1.8.0")
+
+class Trio(NamedTuple):
+    """Releases that load together."""
+
+    torch: str
+    fbgemm: str
+    torchrec: str
+
+
+# by torch's release; as in requirements/torch-*
+TRIOS = {
+    "2.11": Trio("2.11.0", "1.6.0", "1.6.1"),
+    "2.12": Trio("2.12.0", "1.7.0", "1.7.0"),
+    "2.13": Trio("2.13.0", "1.8.0", "1.8.0"),
+}
+RECOMMENDED = TRIOS["2.13"]
+PYTHONS = ((3, 11), (3, 12))
 PLAIN_PACKAGES = ("lightning", "polars", "pyarrow", "onnxruntime", "safetensors", "pydantic")
 
 
@@ -22,58 +36,74 @@ class Finding(NamedTuple):
 
 def diagnose() -> list[Finding]:
     """Everything that can be told without training anything."""
-    findings = [Finding("python", sys.version.split()[0], sys.version_info >= (3, 11))]
-    findings += [_plain_package(name) for name in PLAIN_PACKAGES]
+    findings = [_python(), *(_plain_package(name) for name in PLAIN_PACKAGES)]
     torch_version = _version("torch")
     if torch_version is None:
-        repair = f"pip install torch=={RECOMMENDED[0]}"
+        repair = f"pip install torch=={RECOMMENDED.torch}"
         return [*findings, Finding("torch", "not installed", False, repair)]
     import torch
 
     has_cuda = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if has_cuda else "cpu"
     findings.append(Finding("torch", torch_version, True))
-    findings += _trio(torch_version, has_cuda)
+    findings += _trio(torch_version, "cuda" if has_cuda else "cpu")
     findings.append(Finding("device", device, True))
     return findings
 
 
-def _trio(torch_version: str, has_cuda: bool) -> list[Finding]:
-    fbgemm = "fbgemm-gpu" if has_cuda else "fbgemm-gpu-cpu"
+def _python() -> Finding:
+    is_good = sys.version_info[:2] in PYTHONS
+    known = " or ".join(".".join(map(str, release)) for release in PYTHONS)
+    state = sys.version.split()[0]
+    return Finding("python", state if is_good else f"{state}, but it must be {known}", is_good)
+
+
+def _trio(torch_version: str, device: str) -> list[Finding]:
+    """Whether torchrec and fbgemm are the ones for this torch and this device, and work."""
+    builds = {"cpu": "fbgemm-gpu-cpu", "cuda": "fbgemm-gpu"}
+    right, wrong = builds.pop(device), *builds.values()
     release = ".".join(torch_version.split(".")[:2])
-    wanted = TRIOS.get(release)
-    if wanted is None:
-        repair = f"pip install torch=={RECOMMENDED[0]} {fbgemm}=={RECOMMENDED[1]}"
+    trio = TRIOS.get(release)
+    if trio is None:
+        repair = f"pip install torch=={RECOMMENDED.torch} {right}=={RECOMMENDED.fbgemm}"
         known = ", ".join(TRIOS)
         return [Finding("trio", f"torch {release} is not one of {known}", False, repair)]
-    repair_fbgemm = f"pip install --force-reinstall --no-deps {fbgemm}=={wanted}.0"
-    other = _version("fbgemm-gpu-cpu" if has_cuda else "fbgemm-gpu")
-    if other is not None:
-        unwanted = "fbgemm-gpu-cpu" if has_cuda else "fbgemm-gpu"
-        repair_fbgemm = f"pip uninstall -y {unwanted} {fbgemm} && " + repair_fbgemm
+    repair = f"pip install --force-reinstall --no-deps {right}=={trio.fbgemm}"
+    has_wrong = _version(wrong) is not None
+    if has_wrong:
+        repair = f"pip uninstall -y {wrong} {right} && {repair}"
     findings = [
-        _matched(fbgemm, wanted, repair_fbgemm),
-        _matched("torchrec", wanted, f"pip install --no-deps torchrec=={wanted}.0"),
+        _matched(right, trio.fbgemm, repair),
+        _matched("torchrec", trio.torchrec, f"pip install --no-deps torchrec=={trio.torchrec}"),
     ]
-    if other is not None:
-        state = "both builds of fbgemm are installed into one folder"
-        findings.append(Finding("fbgemm", state, False, repair_fbgemm))
+    if has_wrong:
+        findings.append(Finding("fbgemm", _of_wrong_build(wrong, right), False, repair))
     if all(finding.is_good for finding in findings):
-        findings.append(_fused_lookup(repair_fbgemm))
+        findings.append(_fused_lookup(device, repair))
     return findings
 
 
+def _of_wrong_build(wrong: str, right: str) -> str:
+    if _version(right) is not None:
+        return "both builds of fbgemm are installed into one folder"
+    if wrong == "fbgemm-gpu-cpu":
+        return f"{wrong} has no kernels for this GPU: only embeddings.store=plain runs on it"
+    return f"{wrong} needs a GPU"
+
+
 def _matched(package: str, wanted: str, repair: str) -> Finding:
+    """Any patch release of the wanted one will do."""
     found = _version(package)
     if found is None:
         return Finding(package, "not installed", False, repair)
-    is_good = found.split("+")[0].startswith(wanted + ".")
-    state = found if is_good else f"{found}, but this torch needs {wanted}"
+    release = wanted.rsplit(".", 1)[0]
+    is_good = found.split("+")[0].startswith(release + ".")
+    state = found if is_good else f"{found}, but this torch needs {release}"
     return Finding(package, state, is_good, None if is_good else repair)
 
 
-def _fused_lookup(repair: str) -> Finding:
-    """One lookup through the fused kernels: a library may be installed and still not load."""
+def _fused_lookup(device: str, repair: str) -> Finding:
+    """One step through the fused kernels: a library may be installed and still not load."""
     try:
         import torch
 
@@ -86,15 +116,17 @@ def _fused_lookup(repair: str) -> Finding:
             ],
             optimizer_type=torch.optim.SGD,
             optimizer_kwargs={"lr": 0.1},
-            device=torch.device("cpu"),
+            device=torch.device(device),
         )
         ids = quietly.KeyedJaggedTensor(
-            keys=["f"], values=torch.tensor([1]), lengths=torch.tensor([1])
+            keys=["f"],
+            values=torch.tensor([1], device=device),
+            lengths=torch.tensor([1], device=device),
         )
-        collection(ids)
+        collection(ids).values().sum().backward()
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return Finding("fused lookup", f"fails: {error}", False, repair)
-    return Finding("fused lookup", "works", True)
+    return Finding("fused lookup", f"works on {device}", True)
 
 
 def _plain_package(name: str) -> Finding:

@@ -13,6 +13,7 @@ from recsys.embeddings.optimizers import TableOptimizerConfig
 from recsys.embeddings.row_penalty import RowPenalty
 from recsys.embeddings.stores import STORES, ShardedStore, TableStore
 from recsys.errors import RecsysError
+from recsys.fbgemm_kernels import check_fused
 from recsys.schema import Feature, Schema
 from recsys.torchrec_quietly import KeyedJaggedTensor
 
@@ -123,6 +124,8 @@ def build_embeddings(
 ) -> FeatureEmbeddings:
     """The embeddings of a data set's sparse features, not yet initialised."""
     config.check_names(schema)
+    if config.store == "fused":
+        check_fused(device)
     methods = {}
     for feature in schema.sparse:
         owner = config.shared_tables.get(feature.name, feature.name)
