@@ -1,9 +1,9 @@
 """FusedStore: whole tables in one torchrec collection on one device, updated inside backward."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.embeddings.base import Lookup, TableSpec
 from recsys.embeddings.optimizers import (
@@ -76,6 +76,9 @@ class FusedStore(TableStore):
                 slot = name.rsplit(".", 1)[1].replace("_", "")
                 named[f"{table.name}/{slot}"] = value
         return named
+
+    def kernels(self) -> Iterable[nn.Module]:
+        return (lookup._emb_module for lookup in self.collection._emb_modules)  # hides them
 
     def _padded_weight(self, index: int) -> Tensor:
         weight: Tensor = self.collection.embedding_bags[table_name(index)].weight.data

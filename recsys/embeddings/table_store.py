@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -63,12 +63,15 @@ class TableStore(nn.Module, ABC):
         """Optimisers whose state a checkpoint must hold beside `state`."""
         return []
 
+    def kernels(self) -> Iterable[nn.Module]:
+        """The fused lookups, which count the steps that they make."""
+        return (m for m in self.modules() if hasattr(m, "set_optimizer_step"))
+
     def restore_step_count(self, steps: int) -> None:
         """Tells the kernels how many steps they have made (Adam's bias correction)."""
-        for module in self.modules():
-            set_step = getattr(module, "set_optimizer_step", None)
-            if callable(set_step):
-                set_step(steps)
+        for kernel in self.kernels():
+            kernel.set_optimizer_step(steps)  # type: ignore[operator]
+            kernel.iter_cpu.fill_(steps)  # type: ignore[operator]  # its own copy
 
     def weights(self) -> dict[str, Tensor]:
         """Live views of whole tables, (num_rows, dim) by table name."""

@@ -15,6 +15,7 @@ from recsys.metrics import compute_auc, compute_log_loss
 from recsys.models.ctr_model import CTRModel
 from recsys.train_config import TrainConfig
 from recsys.training.finite_checks import check_gradients, check_loss, check_state
+from recsys.training.random_state import get_random_state, set_random_state
 from recsys.training.ranks import Ranks
 
 DENSE_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -59,7 +60,7 @@ class CTRModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         if self._rng_state is not None:
-            torch.set_rng_state(self._rng_state)
+            set_random_state(self._rng_state, self.ranks.device)
             self._rng_state = None
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
@@ -99,6 +100,8 @@ class CTRModule(lightning.LightningModule):
         scored = [part for parts in self.ranks.gather(self._scored) for part in parts]
         logits, labels = (np.concatenate(parts) for parts in zip(*scored, strict=True))
         self._scored.clear()
+        # fused Adam has counted the validation's lookups as steps
+        self.model.embeddings.store.restore_step_count(self.trainer.global_step)
         auc = compute_auc(logits, labels)
         if auc is None:
             raise RecsysError(
@@ -128,7 +131,7 @@ class CTRModule(lightning.LightningModule):
         checkpoint["recsys"] = {
             "trained": list(self.trained),
             "learning_rate_factor": self.learning_rate_factor,
-            "rng_states": self.ranks.gather(torch.get_rng_state()),
+            "rng_states": self.ranks.gather(get_random_state(self.ranks.device)),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

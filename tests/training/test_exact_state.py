@@ -1,0 +1,35 @@
+"""What a resumed run sets beside weights: the kernels' step count, the random numbers."""
+
+import torch
+
+from recsys.training.random_state import get_random_state, set_random_state
+from tests.embeddings.test_contract import EXAMPLES, SINGLE, bags, build, look_up
+
+
+def test_the_fused_kernels_are_told_how_many_steps_were_made():
+    embeddings = build(EXAMPLES[0], "fused")
+    look_up(embeddings, bags(SINGLE))  # the kernel has begun to count
+    embeddings.store.restore_step_count(7)
+    kernels = list(embeddings.store.kernels())
+    assert len(kernels) == 1
+    assert (kernels[0].iter.item(), kernels[0].iter_cpu.item()) == (7, 7)
+
+
+def test_a_plain_store_has_no_kernels():
+    assert list(build(EXAMPLES[0], "plain").store.kernels()) == []
+
+
+def test_random_numbers_continue_where_they_were():
+    cpu = torch.device("cpu")
+    state = get_random_state(cpu)
+    first = torch.rand(3)
+    set_random_state(state, cpu)
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_random_state_of_a_gpu_is_left_out_on_a_cpu():
+    cpu = torch.device("cpu")
+    state = get_random_state(cpu)
+    first = torch.rand(3)
+    set_random_state(torch.cat([state, torch.zeros(16, dtype=torch.uint8)]), cpu)
+    assert torch.equal(torch.rand(3), first)
