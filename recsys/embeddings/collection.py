@@ -65,7 +65,8 @@ class FeatureEmbeddings(nn.Module):
 
     def to_physical(self, batch: Batch) -> Batch:
         """`physical_ids` of a whole batch: the loader's transform."""
-        return replace(batch, sparse=self.physical_ids(batch.sparse))
+        # `sync` counts each key's ids while they are on the CPU: a GPU would be waited for
+        return replace(batch, sparse=self.physical_ids(batch.sparse).sync())
 
     def forward(self, physical: KeyedJaggedTensor) -> tuple[Tensor, Tensor]:
         """Row numbers → vectors (B, ΣD) in feature order, and the L2 penalty of their rows, ()."""

@@ -16,6 +16,7 @@ from recsys.torchrec_quietly import KeyedJaggedTensor
 from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
 
 STORES = ["fused", "plain"]
+DEVICE = torch.device("cpu")  # tests/gpu runs the same tests on another
 
 
 def schema_of(kind: str) -> Schema:
@@ -30,7 +31,7 @@ def build(
 ) -> FeatureEmbeddings:
     config = EmbeddingsConfig(default=method, store=store, **options)
     optimizer = optimizer or RowwiseAdagradConfig(learning_rate=0.1)
-    embeddings = build_embeddings(config, schema_of(kind), optimizer, torch.device("cpu"))
+    embeddings = build_embeddings(config, schema_of(kind), optimizer, DEVICE)
     embeddings.store.initialise(seed=0)
     return embeddings
 
@@ -45,7 +46,7 @@ def bags(values: list[list[list[int]]]) -> KeyedJaggedTensor:
 
 
 def look_up(embeddings: FeatureEmbeddings, ids: KeyedJaggedTensor) -> torch.Tensor:
-    return embeddings(embeddings.physical_ids(ids))[0]
+    return embeddings(embeddings.physical_ids(ids).to(DEVICE))[0]
 
 
 SINGLE = [[[0], [3], [49], [3]], [[1], [2], [2], [7]]]
@@ -95,7 +96,7 @@ def test_multi_valued_features_pool_their_rows(method, store, pooling):
 )
 def test_fused_updates_equal_the_plain_oracle(method, kind, optimizer):
     ids = bags(SINGLE if kind == "categorical" else MULTI)
-    target = torch.randn(4, 2 * DIM, generator=torch.Generator().manual_seed(1))
+    target = torch.randn(4, 2 * DIM, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     trained = {}
     for store in STORES:
         embeddings = build(method, store, kind, optimizer)
@@ -117,7 +118,7 @@ def test_rows_that_are_not_looked_up_do_not_move(method, store):
     embeddings = build(method, store)
     before = {name: weight.clone() for name, weight in embeddings.store.weights().items()}
     physical = embeddings.physical_ids(bags(SINGLE))
-    embeddings(physical)[0].square().sum().backward()
+    embeddings(physical.to(DEVICE))[0].square().sum().backward()
     for step in embeddings.store.optimizers():
         step.step()
     table_of = {look.key: look.table for look in embeddings.store.lookups}
