@@ -6,13 +6,16 @@ Exit codes: 0 done; 2 wrong usage, config or data, with one readable message; 1 
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from recsys.errors import RecsysError
+
+if TYPE_CHECKING:
+    from recsys.training.ranks import Ranks
 
 app = typer.Typer(
     help="Trains click-through-rate models in which every feature chooses how it is embedded.",
@@ -106,8 +109,9 @@ def train(
 ) -> None:
     """Train a model, evaluate it on valid and test, and write the report."""
     from recsys.config import load_config
-    from recsys.training.launch import is_first_rank, launch, needs_launch
+    from recsys.training.launch import launch, needs_launch
     from recsys.training.signals import StoppedBySignal
+    from recsys.training.train import ranks_of
     from recsys.training.train import train as run_training
 
     overrides = list(overrides or [])
@@ -122,14 +126,14 @@ def train(
     resolved = load_config(config or run_dir / "config.yaml", overrides)
     if needs_launch(resolved.train.devices, resolved.train.nodes):
         raise typer.Exit(launch(sys.argv[1:], resolved.train.devices))
-    try:
-        run_training(resolved, run_dir, resume=resume is not None)
-    except StoppedBySignal as stop:
-        if is_first_rank():
-            typer.echo(f"{stop}; continue with `recsys train --resume {run_dir}`", err=True)
-        return
-    if is_first_rank():
-        _evaluate(run_dir, None)
+    with ranks_of(resolved) as ranks:
+        try:
+            run_training(resolved, run_dir, resume=resume is not None, ranks=ranks)
+        except StoppedBySignal as stop:
+            if ranks.is_first:
+                typer.echo(f"{stop}; continue with `recsys train --resume {run_dir}`", err=True)
+            return
+        _evaluate(run_dir, None, ranks)
 
 
 @app.command()
@@ -140,7 +144,15 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score splits with the run's best model; write predictions, report.json and report.html."""
-    _evaluate(run, split)
+    from recsys.training.launch import launch, needs_launch
+    from recsys.training.runs import load_run_config
+    from recsys.training.train import ranks_of
+
+    config = load_run_config(run)
+    if needs_launch(config.train.devices, config.train.nodes):
+        raise typer.Exit(launch(sys.argv[1:], config.train.devices))
+    with ranks_of(config) as ranks:
+        _evaluate(run, split, ranks)
 
 
 @app.command()
@@ -216,18 +228,20 @@ def compare(
     )
 
 
-def _evaluate(run_dir: Path, splits: list[str] | None) -> None:
+def _evaluate(run_dir: Path, splits: list[str] | None, ranks: "Ranks") -> None:
     from recsys.reports import write_report
     from recsys.reports.text import fixed
     from recsys.training.evaluation import evaluate_split
     from recsys.training.runs import load_trained
 
-    trained = load_trained(run_dir)
+    trained = load_trained(run_dir, ranks)
     if splits is None:
         splits = [name for name in ("valid", "test") if name in trained.schema.splits]
     for split in splits:
         trained.schema.split(split)
         evaluate_split(trained, split)
+    if not ranks.is_first:
+        return
     report = write_report(run_dir, trained.dataset_dir)
     table = Table("split", "rows", "AUC", "95 % interval", "log loss", "calibration", box=None)
     for name, facts in report["splits"].items():

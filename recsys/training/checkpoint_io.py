@@ -113,6 +113,15 @@ class SafetensorsCheckpointIO(CheckpointIO):
             {"state_dict": dict(dense_state), TABLES: _weights(tables_state)}, path
         )
 
+    def load_weights(
+        self, path: Path, tables_live: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The dense weights in a folder of either kind; the tables are filled in place."""
+        dense: dict[str, Tensor] = self.load_checkpoint(path)["state_dict"]
+        if tables_live is not None:
+            load_tables(path / TABLES, _weights(tables_live), self.group, all_of_it=False)
+        return dense
+
     def remove_checkpoint(self, path: str | Path) -> None:
         remove_folder(Path(path))
 
@@ -203,11 +212,5 @@ def save_weights(
 
 
 def load_weights(path: Path, tables_live: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The dense weights in a checkpoint folder of either kind; the tables are filled in place.
-
-    One process can read what many have written.
-    """
-    dense: dict[str, Tensor] = SafetensorsCheckpointIO().load_checkpoint(path)["state_dict"]
-    if tables_live is not None:
-        load_tables(path / TABLES, _weights(tables_live), None, all_of_it=False)
-    return dense
+    """The same in one process, which can read what many have written."""
+    return SafetensorsCheckpointIO().load_weights(path, tables_live)

@@ -12,6 +12,7 @@ from recsys.data.batch import Batch
 from recsys.errors import RecsysError
 from recsys.train_config import TrainConfig
 from recsys.training.checkpoint_io import SafetensorsCheckpointIO
+from recsys.training.launch import is_lost_contact
 from recsys.training.whole_folders import clear_partials, remove_folder
 
 
@@ -42,6 +43,8 @@ class Checkpoints(Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
+        if isinstance(exception, RuntimeError) and is_lost_contact(exception):
+            return  # what is being written waits for ranks that have gone
         try:
             checkpoint_io_of(trainer).wait()
         except RecsysError as error:  # the exception that came first is the one to raise

@@ -1,6 +1,7 @@
 """Scoring a split with the best model: predictions in Parquet, in file order."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from recsys.data.loader import BatchLoader
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
+from recsys.training.ranks import Ranks
 from recsys.training.runs import TrainedRun
 
 MAX_SLICES, MIN_SLICE_IDS, MAX_SLICE_IDS = 3, 3, 50
@@ -32,13 +34,19 @@ def evaluate_split(trained: TrainedRun, split: str) -> Path:
         trained.config.data,
         seed=0,
         shuffle=False,
+        rank=trained.ranks.rank,
+        world_size=trained.ranks.world_size,
     )
     slices = choose_slices(trained.schema, trained.config.report.slices)
     path = trained.run_dir / "predictions" / f"{split}.parquet"
+    scored = _gathered(predict(trained.model, loader, slices), trained.ranks)
+    if not trained.ranks.is_first:
+        deque(scored, maxlen=0)  # each batch is looked up by all ranks together
+        return path
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(exist_ok=True)
-        _write(predict(trained.model, loader, slices), partial)
+        _write(scored, partial)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -89,6 +97,12 @@ def _record_batch(batch: Batch, logits: torch.Tensor, slices: tuple[str, ...]) -
     for name in slices:
         columns[f"slice/{name}"] = batch.sparse[name].values().numpy().astype(np.int32)
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _gathered(scored: Iterator[pa.RecordBatch], ranks: Ranks) -> Iterator[pa.RecordBatch]:
+    """The ranks' parts of each batch, in order: together they are the batch in file order."""
+    for part in scored:
+        yield from ranks.gather(part)
 
 
 def _write(batches: Iterator[pa.RecordBatch], path: Path) -> None:

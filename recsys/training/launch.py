@@ -19,6 +19,7 @@ from recsys.errors import RecsysError
 # The exit code of a rank whose message is only that another one has gone.
 LOST_CONTACT = 75
 POLL_SECONDS = 0.05
+SECONDS_TO_END = 5.0  # for the others, after the first failure
 
 
 LOST_CONTACT_SIGNS = (
@@ -33,11 +34,6 @@ LOST_CONTACT_SIGNS = (
 def is_lost_contact(error: RuntimeError) -> bool:
     """True when the error only says that another rank has gone."""
     return "RANK" in os.environ and any(sign in str(error) for sign in LOST_CONTACT_SIGNS)
-
-
-def is_first_rank() -> bool:
-    """True for the process that speaks and writes: the first rank, or the only process."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def needs_launch(devices: int, nodes: int) -> bool:
@@ -85,8 +81,7 @@ def launch(arguments: Sequence[str], devices: int) -> int:
     }
     try:
         _wait_for_first_failure(ranks)
-        _stop(ranks)
-        return _exit_code(ranks, quiet)
+        return _exit_code(_stop(ranks), quiet)
     finally:
         for rank in ranks:
             if rank.poll() is None:
@@ -132,34 +127,33 @@ def _wait_for_first_failure(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Gives those that lost contact a moment to say so, then ends whoever is left."""
-    deadline = time.monotonic() + 2.0
+def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+    """Gives all a moment to end by themselves, then ends them; exit codes, None where we did."""
+    deadline = time.monotonic() + SECONDS_TO_END
     while any(rank.poll() is None for rank in ranks) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
+    codes = [rank.poll() for rank in ranks]
     for rank in ranks:
         if rank.poll() is None:
             rank.kill()
-    for rank in ranks:
         rank.wait()
+    return codes
 
 
-def _exit_code(ranks: Sequence[subprocess.Popen[bytes]], quiet: Sequence[IO[str]]) -> int:
-    codes = [rank.returncode for rank in ranks]
+def _exit_code(codes: Sequence[int | None], quiet: Sequence[IO[str]]) -> int:
     if not any(codes):
         return 0
-    # a rank that speaks of its own mistake before one that was killed, before one left alone
-    order = {2: 0, 1: 1}
-    culprit = min(
-        (rank for rank, code in enumerate(codes) if code),
-        key=lambda rank: (codes[rank] == LOST_CONTACT, order.get(codes[rank], 2)),
+    # a rank that speaks of its own mistake, before one that was killed, before one left alone
+    order = {2: 0, 1: 1, LOST_CONTACT: 3}
+    culprit, code = min(
+        ((rank, code) for rank, code in enumerate(codes) if code),
+        key=lambda failure: order.get(failure[1], 2),
     )
-    code = codes[culprit]
     if culprit > 0:
         quiet[culprit - 1].seek(0)
         sys.stderr.write(quiet[culprit - 1].read())
     if code < 0:
         name = signal.Signals(-code).name
-        sys.stderr.write(f"error: rank {culprit} of {len(ranks)} was killed by {name}\n")
+        sys.stderr.write(f"error: rank {culprit} of {len(codes)} was killed by {name}\n")
         return 1
-    return int(code)
+    return code

@@ -13,10 +13,12 @@ import torch
 from recsys.config import RunConfig, dump_config, load_config
 from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
-from recsys.models.ctr_model import CTRModel, build_ctr_model
+from recsys.models.ctr_model import CTRModel
 from recsys.schema import SCHEMA_FILE, Schema, load_schema
-from recsys.training.checkpoint_io import load_weights
+from recsys.training.checkpoint_io import SafetensorsCheckpointIO
 from recsys.training.device import choose_device
+from recsys.training.ranks import Ranks
+from recsys.training.strategy import build_on_ranks
 
 CONFIG_FILE, ENVIRONMENT_FILE = "config.yaml", "environment.json"
 TRAINING_FILE, PLAN_FILE = "training.json", "plan.json"
@@ -32,16 +34,22 @@ class TrainedRun:
     schema: Schema
     dataset_dir: Path
     model: CTRModel
+    ranks: Ranks
 
 
-def load_trained(run_dir: Path) -> TrainedRun:
-    """The run with its best weights, in eval mode."""
+def load_run_config(run_dir: Path) -> RunConfig:
+    """The resolved config of a run folder."""
     if not (run_dir / CONFIG_FILE).is_file():
         raise RecsysError(
             f"{run_dir} is not a run folder",
             expected=f"a folder with {CONFIG_FILE}, as `recsys train` writes",
         )
-    config = load_config(run_dir / CONFIG_FILE)
+    return load_config(run_dir / CONFIG_FILE)
+
+
+def load_trained(run_dir: Path, ranks: Ranks | None = None) -> TrainedRun:
+    """The run with its best weights, in eval mode; dealt out to `ranks` where there are many."""
+    config = load_run_config(run_dir)
     schema = load_schema(run_dir)
     best = sorted((run_dir / "checkpoints").glob("best-*"))
     if not best:
@@ -49,21 +57,16 @@ def load_trained(run_dir: Path) -> TrainedRun:
             f"{run_dir} has no trained weights yet",
             fix=f"finish it with `recsys train --resume {run_dir}`",
         )
-    model = build_model(config, schema)
-    model.load_dense_state_dict(load_weights(best[-1], model.embeddings.store.state()))
-    return TrainedRun(run_dir, config, schema, config.data.path, model.eval())
+    ranks = ranks or Ranks(choose_device(config.train.device))
+    model = build_on_ranks(config, schema, ranks).model
+    io = SafetensorsCheckpointIO(ranks.checkpoint, ranks.rank)
+    model.load_dense_state_dict(io.load_weights(best[-1], model.embeddings.store.state()))
+    return TrainedRun(run_dir, config, schema, config.data.path, model.eval(), ranks)
 
 
 def build_model(config: RunConfig, schema: Schema) -> CTRModel:
-    """The model of a config, freshly initialised, on the config's device."""
-    return build_ctr_model(
-        config.embeddings,
-        config.model,
-        config.train.embedding_optimizer,
-        schema,
-        seed=config.train.seed,
-        device=choose_device(config.train.device),
-    )
+    """The model of a config, freshly initialised, on one device."""
+    return build_on_ranks(config, schema, Ranks(choose_device(config.train.device))).model
 
 
 def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:

@@ -5,7 +5,7 @@ import resource
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -59,7 +59,17 @@ from recsys.training.warm_start import WARM_START_FILE, WarmStart, describe, war
 RANK_SEEDS = 1_000_003
 
 
-def train(config: RunConfig, run_dir: Path, *, resume: bool = False) -> None:
+def ranks_of(config: RunConfig) -> AbstractContextManager[Ranks]:
+    """The processes that a run's launcher has started, met."""
+    device = choose_device(config.train.device)
+    return join_ranks(
+        device, needs_group=device.type == "cuda" and bool(config.embeddings.placement)
+    )
+
+
+def train(
+    config: RunConfig, run_dir: Path, *, resume: bool = False, ranks: Ranks | None = None
+) -> None:
     """Trains one config into `run_dir`; `resume` continues from its last whole checkpoint.
 
     With many devices this is one of the processes: `recsys train` or torchrun starts them.
@@ -72,10 +82,9 @@ def train(config: RunConfig, run_dir: Path, *, resume: bool = False) -> None:
     device = choose_device(config.train.device)
     if config.train.precision == "bf16":
         check_bf16(device)
-    needs_group = device.type == "cuda" and bool(config.embeddings.placement)
     with (
         StopSignals() as signals,
-        join_ranks(device, needs_group=needs_group) as ranks,
+        ranks_of(config) if ranks is None else nullcontext(ranks) as ranks,
         run_lock(run_dir, rank=ranks.rank),
     ):
         built = build_on_ranks(config, schema, ranks)  # refuses before a file is written

@@ -87,7 +87,7 @@ MISTAKES = {
     "no export to verify": (["verify", "{out}", "--data", "{out}"], "export"),
     "unknown data set": (["prepare", "criteo", "--raw", "x", "--out", "{out}"], "criteo_kaggle"),
     "no raw file": (["prepare", "criteo_kaggle", "--raw", "x.tsv", "--out", "{out}"], "x.tsv"),
-    "nothing to resume": (["train", "{config}", "--resume", "{out}"], "no whole checkpoint"),
+    "nothing to resume": (["train", "{config}", "--resume", "{out}"], "there is no run to resume"),
     "fused adam on a CPU": (
         [
             "train",
