@@ -8,10 +8,11 @@ from recsys.errors import RecsysError
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """`auto` is the GPU where there is one."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted == "cuda" and not torch.cuda.is_available():
+    """`auto` is the GPU where there is one: the first, unless a rank takes its own."""
+    has_cuda = torch.cuda.is_available()
+    if wanted == "cpu" or (wanted == "auto" and not has_cuda):
+        return torch.device("cpu")
+    if not has_cuda:
         raise RecsysError(
             "no CUDA device can be used here",
             where="train.device",
@@ -19,7 +20,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
             got="cuda",
             fix="`recsys doctor` says what is installed",
         )
-    return torch.device(wanted)
+    return torch.device("cuda", 0)  # by number: making a context here would cost every rank one
 
 
 def check_bf16(device: torch.device) -> None:

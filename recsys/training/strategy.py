@@ -1,7 +1,7 @@
-"""TorchRecStrategy: tells Lightning about ranks whose model is sharded and wrapped already.
+"""Strategies that tell Lightning about a model which is on its device or its ranks already.
 
-Lightning's own strategies wrap the module once more, move it whole to a device and save the first
-rank's state only; none of this may happen to a module whose tables are dealt out.
+Lightning's own strategies wrap the module once more, move it whole to a device, at the end to the
+CPU, and save the first rank's state only; none of this may happen to large or dealt out tables.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from recsys.config import RunConfig
@@ -32,6 +32,17 @@ from recsys.torchrec_quietly import (
 from recsys.training.ranks import Ranks, local_world_size
 
 Forward = Callable[[Batch], tuple[Tensor, Tensor]]
+
+
+class OneDeviceStrategy(SingleDeviceStrategy):
+    """One process; the tables stay on the device when training ends."""
+
+    def teardown(self) -> None:
+        """All of Lightning's, but for the copy of the whole module to the CPU."""
+        self.precision_plugin.teardown()
+        if self.accelerator is not None:
+            self.accelerator.teardown()
+        self.checkpoint_io.teardown()
 
 
 class TorchRecStrategy(ParallelStrategy):

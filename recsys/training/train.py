@@ -52,7 +52,7 @@ from recsys.training.runs import (
     write_json,
 )
 from recsys.training.signals import StopOnSignal, StopSignals
-from recsys.training.strategy import TorchRecStrategy, build_on_ranks
+from recsys.training.strategy import OneDeviceStrategy, TorchRecStrategy, build_on_ranks
 from recsys.training.warm_start import WARM_START_FILE, WarmStart, describe, warm_start
 
 # Far enough apart that no rank's dropout repeats another's under a neighbouring seed.
@@ -197,7 +197,7 @@ def _fit(
             "steps": trainer.global_step,
             "samples_per_second": round(speed.samples_per_second, 1),
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "device": describe_device(module.device),
+            "device": describe_device(ranks.device),
             "world_size": ranks.world_size,
         },
         "embeddings": count_bytes(model.embeddings, config.train.embedding_optimizer.name),
@@ -210,12 +210,17 @@ def _fit(
 def build_trainer(config: TrainConfig, callbacks: list[Callback], ranks: Ranks) -> Trainer:
     """Lightning's Trainer with our strategy, checkpoints and callbacks."""
     checkpoint_io = SafetensorsCheckpointIO(ranks.checkpoint, ranks.rank)
+    strategy = (
+        OneDeviceStrategy(ranks.device, checkpoint_io=checkpoint_io)
+        if ranks.host is None
+        else TorchRecStrategy(ranks, checkpoint_io)
+    )
     devices = local_world_size()
     return Trainer(
         accelerator="gpu" if ranks.device.type == "cuda" else "cpu",
         devices=devices,
         num_nodes=ranks.world_size // devices,
-        strategy="auto" if ranks.host is None else TorchRecStrategy(ranks, checkpoint_io),
+        strategy=strategy,
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         max_epochs=-1,  # ResumePoint ends training
         max_steps=-1,
@@ -224,7 +229,6 @@ def build_trainer(config: TrainConfig, callbacks: list[Callback], ranks: Ranks) 
         val_check_interval=config.validate_every_steps or 1.0,
         num_sanity_val_steps=0,
         callbacks=callbacks,
-        plugins=[checkpoint_io] if ranks.host is None else [],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
