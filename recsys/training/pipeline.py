@@ -122,10 +122,4 @@ def loader_transform(model: CTRModel, device: torch.device) -> Callable[[Batch],
     """What the loader's threads do: ids become rows, ready for an asynchronous copy to a GPU."""
     if device.type != "cuda":
         return model.embeddings.to_physical
-
-    def prepare(batch: Batch) -> Batch:
-        physical = model.embeddings.to_physical(batch)
-        physical.sparse.sync()  # ids are counted by key here: a GPU would make the host wait
-        return physical.pin_memory()
-
-    return prepare
+    return lambda batch: model.embeddings.to_physical(batch).pin_memory()
