@@ -44,10 +44,10 @@ def export_run(trained: TrainedRun, out: Path) -> Path:
     Nothing appears at `out` unless both graphs score the data set's rows as the run does.
     """
     with _new_folder(out) as folder:
+        _copy_vocabularies(trained, folder)
         tables = write_tables(trained.model.embeddings, trained.config.embeddings, folder)
         model = write_graphs(trained.model, trained.schema, trained.config.model.name, folder)
         manifest = _describe(trained, model, tables, out)
-        _copy_vocabularies(trained, folder)
         _write_schema(trained.schema, manifest, folder)
         write_manifest(manifest, folder)
         parity = _compare(trained, manifest, folder)

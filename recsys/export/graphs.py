@@ -7,6 +7,7 @@ import contextlib
 import copy
 import io
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from recsys.models.network import Network
 from recsys.schema import Schema
 
 DENSE_INPUT = "dense"
+PT2_OVERHEAD = 1 << 20  # bytes of a .pt2 file beside its tensors, at most
 OUTPUTS = (
     TensorSpec(name="logits", dtype="float32", shape=("batch",)),
     TensorSpec(name="probabilities", dtype="float32", shape=("batch",)),
@@ -208,6 +210,11 @@ def _write_onnx(program: ExportedProgram, spec: GraphSpec, folder: Path) -> None
 
 def _write_pt2(program: ExportedProgram, folder: Path) -> None:
     program._example_inputs = None  # torch.export.save would pickle them
+    values = (*program.state_dict.values(), *program.constants.values())
+    size = sum(value.nbytes for value in values if isinstance(value, Tensor))
+    with (folder / PT2_FILE).open("wb") as file:
+        # Room first: on a full disk torch's writer would end the whole process.
+        os.posix_fallocate(file.fileno(), 0, size + PT2_OVERHEAD)
     torch.export.save(program, folder / PT2_FILE)
 
 

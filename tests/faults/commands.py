@@ -9,8 +9,8 @@ from unittest import mock
 
 from recsys.__main__ import main
 
-# What training says of itself before it fails.
-PROGRESS = ("epoch ", "checkpoint step-")
+# What training and prepare say of themselves before they fail.
+PROGRESS = ("epoch ", "checkpoint step-", "read: ", "fit: ", "write: ")
 MESSAGE_PARTS = ("  where:", "  expected:", "  got:", "  fix:")
 
 

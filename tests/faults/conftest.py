@@ -4,9 +4,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from tests.faults.commands import run
+from tests.faults.forked import Forked
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The models are tiny: on a busy machine, threads that wait for each other are what costs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 CONFIG = {
     "data": {"global_batch_size": 64},
@@ -43,6 +55,13 @@ def dataset(tiny_dataset, tmp_path):
 def damaged(dataset, tmp_path):
     """A config file on the copy."""
     return write_config(tmp_path / "damaged.yaml", dataset)
+
+
+@pytest.fixture(scope="session")
+def forked():
+    server = Forked()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

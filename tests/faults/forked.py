@@ -4,6 +4,7 @@ Where the machine allows it, it lives in a mount namespace of its own, so that t
 small and read-only file systems; what it sees there is read through /proc.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -15,6 +16,14 @@ from pathlib import Path
 
 from tests.faults.commands import Outcome
 
+IMPORTED_ONCE = (
+    "recsys.export.export",
+    "recsys.reports",
+    "recsys.training.train",
+    "data_pipelines",
+    "onnxscript",
+    "torch.onnx._internal.exporter._core",
+)
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
@@ -34,6 +43,7 @@ class Forked:
         prefix = OWN_MOUNTS if can_mount() else []
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "tests.faults.forked"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -84,9 +94,8 @@ class Command:
 
 
 def serve() -> None:
-    import recsys.export.export
-    import recsys.reports
-    import recsys.training.train  # noqa: F401  what commands import is imported once, here
+    for module in IMPORTED_ONCE:
+        importlib.import_module(module)
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -11,20 +11,13 @@ import yaml
 
 from recsys.checksums import verify_checksums
 from tests.faults.commands import files_below, run
-from tests.faults.forked import Forked, can_mount
+from tests.faults.forked import can_mount
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not can_mount(), reason="this machine lets no user make a mount namespace"),
 ]
 EVERY_THREE_STEPS = "train.checkpoint_every_steps=3"
-
-
-@pytest.fixture(scope="module")
-def forked():
-    server = Forked()
-    yield server
-    server.close()
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def assert_all_that_has_a_name_is_whole(run_dir):
 
 
 # From too small for the config file to large enough; a checkpoint of this model takes 120 KiB.
-SIZES = [4, 12, 16, 20, 24, 64, 130, 160, 250, 290, 380, 400, 420, 440, 450, 460, 480]
+SIZES = [4, 12, 16, 20, 24, 64, 130, 250, 380, 420, 450, 480]
 
 
 @pytest.mark.parametrize("kibibytes", SIZES)
@@ -97,7 +90,7 @@ def fill(folder, spare):
         ballast.write(bytes(max(0, free - spare * 1024)))
 
 
-@pytest.mark.parametrize("kibibytes", [4, 16, 40, 100, 200, 300])
+@pytest.mark.parametrize("kibibytes", [16, 100, 600])
 def test_a_disk_that_fills_up_during_export(forked, disk, trained, kibibytes):
     path, seen = disk(kibibytes)
     outcome = forked.run("export", trained, "--out", path / "export")
