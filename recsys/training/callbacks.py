@@ -112,7 +112,7 @@ class Speed(Callback):
         now = time.perf_counter()
         self._seen += 1
         if self._seen > self.WARM_UP_STEPS:
-            self.rows += len(batch)
+            self.rows += batch.global_rows
             self.seconds += now - self._since
         self._since = now
 

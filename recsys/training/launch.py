@@ -61,13 +61,13 @@ def _check_world_size(wanted: int) -> None:
         )
 
 
-def launch(arguments: Sequence[str], devices: int) -> int:
-    """Runs `recsys ARGUMENTS` on `devices` ranks of this machine; returns the exit code."""
+def launch(arguments: Sequence[str], devices: int, *, module: str = "recsys") -> int:
+    """Runs `python -m MODULE ARGUMENTS` on `devices` ranks of this machine; the exit code."""
     port = _free_port()
     quiet = [tempfile.TemporaryFile("w+") for _ in range(devices - 1)]  # noqa: SIM115  closed below
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-m", "recsys", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env=_environment(rank, devices, port),
             stdout=None if rank == 0 else subprocess.DEVNULL,
             stderr=None if rank == 0 else quiet[rank - 1],

@@ -81,7 +81,7 @@ class CTRModule(lightning.LightningModule):
         self.trained = batch.cursor
         if self.ranks.world_size == 1:
             self.log("train/loss", loss.detach(), batch_size=rows)
-        elif is_logged:
+        elif is_logged or self.trainer.is_last_batch:
             total = self.ranks.sum(loss.detach().cpu().double() * len(batch)) / batch.global_rows
             self.log("train/loss", total, batch_size=rows)
 
