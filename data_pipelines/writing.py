@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.errors import RecsysError
+from recsys.file_lock import file_lock
 from recsys.schema import SCHEMA_FILE, DataFile, Schema
 
 ROW_GROUP_ROWS = 1 << 15
@@ -109,14 +110,17 @@ def sha256_of(path: Path) -> str:
 def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary sibling to build in: renamed to `out` if all goes well, else removed."""
     check_out(out, overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.parent / f".{out.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        _replace(partial, out)
-    finally:
+    with file_lock(out.parent / f".{out.name}.lock", f"another process is preparing {out}"):
+        check_out(out, overwrite)  # that process may have ended between the two
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            _replace(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_out(out: Path, overwrite: bool) -> None:

@@ -1,18 +1,13 @@
-"""One process at a time in a run folder; the lock dies with its holder, kill -9 included."""
+"""One process at a time in a run folder."""
 
-import errno
-import fcntl
-import os
-import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from recsys.errors import RecsysError
+from recsys.file_lock import file_lock
 
 LOCK_FILE = ".lock"
-# Some network and user-space file systems have no locks: there a run goes on without one.
-NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -25,59 +20,20 @@ def run_lock(run_dir: Path, *, rank: int = 0) -> Iterator[None]:
         yield
         return
     is_new = not run_dir.exists()
-    descriptor = _acquire(run_dir)
-    try:
+    with ExitStack() as held:
+        held.callback(_remove_if_empty, run_dir if is_new else None)
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            busy = "another process is at work in this run folder"
+            held.enter_context(file_lock(run_dir / LOCK_FILE, busy))
+        except OSError as error:
+            raise RecsysError(
+                "the run folder cannot be written", where=run_dir, got=error.strerror
+            ) from None
         yield
-    finally:
-        # Before the lock is let go: whoever waits on the unlinked file sees that and starts again.
+
+
+def _remove_if_empty(folder: Path | None) -> None:
+    if folder is not None:
         with suppress(OSError):
-            (run_dir / LOCK_FILE).unlink()
-        os.close(descriptor)
-        if is_new:
-            with suppress(OSError):
-                run_dir.rmdir()
-
-
-def _acquire(run_dir: Path) -> int:
-    """An open, locked descriptor of the lock file, which names this process."""
-    path = run_dir / LOCK_FILE
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            _lock(descriptor, run_dir)
-            if _is_still(path, descriptor):
-                break
-            os.close(descriptor)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
-    except OSError as error:
-        raise RecsysError(
-            "the run folder cannot be written", where=run_dir, got=error.strerror
-        ) from None
-    return descriptor
-
-
-def _lock(descriptor: int, run_dir: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 1000, 0).decode(errors="replace")
-        os.close(descriptor)
-        raise RecsysError(
-            "another process is at work in this run folder",
-            where=run_dir,
-            got=holder or "a process that has just started",
-            fix="wait until it has ended, or choose another --out",
-        ) from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS_HERE:
-            raise
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    """False when the last holder unlinked the file between our open and our lock."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+            folder.rmdir()

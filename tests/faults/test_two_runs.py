@@ -13,8 +13,9 @@ from recsys.errors import RecsysError
 from recsys.training import run_lock as run_lock_module
 from recsys.training.run_lock import LOCK_FILE, run_lock
 
+# By file: importing the package would import torch.
 HOLD = """
-import importlib.util, pathlib, sys, time
+import importlib.util, pathlib, sys
 spec = importlib.util.spec_from_file_location("run_lock", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)

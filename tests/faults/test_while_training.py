@@ -187,3 +187,36 @@ def test_two_exports_at_once_leave_something_whole(forked, trained, tiny_dataset
     assert 0 in codes
     assert forked.run("verify", export, "--data", tiny_dataset / "test").code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "run"]
+
+
+@pytest.mark.slow
+def test_two_prepares_at_once_are_one_data_set_and_one_refusal(forked, tmp_path):
+    rows = "".join(f"{i % 2},c{i % 500},{i}.5\n" for i in range(400_000))
+    (tmp_path / "rows.csv").write_text("label,color,price\n" + rows)
+    (tmp_path / "recipe.yaml").write_text(
+        "{name: rows, label: {column: label}, categorical: {columns: [color]}, "
+        "numerical: {columns: [price]}, split: {method: random}}"
+    )
+    out = tmp_path / "dataset"
+    command = ["prepare", tmp_path / "recipe.yaml", "--raw", tmp_path / "rows.csv", "--out", out]
+    first = forked.start(*command)
+    wait_for(lambda: (tmp_path / ".dataset.partial").exists())
+    assert forked.run(*command).is_refusal("another process is preparing", str(out))
+    assert first.wait().code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dataset",
+        "recipe.yaml",
+        "rows.csv",
+    ]
+    assert forked.run(*command).is_refusal("already there")
+    first = forked.start(*command, "--overwrite")
+    wait_for(lambda: (tmp_path / ".dataset.partial").exists())
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert (out / "schema.json").exists()
+    assert forked.run(*command, "--overwrite").code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dataset",
+        "recipe.yaml",
+        "rows.csv",
+    ]
