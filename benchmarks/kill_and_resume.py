@@ -28,7 +28,6 @@ from benchmarks.killing import (
     finish,
     in_checkpoint_write,
     in_decoding,
-    in_making_the_folder,
     in_training,
     kill_and_resume,
 )
@@ -106,11 +105,10 @@ SCENARIOS = (
 
 
 def choose_moments(scenario: Scenario, kills: int, rng: random.Random) -> dict[str, Moment]:
-    """`kills` of six kinds, in the order of the run, so that each comes true."""
+    """`kills` of five kinds, in the order of the run, so that each comes true."""
     early, late = rng.randrange(2, 30), rng.randrange(scenario.interval + 10, scenario.steps - 5)
     pause, delay = rng.uniform(0.0, 0.02), rng.uniform(0.0, 1.5)
     kinds: list[tuple[float, str, Moment]] = [
-        (0, "making the folder", in_making_the_folder),
         (1, "loader threads decoding", in_decoding),
         (early, f"training, {pause * 1e3:.0f} ms after step {early}", in_training(early, pause)),
         (scenario.interval, "validation", in_training(scenario.interval)),
@@ -186,7 +184,7 @@ def to_table(results: list[dict]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=3, help="kills per scenario, 1 to 6")
+    parser.add_argument("--kills", type=int, default=3, help="kills per scenario, 1 to 5")
     parser.add_argument("--scenarios", type=int, default=len(SCENARIOS), help="the first so many")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
