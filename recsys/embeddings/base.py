@@ -70,6 +70,13 @@ class BaseMethodConfig(BaseConfig, ABC):
     embedding_dim: PositiveInt
     init: Init = NormalInit()
 
+    def resolve(self, cardinalities: Mapping[str, int]) -> "Mapping[str, BaseMethodConfig]":
+        """The config of each feature that this one speaks of; for methods that share a budget.
+
+        `cardinalities`: ids by feature, for all features that were given this very config.
+        """
+        return dict.fromkeys(cardinalities, self)
+
     @abstractmethod
     def build(self, feature: str, cardinality: int, table: str) -> "EmbeddingMethod":
         """The method for one feature; `table` is the name under which its storage may be shared."""

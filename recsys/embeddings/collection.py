@@ -127,17 +127,15 @@ def build_embeddings(
     config.check_names(schema)
     if config.store == "fused":
         check_fused(device)
-    methods = {}
+    methods = build_methods(config, schema)
     for feature in schema.sparse:
-        owner = config.shared_tables.get(feature.name, feature.name)
-        method = config.method_of(feature.name).build(feature.name, feature.num_ids, owner)
+        method = methods[feature.name]
         if feature.kind == "sequence" and not method.commutes_with_sum:
             raise RecsysError(
                 f"{feature.name}: this method cannot embed a multi-valued feature",
                 expected="a method whose combination commutes with sum pooling",
                 fix="choose another method for this feature",
             )
-        methods[feature.name] = method
     lookups = [look for method in methods.values() for look in method.lookups]
     kind = ShardedStore if is_sharded else STORES[config.store]
     store: TableStore = kind(_unique_tables(methods), lookups, optimizer, device)
@@ -145,6 +143,19 @@ def build_embeddings(
         f.name for f in schema.of_kind("sequence") if config.pooling_of(f.name) == "mean"
     ]
     return FeatureEmbeddings(schema.sparse, methods, mean_pooled, store)
+
+
+def build_methods(config: EmbeddingsConfig, schema: Schema) -> dict[str, EmbeddingMethod]:
+    """The method of every sparse feature, in schema order."""
+    configs = config.resolved_methods(schema)
+    return {
+        feature.name: configs[feature.name].build(
+            feature.name,
+            feature.num_ids,
+            config.shared_tables.get(feature.name, feature.name),
+        )
+        for feature in schema.sparse
+    }
 
 
 def _unique_tables(methods: Mapping[str, EmbeddingMethod]) -> list[TableSpec]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from recsys.base_config import BaseConfig
 from recsys.embeddings import MethodConfig
+from recsys.embeddings.base import BaseMethodConfig
 from recsys.embeddings.placement import PlacementConfig
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Feature, Schema
@@ -66,6 +67,22 @@ class EmbeddingsConfig(BaseConfig):
         owner = self.shared_tables.get(feature, feature)
         key = matching_key(owner, self.per_feature)
         return self.default if key is None else self.per_feature[key]
+
+    def resolved_methods(self, schema: Schema) -> dict[str, BaseMethodConfig]:
+        """Each sparse feature's method config, after methods have shared out their budgets.
+
+        Features that share a table count once, as their owner.
+        """
+        cardinalities = {f.name: f.num_ids for f in schema.sparse}
+        owners = [name for name in cardinalities if name not in self.shared_tables]
+        groups: dict[str | None, list[str]] = {}
+        for name in owners:
+            groups.setdefault(matching_key(name, self.per_feature), []).append(name)
+        resolved: dict[str, BaseMethodConfig] = {}
+        for names in groups.values():
+            method = self.method_of(names[0])
+            resolved.update(method.resolve({name: cardinalities[name] for name in names}))
+        return {name: resolved[self.shared_tables.get(name, name)] for name in cardinalities}
 
     def pooling_of(self, feature: str) -> Literal["sum", "mean"]:
         key = matching_key(feature, self.pooling)

@@ -120,7 +120,7 @@ def _describe_feature(
     table = tables[feature.name]
     known |= {
         "graph_input": graph_input_names([f.name for f in schema.sparse])[feature.name],
-        "method": embeddings.method_of(feature.name).method,
+        "method": trained.model.embeddings.methods[feature.name].name,
         "dim": trained.model.embeddings.output_dims[feature.name],
         "table": table,
         "table_parquet": parquet_twin(table),

@@ -3,8 +3,10 @@
 Nothing here talks to other ranks, so that one rank alone may look: each sees its own shards.
 """
 
+import math
 from collections.abc import Callable
 from itertools import chain
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,6 +16,8 @@ from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 
 CHUNK_ROWS = 1 << 20
+# A walk over all modules costs more than the check itself.
+_parameters: WeakKeyDictionary[CTRModel, list[nn.Parameter]] = WeakKeyDictionary()
 LOWER_THE_RATE = (
     "lower train.dense_optimizer.learning_rate or train.embedding_optimizer.learning_rate; "
     "the last checkpoint is still good"
@@ -29,11 +33,13 @@ def check_loss(loss: Tensor, model: CTRModel, batch: Batch) -> None:
 def check_gradients(model: CTRModel, cursor: Cursor) -> None:
     """Stops before an optimiser takes a gradient that is not finite.
 
-    It is one norm over the dense parameters, and on a GPU one wait for it. The tables' gradients
+    It is one pass over the dense gradients, and on a GPU one wait for it. The tables' gradients
     exist inside backward only: what they spoil is found by the next loss, or by `check_state`.
     """
-    gradients = [p.grad for p in model.dense_parameters() if p.grad is not None]
-    if not gradients or torch.isfinite(nn.utils.get_total_norm(gradients)):
+    if model not in _parameters:
+        _parameters[model] = model.dense_parameters()
+    gradients = [p.grad for p in _parameters[model] if p.grad is not None]
+    if not gradients or math.isfinite(_sum_up(gradients)):
         return
     # Backward goes from the last layer to the first, and then to what embeds the inputs.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -42,6 +48,13 @@ def check_gradients(model: CTRModel, cursor: Cursor) -> None:
     for parameter in reversed(inputs_first):
         if parameter.grad is not None and not is_finite(parameter.grad):
             _refuse("a gradient", f"the gradient of {names[id(parameter)]}", cursor, None)
+
+
+def _sum_up(gradients: list[Tensor]) -> float:
+    """A number that is not finite when an element is not, and seldom otherwise."""
+    if gradients[0].is_cuda:
+        return torch.stack(torch._foreach_norm(gradients)).sum().item()
+    return sum(gradient.sum().item() for gradient in gradients)
 
 
 def check_state(model: CTRModel, cursor: Cursor) -> None:

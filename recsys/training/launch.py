@@ -4,6 +4,7 @@ The first to fail decides: the others are stopped at once and its message is the
 `torchrun -m recsys train …` does the same on many machines.
 """
 
+import ctypes
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from recsys.errors import RecsysError
 
 # The exit code of a rank whose message is only that another one has gone.
 LOST_CONTACT = 75
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 POLL_SECONDS = 0.05
 SECONDS_TO_END = 5.0  # for the others, after the first failure
 
@@ -72,6 +74,7 @@ def launch(arguments: Sequence[str], devices: int, *, module: str = "recsys") ->
             stdout=None if rank == 0 else subprocess.DEVNULL,
             stderr=None if rank == 0 else quiet[rank - 1],
             start_new_session=True,  # Ctrl-C reaches us alone; we hand it on once
+            preexec_fn=_die_with_parent,  # there are no threads here that could mind
         )
         for rank in range(devices)
     ]
@@ -105,6 +108,11 @@ def _environment(rank: int, devices: int, port: int) -> dict[str, str]:
         "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": f"recsys-{os.getpid()}",
     }
+
+
+def _die_with_parent() -> None:
+    """In a rank: the kernel kills it when the launcher dies, by kill -9 as well."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:

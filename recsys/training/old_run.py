@@ -11,6 +11,7 @@ from torch import Tensor
 from recsys.config import load_config
 from recsys.data.readable import readable
 from recsys.embeddings.base import EmbeddingMethod
+from recsys.embeddings.collection import build_methods
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema, VocabularyEncoding, load_schema
 from recsys.training.checkpoint_io import TABLES, load_weights
@@ -79,14 +80,7 @@ def open_old_run(run_dir: Path) -> OldRun:
             where=config.data.path,
             fix="restore it, or start without train.warm_start",
         )
-    methods = {
-        feature.name: config.embeddings.method_of(feature.name).build(
-            feature.name,
-            feature.num_ids,
-            config.embeddings.shared_tables.get(feature.name, feature.name),
-        )
-        for feature in schema.sparse
-    }
+    methods = build_methods(config.embeddings, schema)
     return OldRun(best[-1], schema, config.data.path, methods, load_weights(best[-1]))
 
 
