@@ -174,7 +174,9 @@ def make_batch(inputs: dict[str, np.ndarray]) -> Batch:
         lengths=torch.cat(lengths),
     )
     dense = torch.stack([tensors[name] for name in NUMERICALS], dim=1)
-    return Batch(dense=dense, sparse=sparse, labels=torch.zeros(ROWS), cursor=Cursor(0, 0), global_rows=ROWS)
+    return Batch(
+        dense=dense, sparse=sparse, labels=torch.zeros(ROWS), cursor=Cursor(0, 0), global_rows=ROWS
+    )
 
 
 def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
