@@ -310,3 +310,18 @@ def test_a_data_set_replaced_after_training_is_not_scored_as_the_old_one(trained
     rewrite(other / "test" / PART, lambda table: table.slice(1))
     outcome = run("evaluate", trained)
     assert outcome.is_refusal("another number of rows", f"test/{PART}")
+
+
+def test_a_run_that_bad_data_stopped_starts_once_more_when_they_are_mended(
+    damaged, dataset, tmp_path
+):
+    path = dataset / "train" / PART
+    content = path.read_bytes()
+    cut(path)
+    out = tmp_path / "run"
+    assert run("train", damaged, "--out", out).is_refusal("damaged", PART)
+    path.write_bytes(content)
+    assert run("train", damaged, "--out", out).is_refusal("not empty", f"--resume {out}")
+    outcome = run("train", "--resume", out)
+    assert outcome.code == 0, outcome.err
+    assert (out / "report.json").exists()

@@ -135,6 +135,23 @@ def test_a_weight_that_goes_bad_is_named_and_not_saved(config, tmp_path, at_step
     assert saved == ["step-000000005"]
 
 
+def test_rows_that_go_bad_in_the_last_step_are_neither_the_best_nor_saved(
+    config, tmp_path, at_step
+):
+    def spoil(module):
+        def register(_module, _inputs, output):
+            output.register_hook(lambda gradient: gradient * float("nan"))
+
+        handle = module.model.embeddings.store.register_forward_hook(register)
+        module.spoilt = handle
+
+    at_step(20, spoil)
+    outcome = run("train", config, "--out", tmp_path / "run")
+    assert outcome.is_refusal("not finite", "table", "feature", "epoch 1, batch 9")
+    saved = sorted(path.name for path in tmp_path.glob("run/checkpoints/[!.]*"))
+    assert saved == ["best-000000010", "step-000000010", "step-000000015"]
+
+
 def test_a_gradient_that_goes_bad_is_named_before_the_step(config, tmp_path, at_step):
     def spoil(module):
         parameter = module.model.network.model.head.weight
