@@ -67,12 +67,10 @@ def check_state(model: CTRModel, cursor: Cursor) -> None:
 def first_non_finite(model: CTRModel, batch: Batch) -> str | None:
     """What is not finite first: a feature's rows, a layer's weights, or a layer's output.
 
-    Outputs are looked at only where the forward pass needs no other rank, nor a pipeline.
+    Where a forward pass needs other ranks or a pipeline, the largest weight stands for outputs.
     """
-    found = _bad_rows(model, batch) or _bad_weights(model)
-    if found or distributed.is_initialized():
-        return found
-    return _bad_output(model, batch)
+    find_output = _large_weight if distributed.is_initialized() else _bad_output
+    return _bad_rows(model, batch) or _bad_weights(model) or find_output(model, batch)
 
 
 def is_finite(values: Tensor) -> bool:
@@ -137,6 +135,21 @@ def _bad_weights(model: CTRModel) -> str | None:
         if is_dense and not is_finite(tensor.detach()):
             return f"the weights {name}"
     return None
+
+
+def _large_weight(model: CTRModel, _: Batch) -> str | None:
+    """Some layer's output, and the weights that most likely are why."""
+    dense = {id(parameter) for parameter in model.dense_parameters()}
+    weights = [(name, p.detach()) for name, p in model.named_parameters() if id(p) in dense]
+    weights += [(f"table {s.table.name!r}", s.weight) for s in model.embeddings.store.shards()]
+    largest = [(_largest(weight), name) for name, weight in weights if weight.numel()]
+    value, name = max(largest, default=(0.0, ""))
+    return f"a layer's output; the largest weight is {value:.1e} in {name}" if name else None
+
+
+def _largest(weight: Tensor) -> float:
+    extremes = [torch.stack(torch.aminmax(chunk)).abs().max() for chunk in _chunks(weight)]
+    return torch.stack(extremes).max().item()
 
 
 def _bad_output(model: CTRModel, batch: Batch) -> str | None:

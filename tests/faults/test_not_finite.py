@@ -125,6 +125,16 @@ def test_an_output_that_overflows_is_named_by_its_layer(tiny_dataset):
     assert first_non_finite(model, batch) == f"the output of {name}"
 
 
+def test_on_many_ranks_the_largest_weight_stands_for_the_output(tiny_dataset, monkeypatch):
+    model, batch = model_and_batch(tiny_dataset)
+    name, parameter = list(model.network.named_parameters())[2]
+    with torch.no_grad():
+        parameter.view(-1)[0] = -2e38
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    expected = f"a layer's output; the largest weight is 2.0e+38 in network.{name}"
+    assert first_non_finite(model, batch) == expected
+
+
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_a_bad_gradient_is_named_before_a_step_takes_it(tiny_dataset, value):
     model, batch = model_and_batch(tiny_dataset)
