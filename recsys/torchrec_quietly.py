@@ -35,6 +35,9 @@ stand_in_for_missing()
 # What torch tells torchrec about its own future is not for our users.
 warnings.filterwarnings("ignore", message="Please use DTensor instead")
 warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+# said with torch 2.11
+warnings.filterwarnings("ignore", message="`_get_pg_default_device` will be deprecated")
+warnings.filterwarnings("ignore", message="Multiple backends are registered with this ProcessGroup")
 # fbgemm's lookup of replicated tables has a gradient on the CPU, registered in an older way
 warnings.filterwarnings("ignore", message="fbgemm::dense_embedding_codegen_lookup_function")
 # said of every replicated table
