@@ -1,6 +1,6 @@
 """What do many processes cost, and do they give the same: AUC, overhead, scaling, checkpoints.
 
-    python -m benchmarks.many_devices --raw criteo_sample.txt       # all parts, or name some
+    python -m benchmarks.many_devices --raw SAMPLE.tsv.gz      # all parts, or name some
 
 auc: real Criteo rows, the committed configs without dropout, on 1, 2 and 4 gloo processes.
 overhead: `recsys train` on 2 processes beside a bare torchrec loop (DistributedModelParallel over
@@ -24,6 +24,12 @@ from benchmarks.training_contenders import MODELS
 from benchmarks.training_speed import write_dataset
 
 TOTAL_IDS, EVERY_STEPS = 2_000_000, 500
+PREPARED = [
+    "split.method=random",
+    "split.seed=1",
+    "split.fractions=[0.8,0.1,0.1]",
+    "min_count=2",
+]
 CONFIGS = Path(__file__).parent.parent / "configs" / "criteo_kaggle"
 
 
@@ -98,7 +104,7 @@ def checkpoints(rounds: int, data: Path) -> dict[str, object]:
 
 def auc(raw: Path, folder: Path) -> dict[str, dict]:
     data = folder / "criteo"
-    data_pipelines.prepare("criteo_kaggle", [raw], data, [], lambda *_: None, False)
+    data_pipelines.prepare("criteo_kaggle", [raw], data, PREPARED, lambda *_: None, False)
     found: dict[str, dict] = {}
     for model in ("dcn_v2", "autoint"):
         for devices in (1, 2, 4):
