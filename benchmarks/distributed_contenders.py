@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from benchmarks.training_contenders import run_config
 from recsys.config import RunConfig
 from recsys.data.loader import BatchLoader
-from recsys.embeddings.fused_store import torch_optimizer
+from recsys.embeddings.fused_group import torch_optimizer
 from recsys.embeddings.torchrec_collection import build_collection
 from recsys.models.network import build_network
 from recsys.schema import load_schema

@@ -19,12 +19,13 @@ from torchrec.distributed.planner.types import (
     ShardingOption,
     Topology,
 )
-from torchrec.distributed.types import CacheParams, ShardingPlan
+from torchrec.distributed.types import CacheParams, EmbeddingModuleShardingPlan, ShardingPlan
 
 __all__ = [
     "CacheParams",
     "EmbeddingBagCollectionSharder",
     "EmbeddingEnumerator",
+    "EmbeddingModuleShardingPlan",
     "EmbeddingShardingPlanner",
     "FixedPercentageStorageReservation",
     "GreedyProposer",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from recsys.data.occurrences import Occurrences
 from recsys.torchrec_quietly import KeyedJaggedTensor
 
 
@@ -27,7 +28,8 @@ class Batch:
 
     dense: (B, N) float32. sparse: ids by feature, keys in schema order. labels: (B,) float32.
     group_ids: (B,) int64 where the data set has a group column. global_rows: rows of the whole
-    batch, all ranks together; its mean loss is the sum over ranks ÷ global_rows.
+    batch, all ranks together; its mean loss is the sum over ranks ÷ global_rows. occurrences: rows
+    of tables that are looked up one by one, where a method of the model wants that.
     """
 
     dense: Tensor
@@ -36,6 +38,7 @@ class Batch:
     cursor: Cursor
     global_rows: int
     group_ids: Tensor | None = None
+    occurrences: Occurrences | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,6 +53,9 @@ class Batch:
             group_ids=None
             if self.group_ids is None
             else self.group_ids.to(device, non_blocking=non_blocking),
+            occurrences=None
+            if self.occurrences is None
+            else self.occurrences.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> "Batch":
@@ -60,6 +66,7 @@ class Batch:
             sparse=self.sparse.pin_memory(),
             labels=self.labels.pin_memory(),
             group_ids=None if self.group_ids is None else self.group_ids.pin_memory(),
+            occurrences=None if self.occurrences is None else self.occurrences.pin_memory(),
         )
 
     def record_stream(self, stream: torch.Stream) -> None:
@@ -68,3 +75,5 @@ class Batch:
             if tensor is not None:
                 tensor.record_stream(stream)
         self.sparse.record_stream(stream)
+        if self.occurrences is not None:
+            self.occurrences.record_stream(stream)

@@ -1,17 +1,20 @@
 """FeatureEmbeddings: every sparse feature with its own method, one store, one fused lookup."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import Batch
+from recsys.data.occurrences import Occurrences
 from recsys.embeddings.base import EmbeddingMethod, TableSpec
+from recsys.embeddings.combination import Combination
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizerConfig
 from recsys.embeddings.row_penalty import RowPenalty
-from recsys.embeddings.stores import STORES, ShardedStore, TableStore
+from recsys.embeddings.stores import build_store, occurrence_key
+from recsys.embeddings.table_store import TableStore
 from recsys.errors import RecsysError
 from recsys.fbgemm_kernels import check_fused
 from recsys.schema import Feature, Schema
@@ -30,18 +33,21 @@ class FeatureEmbeddings(nn.Module):
         features: Sequence[Feature],
         methods: Mapping[str, EmbeddingMethod],
         mean_pooled: Sequence[str],
+        one_by_one: Sequence[str],
         store: TableStore,
     ) -> None:
+        """`one_by_one`: features whose rows are combined before they are pooled."""
         super().__init__()
         self.features = tuple(features)
         self.methods = dict(methods)
         # A ModuleDict would refuse features named like its own attributes ("keys", "type" …).
         self.method_modules = nn.ModuleList(methods.values())
         self.store = store
-        self.mean_pooled = frozenset(mean_pooled)
-        self.keys = [look.key for method in methods.values() for look in method.lookups]
-        self.is_identity = all(method.is_plain_table for method in methods.values())
-        self.combination = _Combination(store, self.methods, self.mean_pooled)
+        self.combination = Combination(store, self.methods, mean_pooled, one_by_one)
+        self.mean_pooled, self.one_by_one = frozenset(mean_pooled), tuple(one_by_one)
+        self.pooled = [name for name in methods if name not in one_by_one]
+        self.keys = [look.key for name in self.pooled for look in methods[name].lookups]
+        self.is_identity = not one_by_one and all(m.is_plain_table for m in methods.values())
         self.penalty: RowPenalty | None = None
 
     @property
@@ -49,70 +55,75 @@ class FeatureEmbeddings(nn.Module):
         """Width of each feature's vector, in the order of `forward`'s columns."""
         return {name: method.output_dim for name, method in self.methods.items()}
 
-    def physical_ids(self, sparse: KeyedJaggedTensor) -> KeyedJaggedTensor:
-        """Logical ids, one key per feature → row numbers, one key per lookup."""
+    def physical_ids(
+        self, sparse: KeyedJaggedTensor
+    ) -> tuple[KeyedJaggedTensor, Occurrences | None]:
+        """Logical ids, one key per feature → row numbers, one key per lookup; and occurrences."""
         if self.is_identity:
-            return sparse
-        values, lengths = [], []
-        for name, method in self.methods.items():
+            return sparse, None
+        values = [torch.empty(0, dtype=torch.int32)]
+        lengths = [torch.empty(0, dtype=torch.int32)]
+        for name in self.pooled:
             bag = sparse[name]
-            for rows in method.rows(bag.values()):
+            for rows in self.methods[name].rows(bag.values()):
                 values.append(rows.int())
                 lengths.append(bag.lengths())
-        return KeyedJaggedTensor(
-            keys=self.keys, values=torch.cat(values), lengths=torch.cat(lengths)
+        bags = KeyedJaggedTensor(
+            keys=self.keys,
+            values=torch.cat(values),
+            lengths=torch.cat(lengths),
+            stride=sparse.stride(),
         )
+        return bags, self._occurrences(sparse) if self.one_by_one else None
+
+    def _occurrences(self, sparse: KeyedJaggedTensor) -> Occurrences:
+        bags = [sparse[name] for name in self.one_by_one]
+        rows: dict[str, list[Tensor]] = {t.name: [] for t in self.combination.occurrence_tables}
+        for name, bag in zip(self.one_by_one, bags, strict=True):
+            method = self.methods[name]
+            for look, found in zip(method.lookups, method.rows(bag.values()), strict=True):
+                rows[look.table].append(found.int())
+        values = [torch.cat(parts) for parts in rows.values()]
+        most = max(len(found) for found in values)
+        place = torch.arange(most)
+        keyed = KeyedJaggedTensor(
+            keys=[occurrence_key(table) for table in rows],
+            values=torch.cat(values),
+            lengths=torch.cat([(place < len(found)).int() for found in values]),
+            stride=most,
+        )
+        lengths = torch.stack([bag.lengths() for bag in bags])
+        return Occurrences(keyed, lengths, tuple(len(bag.values()) for bag in bags))
 
     def to_physical(self, batch: Batch) -> Batch:
         """`physical_ids` of a whole batch: the loader's transform."""
+        bags, occurrences = self.physical_ids(batch.sparse)
         # `sync` counts each key's ids while they are on the CPU: a GPU would be waited for
-        return replace(batch, sparse=self.physical_ids(batch.sparse).sync())
+        if occurrences is not None:
+            occurrences = replace(occurrences, rows=occurrences.rows.sync())
+        return replace(batch, sparse=bags.sync(), occurrences=occurrences)
 
-    def forward(self, physical: KeyedJaggedTensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, physical: KeyedJaggedTensor, occurrences: Occurrences | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Row numbers → vectors (B, ΣD) in feature order, and the L2 penalty of their rows, ()."""
-        looked_up = self.store(physical)  # (B, Σd)
-        penalty = looked_up.new_zeros(())
-        if self.penalty is not None and self.training:
-            penalty = self.penalty(physical, looked_up)
-        return self.combination(physical, looked_up), penalty
+        pooled = self.store(physical) if self.pooled else None  # (B, Σd)
+        found = self._look_up(occurrences) if self.one_by_one else None  # (S, Σd)
+        vectors = self.combination(physical, pooled, occurrences, found)
+        penalty = vectors.new_zeros(())
+        if self.penalty is not None and self.training and pooled is not None:
+            penalty = self.penalty(physical, pooled)
+        return vectors, penalty
+
+    def _look_up(self, occurrences: Occurrences | None) -> Tensor:
+        if occurrences is None or self.store.occurrences is None:
+            raise TypeError("a batch without the occurrences that the methods ask for")
+        return self.store.occurrences(occurrences.rows)
 
     def materialise(self, feature: str) -> Tensor:
         """One feature as a plain (cardinality, D) table."""
         with torch.no_grad():
             return self.methods[feature].materialise(self.store.weights())
-
-
-class _Combination(nn.Module):
-    """Looked-up vectors (B, Σd) → the features' vectors (B, ΣD).
-
-    A module of its own: torchrec's pipeline traces a forward pass as far as modules without shards.
-    The parameters of the methods belong to FeatureEmbeddings.
-    """
-
-    def __init__(
-        self,
-        store: TableStore,
-        methods: Mapping[str, EmbeddingMethod],
-        mean_pooled: Collection[str],
-    ) -> None:
-        super().__init__()
-        dims = {table.name: table.dim for table in store.tables}
-        self.widths = [dims[look.table] for look in store.lookups]
-        self.methods, self.mean_pooled = methods, mean_pooled
-        self.is_identity = not mean_pooled and all(m.is_plain_table for m in methods.values())
-
-    def forward(self, physical: KeyedJaggedTensor, looked_up: Tensor) -> Tensor:
-        if self.is_identity:
-            return looked_up
-        blocks = iter(torch.split(looked_up, self.widths, dim=1))
-        vectors = []
-        for name, method in self.methods.items():
-            vector = method.combine([next(blocks) for _ in method.lookups])  # (B, D)
-            if name in self.mean_pooled:
-                lengths = physical[method.lookups[0].key].lengths().clamp(min=1)
-                vector = vector / lengths[:, None]
-            vectors.append(vector)
-        return torch.cat(vectors, dim=1)
 
 
 def build_embeddings(
@@ -128,21 +139,36 @@ def build_embeddings(
     if config.store == "fused":
         check_fused(device)
     methods = build_methods(config, schema)
-    for feature in schema.sparse:
-        method = methods[feature.name]
-        if feature.kind == "sequence" and not method.commutes_with_sum:
-            raise RecsysError(
-                f"{feature.name}: this method cannot embed a multi-valued feature",
-                expected="a method whose combination commutes with sum pooling",
-                fix="choose another method for this feature",
-            )
-    lookups = [look for method in methods.values() for look in method.lookups]
-    kind = ShardedStore if is_sharded else STORES[config.store]
-    store: TableStore = kind(_unique_tables(methods), lookups, optimizer, device)
+    one_by_one = _one_by_one(methods, [f.name for f in schema.of_kind("sequence")])
+    lookups = [
+        look
+        for name, method in methods.items()
+        if name not in one_by_one
+        for look in method.lookups
+    ]
+    store = build_store(
+        "sharded" if is_sharded else config.store,
+        _unique_tables(methods),
+        lookups,
+        {look.table for name in one_by_one for look in methods[name].lookups},
+        optimizer,
+        device,
+    )
     mean_pooled = [
         f.name for f in schema.of_kind("sequence") if config.pooling_of(f.name) == "mean"
     ]
-    return FeatureEmbeddings(schema.sparse, methods, mean_pooled, store)
+    return FeatureEmbeddings(schema.sparse, methods, mean_pooled, one_by_one, store)
+
+
+def _one_by_one(methods: Mapping[str, EmbeddingMethod], sequences: Sequence[str]) -> list[str]:
+    """Multi-valued features that combine before they pool, and all that share a table with them."""
+    found = {name for name in sequences if not methods[name].commutes_with_sum}
+    while True:
+        tables = {look.table for name in found for look in methods[name].lookups}
+        readers = {n for n, m in methods.items() if any(k.table in tables for k in m.lookups)}
+        if readers <= found:
+            return [name for name in methods if name in found]
+        found |= readers
 
 
 def build_methods(config: EmbeddingsConfig, schema: Schema) -> dict[str, EmbeddingMethod]:

@@ -2,7 +2,7 @@
 
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.optimizers import STATE_FLOATS_PER_ROW
-from recsys.embeddings.stores import padded_dim
+from recsys.embeddings.table_store import padded_dim
 
 FLOAT_BYTES = 4
 

@@ -26,8 +26,8 @@ class TableShard(NamedTuple):
     weight: Tensor
 
 
-class TableStore(nn.Module, ABC):
-    """The tables, their lookups and their optimiser.
+class TableGroup(nn.Module, ABC):
+    """Tables that are looked up together, and their optimiser.
 
     Maps a KeyedJaggedTensor of row numbers, one key per lookup, to the sum-pooled vectors of all
     lookups side by side, (B, Σd), in lookup order.
@@ -37,7 +37,7 @@ class TableStore(nn.Module, ABC):
     lookups: tuple[Lookup, ...]
 
     @abstractmethod
-    def forward(self, physical: KeyedJaggedTensor) -> Tensor:
+    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
         """Row numbers by lookup key → (B, Σd) sums, in lookup order."""
 
     @abstractmethod
@@ -72,6 +72,62 @@ class TableStore(nn.Module, ABC):
         for kernel in self.kernels():
             kernel.set_optimizer_step(steps)  # type: ignore[operator]
             kernel.iter_cpu.fill_(steps)  # type: ignore[operator]  # its own copy
+
+
+class TableStore(nn.Module):
+    """All tables: those whose lookups are pooled by row of the batch, and those that are not.
+
+    `bags` answers (B, Σd): the rows of each bag summed. `occurrences` answers (S, Σd), one row for
+    each occurrence of an id, for methods whose combination has to come before the sum. Both are
+    the same kind of group: an occurrence is a bag of one.
+    """
+
+    def __init__(self, bags: TableGroup | None, occurrences: TableGroup | None) -> None:
+        super().__init__()
+        self.bags, self.occurrences = bags, occurrences
+        self.groups = tuple(group for group in (bags, occurrences) if group is not None)
+
+    @property
+    def tables(self) -> tuple[TableSpec, ...]:
+        return tuple(table for group in self.groups for table in group.tables)
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """What is looked up as bags, in the order of the columns of `forward`."""
+        return self.bags.lookups if self.bags is not None else ()
+
+    def forward(self, physical: KeyedJaggedTensor) -> Tensor:
+        """Row numbers by lookup key → (B, Σd) sums, in lookup order."""
+        if self.bags is None:
+            raise TypeError("no table of this store is looked up as bags")
+        return self.bags(physical)
+
+    def shards(self) -> Iterator[TableShard]:
+        """The pieces of tables that this process holds."""
+        return (shard for group in self.groups for shard in group.shards())
+
+    def state(self) -> dict[str, Tensor]:
+        """Live weights and optimiser state of all tables, see `TableGroup.state`."""
+        return {name: value for group in self.groups for name, value in group.state().items()}
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Sets the tables' learning rate to `factor` × the configured one."""
+        for group in self.groups:
+            group.scale_learning_rate(factor)
+
+    def step(self) -> None:
+        """Updates the tables that backward has not updated itself."""
+        for group in self.groups:
+            group.step()
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Optimisers whose state a checkpoint must hold beside `state`."""
+        return [optimizer for group in self.groups for optimizer in group.optimizers()]
+
+    def restore_step_count(self, steps: int) -> None:
+        """Tells the kernels how many steps they have made (Adam's bias correction)."""
+        for group in self.groups:
+            group.restore_step_count(steps)
 
     def weights(self) -> dict[str, Tensor]:
         """Live views of whole tables, (num_rows, dim) by table name."""

@@ -14,8 +14,14 @@ def table_name(index: int) -> str:
     return f"t{index}"
 
 
+def numbered(tables: Sequence[TableSpec], lookups: Sequence[Lookup]) -> list[tuple[int, TableSpec]]:
+    """The tables that are read, with their places among all: the places make their names."""
+    read = {look.table for look in lookups}
+    return [(i, table) for i, table in enumerate(tables) if table.name in read]
+
+
 def bag_configs(tables: Sequence[TableSpec], lookups: Sequence[Lookup]) -> list[EmbeddingBagConfig]:
-    """All tables, named t0, t1 … in order, sum-pooled, rows padded to multiples of four floats."""
+    """The tables that are read, named t0, t1 … by place; rows padded to multiples of four."""
     return [
         EmbeddingBagConfig(
             name=table_name(i),
@@ -24,7 +30,7 @@ def bag_configs(tables: Sequence[TableSpec], lookups: Sequence[Lookup]) -> list[
             feature_names=[look.key for look in lookups if look.table == table.name],
             pooling=PoolingType.SUM,
         )
-        for i, table in enumerate(tables)
+        for i, table in numbered(tables, lookups)
     ]
 
 

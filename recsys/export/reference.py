@@ -51,7 +51,8 @@ class RunReference:
     def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
         embeddings = self.model.embeddings
         with torch.no_grad():
-            vectors, _ = embeddings(self._physical(encoded).sparse)
+            batch = self._physical(encoded)
+            vectors, _ = embeddings(batch.sparse, batch.occurrences)
         blocks = vectors.cpu().split(list(embeddings.output_dims.values()), dim=1)
         return {
             name: block.numpy() for name, block in zip(embeddings.output_dims, blocks, strict=True)

@@ -28,7 +28,7 @@ class CTRModel(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch of physical row numbers → logits (B,) and the tables' L2 penalty, ()."""
-        vectors, penalty = self.embeddings(batch.sparse)
+        vectors, penalty = self.embeddings(batch.sparse, batch.occurrences)
         return self.network(vectors, batch.dense), penalty
 
     def dense_parameters(self) -> list[nn.Parameter]:
@@ -59,11 +59,12 @@ class CTRModel(nn.Module):
     def add_row_penalty(self, id_counts: Mapping[str, Tensor], train_rows: int, l2: float) -> None:
         """Charges λ/2·‖tables‖² to the rows of each batch; `id_counts` (V,) by feature."""
         embeddings = self.embeddings
+        categorical = {f.name for f in embeddings.features if f.kind == "categorical"}
         single_valued = [
             look.key
-            for feature in embeddings.features
-            if feature.kind == "categorical"
-            for look in embeddings.methods[feature.name].lookups
+            for name in embeddings.pooled
+            if name in categorical
+            for look in embeddings.methods[name].lookups
         ]
         store = embeddings.store
         counts = row_counts(embeddings.methods, id_counts)

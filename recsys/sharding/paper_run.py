@@ -35,7 +35,7 @@ class PaperRun:
         features = self.embeddings()
         return PlanRequest(
             features.store.tables,
-            features.store.lookups,
+            [look for group in features.store.groups for look in group.lookups],
             self.config.train.embedding_optimizer,
             table_placements(self.config.embeddings, features.methods),
             self.cluster,

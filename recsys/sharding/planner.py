@@ -5,14 +5,14 @@ Needs no GPU and no process group: the tables are on the meta device.
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from recsys.embeddings.base import Lookup, TableSpec
-from recsys.embeddings.fused_store import torch_optimizer
+from recsys.embeddings.fused_group import torch_optimizer
 from recsys.embeddings.optimizers import TableOptimizerConfig
 from recsys.embeddings.placement import PlacementConfig
 from recsys.embeddings.torchrec_collection import build_collection, table_name
@@ -23,6 +23,7 @@ from recsys.sharding.cluster import Cluster
 from recsys.sharding.proposals import OrderedEnumerator, proposers, table_index
 from recsys.torchrec_planning_quietly import (
     EmbeddingBagCollectionSharder,
+    EmbeddingModuleShardingPlan,
     EmbeddingShardingPlanner,
     FixedPercentageStorageReservation,
     ParameterConstraints,
@@ -59,11 +60,20 @@ class FoundPlan:
 
     request: PlanRequest
     options: tuple[ShardingOption, ...]
-    module_plan: object  # torchrec's EmbeddingModuleShardingPlan
+    module_plan: EmbeddingModuleShardingPlan
 
     def sharding_plan(self, path: str) -> ShardingPlan:
         """The plan for a model whose collection is the module `path`."""
         return ShardingPlan({path: self.module_plan})
+
+    def sharding_plan_of(self, names: Mapping[str, Collection[str]]) -> ShardingPlan:
+        """The plan for a model with several collections: the tables' names by module path."""
+        return ShardingPlan(
+            {
+                path: EmbeddingModuleShardingPlan({name: self.module_plan[name] for name in tables})
+                for path, tables in names.items()
+            }
+        )
 
 
 def make_plan(

@@ -14,7 +14,7 @@ from lightning import Callback, LightningModule
 from torch import Tensor
 
 from recsys.data.batch import Batch
-from recsys.embeddings.stores import ShardedStore
+from recsys.embeddings.stores import sharded_groups
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.torchrec_quietly import (
@@ -84,7 +84,7 @@ class DetachPipeline(Callback):
 
 def training_forward(built: ModelOnRanks, choice: PipelineChoice, device: torch.device) -> Forward:
     """What trains: the model on its ranks, in torchrec's pipeline where the config wants it."""
-    is_sharded = isinstance(built.model.embeddings.store, ShardedStore)
+    is_sharded = bool(sharded_groups(built.model.embeddings.store))
     if choice == "on" and not is_sharded:
         raise RecsysError(
             "there is no exchange between devices that a pipeline could hide",

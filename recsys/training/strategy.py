@@ -16,7 +16,8 @@ from torch import Tensor
 
 from recsys.config import RunConfig
 from recsys.data.batch import Batch
-from recsys.embeddings.stores import PlainStore, ShardedStore
+from recsys.embeddings.plain_group import PlainGroup
+from recsys.embeddings.stores import sharded_groups
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import STORE_PREFIX, CTRModel, build_ctr_model
 from recsys.schema import Schema
@@ -136,7 +137,11 @@ def build_on_ranks(config: RunConfig, schema: Schema, ranks: Ranks) -> ModelOnRa
         return ModelOnRanks(model, distribute(model, ShardingPlan({}), ranks, seed), None)
     here = this_cluster(ranks.world_size, local_world_size(), ranks.device.type)
     plan = plan_run(config, schema, ranks.broadcast(here))
-    sharding = plan.sharding_plan(STORE_PREFIX + "collection")
+    names = {
+        f"{STORE_PREFIX}{place}.collection": group.planned_names
+        for place, group in sharded_groups(model.embeddings.store).items()
+    }
+    sharding = plan.sharding_plan_of(names)
     return ModelOnRanks(model, distribute(model, sharding, ranks, seed), plan)
 
 
@@ -151,16 +156,17 @@ def distribute(model: CTRModel, plan: ShardingPlan, ranks: Ranks, seed: int) -> 
     if ranks.device.type == "cuda":
         convert = torch.nn.SyncBatchNorm.convert_sync_batchnorm
         model.network = convert(model.network)  # type: ignore[no-untyped-call]
-    is_sharded = isinstance(model.embeddings.store, ShardedStore)
+    groups = sharded_groups(model.embeddings.store).values()
     wrapped = DistributedModelParallel(
         model,
         env=ShardingEnv.from_process_group(torch.distributed.group.WORLD),
         device=ranks.device,
         plan=plan,
-        sharders=[EmbeddingBagCollectionSharder()] if is_sharded else [],
+        sharders=[EmbeddingBagCollectionSharder()] if groups else [],
     )
-    if isinstance(model.embeddings.store, ShardedStore):
-        model.embeddings.store.after_sharding()
+    for group in groups:
+        group.after_sharding()
+    if groups:
         model.embeddings.store.initialise(seed)
     return wrapped
 
@@ -177,8 +183,8 @@ def _check_batch_norm(model: CTRModel, ranks: Ranks) -> None:
 
 
 def _check_gradients_dense(model: CTRModel) -> None:
-    store = model.embeddings.store
-    if isinstance(store, PlainStore) and store.is_sparse:
+    groups = model.embeddings.store.groups
+    if any(isinstance(group, PlainGroup) and group.is_sparse for group in groups):
         raise RecsysError(
             "sparse gradients of the plain store are not exchanged between processes",
             where="train.embedding_optimizer.name",

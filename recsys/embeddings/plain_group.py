@@ -1,4 +1,4 @@
-"""PlainStore: the tables as ordinary PyTorch parameters.
+"""PlainGroup: the tables as ordinary PyTorch parameters.
 
 The oracle of the other stores, the home of optimisers over whole tables, and what serves where no
 fbgemm can be had. On several devices each holds all of it (data parallel).
@@ -17,11 +17,11 @@ from recsys.embeddings.optimizers import (
     SparseAdamConfig,
     TableOptimizerConfig,
 )
-from recsys.embeddings.table_store import TableShard, TableStore, padded_dim
+from recsys.embeddings.table_store import TableGroup, TableShard, padded_dim
 from recsys.torchrec_quietly import KeyedJaggedTensor, RowWiseAdagrad
 
 
-class PlainStore(TableStore):
+class PlainGroup(TableGroup):
     """One embedding_bag per lookup."""
 
     def __init__(
@@ -32,26 +32,28 @@ class PlainStore(TableStore):
         device: torch.device,
     ) -> None:
         super().__init__()
-        self.tables, self.lookups = tuple(tables), tuple(lookups)
+        read = {look.table for look in lookups}
+        self.tables = tuple(table for table in tables if table.name in read)
+        self.lookups = tuple(lookups)
         self.optimizer_config = optimizer
         self.is_sparse = isinstance(optimizer, SparseAdamConfig)
         dims = {table.name: table.dim for table in tables}
         self.lookup_dims = [dims[look.table] for look in lookups]
-        self.index = {table.name: i for i, table in enumerate(tables)}
+        self.index = {table.name: i for i, table in enumerate(self.tables)}
         # Row-wise Adagrad's mean runs over the padded row in the fused store, so here too.
         is_padded = isinstance(optimizer, RowwiseAdagradConfig)
         self.parameters_by_table = nn.ParameterList(
             nn.Parameter(
                 torch.zeros(t.num_rows, padded_dim(t.dim) if is_padded else t.dim, device=device)
             )
-            for t in tables
+            for t in self.tables
         )
         self.optimizer = _plain_optimizer(optimizer, list(self.parameters_by_table))
 
-    def forward(self, physical: KeyedJaggedTensor) -> Tensor:
-        if physical.stride() == 0:
-            return self._no_rows(physical.device())
-        bags = physical.to_dict()
+    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
+        if rows.stride() == 0:
+            return self._no_rows(rows.device())
+        bags = rows.to_dict()
         vectors = []
         for look in self.lookups:
             table = self.index[look.table]

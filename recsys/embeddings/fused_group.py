@@ -1,4 +1,4 @@
-"""FusedStore: whole tables in one torchrec collection on one device, updated inside backward."""
+"""FusedGroup: whole tables in one torchrec collection on one device, updated inside backward."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,8 +12,8 @@ from recsys.embeddings.optimizers import (
     SgdConfig,
     TableOptimizerConfig,
 )
-from recsys.embeddings.table_store import TableShard, TableStore, padded_dim
-from recsys.embeddings.torchrec_collection import bag_configs, table_name
+from recsys.embeddings.table_store import TableGroup, TableShard, padded_dim
+from recsys.embeddings.torchrec_collection import bag_configs, numbered, table_name
 from recsys.errors import RecsysError
 from recsys.torchrec_quietly import (
     FusedEmbeddingBagCollection,
@@ -22,7 +22,7 @@ from recsys.torchrec_quietly import (
 )
 
 
-class FusedStore(TableStore):
+class FusedGroup(TableGroup):
     """One fused lookup for all tables."""
 
     columns: Tensor | None
@@ -35,7 +35,8 @@ class FusedStore(TableStore):
         device: torch.device,
     ) -> None:
         super().__init__()
-        self.tables, self.lookups = tuple(tables), tuple(lookups)
+        self.lookups, self.numbered = tuple(lookups), numbered(tables, lookups)
+        self.tables = tuple(table for _, table in self.numbered)
         self.learning_rate = optimizer.learning_rate
         optimizer_type, kwargs = torch_optimizer(optimizer, device)
         self.collection = FusedEmbeddingBagCollection(
@@ -46,9 +47,9 @@ class FusedStore(TableStore):
         )
         for bag in self.collection.embedding_bags.values():
             bag.weight.data.zero_()
-        columns = _wanted_columns(tables, lookups)
+        columns = _wanted_columns(self.tables, lookups)
         self.output_dim = len(columns)
-        answered_dim = sum(padded_dim(t.dim) * _reads(t, lookups) for t in tables)
+        answered_dim = sum(padded_dim(t.dim) * _reads(t, lookups) for t in self.tables)
         is_as_wanted = columns == list(range(answered_dim))
         self.register_buffer(
             "columns",
@@ -56,20 +57,20 @@ class FusedStore(TableStore):
             persistent=False,
         )
 
-    def forward(self, physical: KeyedJaggedTensor) -> Tensor:
-        if physical.stride() == 0:  # fbgemm refuses an empty batch
-            return torch.zeros(0, self.output_dim, device=physical.device())
-        vectors = self.collection(physical).values()  # (B, Σ padded d), table by table
+    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
+        if rows.stride() == 0:  # fbgemm refuses an empty batch
+            return torch.zeros(0, self.output_dim, device=rows.device())
+        vectors = self.collection(rows).values()  # (B, Σ padded d), table by table
         return vectors if self.columns is None else vectors.index_select(1, self.columns)
 
     def shards(self) -> Iterator[TableShard]:
-        for i, table in enumerate(self.tables):
+        for i, table in self.numbered:
             yield TableShard(table, 0, 0, self._padded_weight(i)[:, : table.dim])
 
     def state(self) -> dict[str, Tensor]:
         state = self.collection.fused_optimizer().state_dict()["state"]
         named = {}
-        for i, table in enumerate(self.tables):
+        for i, table in self.numbered:
             named[f"{table.name}/weight"] = self._padded_weight(i)
             for name, value in state.get(f"{table_name(i)}.weight", {}).items():
                 # torchrec writes momentum_1 here and momentum1 in a sharded collection

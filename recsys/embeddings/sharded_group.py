@@ -1,4 +1,4 @@
-"""ShardedStore: the tables of one torchrec collection, dealt to many devices by a plan.
+"""ShardedGroup: the tables of one torchrec collection, dealt to many devices by a plan.
 
 Made on the meta device; `DistributedModelParallel` replaces the collection by its shards, then
 `after_sharding` is called. Backward updates the shards; tables that every rank holds whole
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from recsys.embeddings.base import Lookup, TableSpec
-from recsys.embeddings.fused_store import torch_optimizer
+from recsys.embeddings.fused_group import torch_optimizer
 from recsys.embeddings.optimizers import TableOptimizerConfig
-from recsys.embeddings.table_store import TableShard, TableStore
-from recsys.embeddings.torchrec_collection import build_collection, table_name
+from recsys.embeddings.table_store import TableGroup, TableShard
+from recsys.embeddings.torchrec_collection import build_collection, numbered, table_name
 from recsys.torchrec_quietly import (
     KeyedJaggedTensor,
     apply_optimizer_in_backward,
@@ -22,7 +22,7 @@ from recsys.torchrec_quietly import (
 )
 
 
-class ShardedStore(TableStore):
+class ShardedGroup(TableGroup):
     """Shards of tables; each lookup is a collective, so all ranks look up together."""
 
     def __init__(
@@ -33,7 +33,8 @@ class ShardedStore(TableStore):
         device: torch.device,
     ) -> None:
         super().__init__()
-        self.tables, self.lookups = tuple(tables), tuple(lookups)
+        self.lookups, self.numbered = tuple(lookups), numbered(tables, lookups)
+        self.tables = tuple(table for _, table in self.numbered)
         self.learning_rate = optimizer.learning_rate
         dims = {table.name: table.dim for table in tables}
         self.keys_and_dims = [(look.key, dims[look.table]) for look in lookups]
@@ -50,7 +51,7 @@ class ShardedStore(TableStore):
     def after_sharding(self) -> None:
         """Finds the tables that are replicated and gives them their optimiser."""
         parameters = dict(in_backward_optimizer_filter(self.collection.named_parameters()))
-        for i, table in enumerate(self.tables):
+        for i, table in self.numbered:
             parameter = parameters.get(_weight_name(i))
             if parameter is not None:
                 self.replicated[table.name] = parameter
@@ -63,13 +64,18 @@ class ShardedStore(TableStore):
             for weight in self._local_weights():
                 weight.zero_()
 
-    def forward(self, physical: KeyedJaggedTensor) -> Tensor:
-        answer = self.collection(physical)  # columns grouped by sharding type
+    @property
+    def planned_names(self) -> list[str]:
+        """What a plan calls these tables."""
+        return [table_name(i) for i, _ in self.numbered]
+
+    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
+        answer = self.collection(rows)  # columns grouped by sharding type
         return torch.cat([answer[key][:, :dim] for key, dim in self.keys_and_dims], dim=1)
 
     def shards(self) -> Iterator[TableShard]:
         weights = self.collection.state_dict()
-        for i, table in enumerate(self.tables):
+        for i, table in self.numbered:
             for first_row, first_column, weight in _pieces(weights[_weight_name(i)]):
                 columns = min(weight.shape[1], table.dim - first_column)
                 if columns > 0:
@@ -79,7 +85,7 @@ class ShardedStore(TableStore):
         weights = self.collection.state_dict()
         fused = self.collection.fused_optimizer.state_dict()["state"]  # type: ignore[union-attr]
         named = {}
-        for i, table in enumerate(self.tables):
+        for i, table in self.numbered:
             named[f"{table.name}/weight"] = weights[_weight_name(i)].detach()
             for name, value in fused.get(_weight_name(i), {}).items():
                 named[f"{table.name}/{name.rsplit('.', 1)[1]}"] = value
@@ -111,7 +117,7 @@ class ShardedStore(TableStore):
 
     def _local_weights(self) -> Iterator[Tensor]:
         weights = self.collection.state_dict()
-        for i in range(len(self.tables)):
+        for i, _ in self.numbered:
             yield from (weight for *_, weight in _pieces(weights[_weight_name(i)]))
 
 
