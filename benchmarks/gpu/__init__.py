@@ -1,0 +1,1 @@
+"""What needs a GPU, in one command: `python -m benchmarks.gpu`."""

@@ -1,0 +1,117 @@
+"""Everything that needs a GPU: the tests marked `gpu`, then the measurements; leaves a record.
+
+    python -m benchmarks.gpu                          on the GPU, in 9 minutes at most
+    python -m benchmarks.gpu --only steps,lookups
+    python -m benchmarks.gpu --device cpu --small --no-record      tries the code in a minute
+
+The most wanted part comes first; each has a share of the time and a process of its own, and what
+failed or found no time stands in the record with its reason.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks.gpu.tables import to_markdown
+from benchmarks.record import write_record
+
+# part → its share of the time that is left when its turn comes, relative to the parts after it
+SHARES = {"tests": 5, "steps": 5, "lookups": 2, "precision": 4, "from_parquet": 4}
+GRACE_SECONDS = 20  # a part is told to end; after these it is ended
+
+
+def main() -> None:
+    arguments = parse()
+    parts = [name for name in SHARES if name in arguments.only]
+    ends_at = time.monotonic() + arguments.minutes * 60
+    results: dict[str, dict] = {}
+    for i, name in enumerate(parts):
+        left = ends_at - time.monotonic()
+        seconds = left * SHARES[name] / sum(SHARES[later] for later in parts[i:])
+        print(f"{name}: at most {seconds:.0f} s", flush=True)
+        results[name] = (
+            run_tests(arguments, seconds) if name == "tests" else run_part(arguments, name, seconds)
+        )
+        print(json.dumps(results[name], indent=1)[-1500:], flush=True)
+    table = to_markdown(results, arguments.note)
+    print(table)
+    if not arguments.no_record:
+        print(write_record(arguments.name, results, table))
+    if any(result.get("failed") for result in results.values()):
+        sys.exit(1)
+
+
+def run_part(arguments: argparse.Namespace, name: str, seconds: float) -> dict:
+    """The points that a part printed, and how it ended if it did not end well."""
+    command = [sys.executable, "-X", "faulthandler", "-m", "benchmarks.gpu.part", name]
+    command += ["--device", arguments.device, "--seconds", str(seconds)]
+    command += ["--small"] if arguments.small else []
+    output, failure, taken = run(command, seconds + GRACE_SECONDS)
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    return {"points": [json.loads(line) for line in lines], "seconds": taken, "failed": failure}
+
+
+def run_tests(arguments: argparse.Namespace, seconds: float) -> dict:
+    """The tests of tests/gpu, and the lines that name what failed or was skipped."""
+    command = [sys.executable, "-m", "pytest", "-q", "--show-capture=no", "--tb=short", "tests/gpu"]
+    command += ["-p", "no:cacheprovider", *(["-k", "contract"] if arguments.small else [])]
+    os.environ["RECSYS_GPU_TESTS_ON"] = arguments.device
+    output, failure, taken = run(command, seconds + GRACE_SECONDS)
+    lines = [
+        line
+        for line in output.splitlines()
+        if line.startswith(("SKIPPED", "FAILED", "ERROR", "E  "))
+    ]
+    summary = output.splitlines()[-1] if output else "nothing came back"
+    return {"summary": summary, "lines": lines[:80], "seconds": taken, "failed": failure}
+
+
+def run(command: list[str], seconds: float) -> tuple[str, str | None, float]:
+    """Standard output, what went wrong if anything, and the seconds that it took."""
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+        try:
+            code = process.wait(max(seconds, 1))
+            failure = None if code == 0 else f"ended with code {code}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+            process.wait()
+            failure = f"ended after {seconds:.0f} s: out of time"
+        out.seek(0)
+        err.seek(0)
+        output, errors = out.read(), err.read()
+    if failure is not None:
+        failure = f"{failure}; {errors.strip()[-1500:]}"
+        sys.stderr.write(errors[-4000:])
+    return output, failure, round(time.monotonic() - start, 1)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--small", action="store_true", help="toy sizes, to try the code")
+    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--only", type=parts_named, default=list(SHARES), metavar="PART,PART")
+    parser.add_argument("--name", default="gpu", help="of the record")
+    parser.add_argument("--note", help="a line for the record, such as the commit")
+    parser.add_argument("--no-record", action="store_true")
+    return parser.parse_args()
+
+
+def parts_named(text: str) -> list[str]:
+    unknown = set(text.split(",")) - set(SHARES)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}; there are {', '.join(SHARES)}")
+    return text.split(",")
+
+
+if __name__ == "__main__":
+    main()
