@@ -66,7 +66,8 @@ class Combination(nn.Module):
     ) -> Iterator[tuple[str, Tensor]]:
         for number, (name, vectors) in enumerate(self.by_occurrence(occurrences, found)):
             lengths = occurrences.lengths[number]
-            summed = torch.segment_reduce(  # (B, D); `unsafe` leaves out a check that no rows do not pass
+            # `unsafe` leaves out a check that a batch without rows does not pass
+            summed = torch.segment_reduce(  # (B, D)
                 vectors, "sum", lengths=lengths.long(), axis=0, unsafe=True
             )
             if name in self.mean_pooled:
