@@ -61,7 +61,7 @@ def measure(setting: Setting, size: Size, copy: float) -> Point:
     embeddings = build_tables(size, setting.device)
     ids = draw_ids(size, setting.device)
     gradient = torch.randn(size.batch_size, TABLES * size.dim, device=setting.device)
-    (kernel,) = embeddings.store.kernels()
+    (kernel,) = embeddings.store.bags.kernels()
     offsets = ids.offsets()
 
     def look_up() -> Tensor:
