@@ -157,7 +157,10 @@ def build_embeddings(
     mean_pooled = [
         f.name for f in schema.of_kind("sequence") if config.pooling_of(f.name) == "mean"
     ]
-    return FeatureEmbeddings(schema.sparse, methods, mean_pooled, one_by_one, store)
+    embeddings = FeatureEmbeddings(schema.sparse, methods, mean_pooled, one_by_one, store)
+    if device.type == "cuda":
+        embeddings.method_modules.to(device)
+    return embeddings
 
 
 def _one_by_one(methods: Mapping[str, EmbeddingMethod], sequences: Sequence[str]) -> list[str]:
