@@ -11,18 +11,20 @@ failed or found no time stands in the record with its reason.
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 
 from benchmarks.gpu.tables import to_markdown
 from benchmarks.record import write_record
 
 # part → its share of the time that is left when its turn comes, relative to the parts after it
-SHARES = {"tests": 5, "steps": 5, "lookups": 2, "precision": 4, "from_parquet": 4}
-GRACE_SECONDS = 20  # a part is told to end; after these it is ended
+SHARES = {"tests": 8, "steps": 5, "lookups": 2, "precision": 4, "from_parquet": 4}
+GRACE_SECONDS = 15  # between asking a process to end and ending it
 
 
 def main() -> None:
@@ -49,26 +51,32 @@ def main() -> None:
 def run_part(arguments: argparse.Namespace, name: str, seconds: float) -> dict:
     """The points that a part printed, and how it ended if it did not end well."""
     command = [sys.executable, "-X", "faulthandler", "-m", "benchmarks.gpu.part", name]
-    command += ["--device", arguments.device, "--seconds", str(seconds)]
+    command += ["--device", arguments.device, "--seconds", str(seconds - GRACE_SECONDS)]
     command += ["--small"] if arguments.small else []
-    output, failure, taken = run(command, seconds + GRACE_SECONDS)
+    output, failure, taken = run(command, seconds)
     lines = [line for line in output.splitlines() if line.startswith("{")]
     return {"points": [json.loads(line) for line in lines], "seconds": taken, "failed": failure}
 
 
 def run_tests(arguments: argparse.Namespace, seconds: float) -> dict:
     """The tests of tests/gpu, and the lines that name what failed or was skipped."""
-    command = [sys.executable, "-m", "pytest", "-q", "--show-capture=no", "--tb=short", "tests/gpu"]
+    command = [sys.executable, "-m", "pytest", "-v", "--show-capture=no", "--tb=short", "tests/gpu"]
     command += ["-p", "no:cacheprovider", *(["-k", "contract"] if arguments.small else [])]
-    os.environ["RECSYS_GPU_TESTS_ON"] = arguments.device
-    output, failure, taken = run(command, seconds + GRACE_SECONDS)
-    lines = [
-        line
-        for line in output.splitlines()
-        if line.startswith(("SKIPPED", "FAILED", "ERROR", "E  "))
-    ]
-    summary = output.splitlines()[-1] if output else "nothing came back"
+    os.environ |= {"RECSYS_GPU_TESTS_ON": arguments.device, "PYTHONUNBUFFERED": "1"}
+    output, failure, taken = run(command, seconds)
+    printed = output.splitlines() or ["nothing came back"]
+    is_whole = re.fullmatch(r"=+ .* in .*=+", printed[-1])
+    summary = printed[-1].strip("= ") if is_whole else so_far(output)
+    lines = [line for line in printed if line.startswith(("SKIPPED", "FAILED", "ERROR", "E  "))]
     return {"summary": summary, "lines": lines[:80], "seconds": taken, "failed": failure}
+
+
+def so_far(output: str) -> str:
+    """How many tests of a run that was cut off had which result."""
+    found = Counter(
+        re.findall(r"^tests/\S+::.* (PASSED|FAILED|SKIPPED|ERROR)", output, re.MULTILINE)
+    )
+    return "cut off after " + ", ".join(f"{n} {result.lower()}" for result, n in found.items())
 
 
 def run(command: list[str], seconds: float) -> tuple[str, str | None, float]:
@@ -80,9 +88,8 @@ def run(command: list[str], seconds: float) -> tuple[str, str | None, float]:
             code = process.wait(max(seconds, 1))
             failure = None if code == 0 else f"ended with code {code}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # and what it has started
-            process.wait()
             failure = f"ended after {seconds:.0f} s: out of time"
+            end(process)
         out.seek(0)
         err.seek(0)
         output, errors = out.read(), err.read()
@@ -90,6 +97,16 @@ def run(command: list[str], seconds: float) -> tuple[str, str | None, float]:
         failure = f"{failure}; {errors.strip()[-1500:]}"
         sys.stderr.write(errors[-4000:])
     return output, failure, round(time.monotonic() - start, 1)
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ends a process and what it has started; the tests get a moment to say what failed so far."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def parse() -> argparse.Namespace:
