@@ -20,18 +20,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-import torch
 import yaml
 
 import data_pipelines
 from benchmarks.record import write_record
 from recsys.base_config import apply_overrides, read_yaml, validate
 from recsys.config import RunConfig
-from recsys.embeddings.collection import build_embeddings
-from recsys.embeddings.memory import count_bytes
-from recsys.embeddings.optimizers import SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
+from recsys.sharding.paper_run import count_run_bytes
 
 REAL_DATA = Path(os.environ.get("RECSYS_REAL_DATA", "../shared/data"))
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -82,10 +79,7 @@ def embeddings_of(method: str, knob: float) -> dict[str, object]:
 
 
 def serve_bytes(config: RunConfig) -> int:
-    schema = load_schema(config.data.path)
-    plain = config.embeddings.model_copy(update={"store": "plain"})
-    embeddings = build_embeddings(plain, schema, SgdConfig(learning_rate=1), torch.device("meta"))
-    return int(count_bytes(embeddings, "sgd")["serve_bytes"])
+    return count_run_bytes(config, load_schema(config.data.path)).serve_bytes
 
 
 def config_for(model: str, method: str, knob: float, data: Path) -> RunConfig:

@@ -9,13 +9,13 @@ import time
 
 from benchmarks.record import write_record
 from recsys.base_config import validate
+from recsys.byte_sizes import format_bytes
 from recsys.config import RunConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, Schema
-from recsys.sharding.byte_sizes import format_bytes
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.description import PlanDescription, describe_plan
-from recsys.sharding.paper_run import PaperRun
+from recsys.sharding.paper_run import PaperRun, count_run_bytes
 from recsys.sharding.run_plan import plan_run
 
 CRITEO_TERABYTE = (
@@ -63,7 +63,8 @@ def main() -> None:
             lines.append(row(devices, global_batch_size, "all on the devices", "does not fit"))
             continue
         seconds = time.perf_counter() - start
-        description = describe_plan(found, PaperRun(config, schema, cluster).embeddings())
+        embeddings = PaperRun(config, schema, cluster).embeddings()
+        description = describe_plan(found, embeddings, count_run_bytes(config, schema))
         results.append({**case, "fits": True, **numbers(description, seconds)})
         lines.append(estimate_row(description, global_batch_size, placement))
         print(lines[-1], flush=True)

@@ -2,14 +2,25 @@
 
 import fnmatch
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from recsys.base_config import BaseConfig
+from recsys.byte_sizes import parse_bytes
 from recsys.embeddings import MethodConfig
 from recsys.embeddings.base import BaseMethodConfig
 from recsys.embeddings.placement import PlacementConfig
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Feature, Schema
+
+
+def _size(value: object) -> str | None:
+    """A size as it was written, which can be read."""
+    if value is None:
+        return None
+    parse_bytes(str(value), "embeddings.budget")
+    return str(value)
 
 
 class EmbeddingsConfig(BaseConfig):
@@ -32,6 +43,14 @@ class EmbeddingsConfig(BaseConfig):
     store: Literal["fused", "plain"] = "fused"
     # on several devices: how a feature's tables may be sharded, and in which memory they lie
     placement: dict[str, PlacementConfig] = {}
+    # what all features may take, such as 64MB; a config that takes more is refused before training
+    budget: Annotated[str | None, BeforeValidator(_size)] = None
+    # serve: as exported. train: with padding and the optimisers' state
+    budget_of: Literal["serve", "train"] = "serve"
+
+    @property
+    def budget_bytes(self) -> int | None:
+        return None if self.budget is None else parse_bytes(self.budget, "embeddings.budget")
 
     def check_names(self, schema: Schema) -> None:
         """Every name and wildcard must mean a feature of the data set."""

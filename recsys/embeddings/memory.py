@@ -1,39 +1,217 @@
-"""Memory, counted once: bytes of tables and of their optimiser's state, by feature."""
+"""Memory, counted once: what every feature's embedding takes, to train and to serve.
 
-from recsys.embeddings.collection import FeatureEmbeddings
+serve: tables as exported, the method's own weights (projections, thresholds …), the matrix that
+brings the feature to the model's width, and buffers (remaps, masks, indices), at the size of their
+elements. train: rows as the store pads them, and the optimisers' state too. All devices together,
+one copy each. Gradients, activations and the rest of the network are not in it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from recsys.base_config import BaseConfig
+from recsys.byte_sizes import format_bytes
+from recsys.embeddings.base import EmbeddingMethod, TableSpec
+from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import STATE_FLOATS_PER_ROW
 from recsys.embeddings.table_store import padded_dim
+from recsys.errors import RecsysError
 
 FLOAT_BYTES = 4
+# dense optimiser → floats of state for each weight
+DENSE_STATE_FLOATS = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0}
 
 
-def count_bytes(embeddings: FeatureEmbeddings, optimizer: str) -> dict[str, object]:
+class OptimizerNames(NamedTuple):
+    """The optimisers of the tables and of everything else."""
+
+    tables: str
+    dense: str
+
+
+Purpose = Literal["serve", "train"]
+
+
+class _Bytes(BaseConfig):
+    """What something takes."""
+
+    train_bytes: int
+    serve_bytes: int
+
+    def of(self, purpose: Purpose) -> int:
+        return self.train_bytes if purpose == "train" else self.serve_bytes
+
+
+class FeatureBytes(_Bytes):
+    """One feature. `serve_bytes` is table + parameter + projection + buffer bytes.
+
+    `full_table_bytes`: a full table of the default width for its ids; 0 where it shares the ids of
+    another feature (`shared_tables`), as full tables would be shared too.
+    """
+
+    method: str
+    cardinality: int
+    dim: int
+    table_bytes: int
+    parameter_bytes: int
+    projection_bytes: int
+    buffer_bytes: int
+    full_table_bytes: int
+
+
+class SharedTableBytes(_Bytes):
+    """A table that several features read. It is in the bytes of the first, `charged_to`."""
+
+    charged_to: str
+    readers: tuple[str, ...]
+
+
+class EmbeddingBytes(_Bytes):
     """The `embeddings` part of a report.
 
-    serve_bytes: tables as exported. train_bytes: rows padded as the kernels want them, and their
-    optimiser's state. A shared table is charged to the first feature that reads it.
+    `share_of_full_tables`: serve_bytes ÷ full_table_bytes; null without ids.
     """
-    features: dict[str, dict[str, object]] = {}
-    charged: set[str] = set()
-    totals = {"train_bytes": 0, "serve_bytes": 0}
-    for feature in embeddings.features:
-        method = embeddings.methods[feature.name]
-        tables = [table for table in method.tables() if table.name not in charged]
-        charged.update(table.name for table in tables)
-        serve = sum(table.num_rows * table.dim for table in tables) * FLOAT_BYTES
-        train = sum(t.num_rows * _train_floats(t.dim, optimizer) for t in tables) * FLOAT_BYTES
-        totals["train_bytes"] += train
-        totals["serve_bytes"] += serve
-        features[feature.name] = {
-            "method": method.name,
-            "cardinality": feature.num_ids,
-            "dim": method.output_dim,
-            "train_bytes": train,
-            "serve_bytes": serve,
-        }
-    return {**totals, "features": features}
+
+    full_table_bytes: int
+    share_of_full_tables: float | None
+    features: dict[str, FeatureBytes]
+    shared_tables: dict[str, SharedTableBytes]
 
 
-def _train_floats(dim: int, optimizer: str) -> int:
-    """Floats of a row while it trains: itself and its optimiser's state."""
-    return padded_dim(dim) + STATE_FLOATS_PER_ROW[optimizer](padded_dim(dim))
+def count_bytes(
+    methods: Mapping[str, EmbeddingMethod],
+    config: EmbeddingsConfig,
+    optimizers: OptimizerNames,
+    projections: Mapping[str, int],
+) -> EmbeddingBytes:
+    """What several features share (a table, a weight, a buffer) is charged to the first of them.
+
+    `projections`: feature → floats of the matrix that brings it to the model's width.
+    """
+    counter = _Counter(config, optimizers)
+    features = {
+        feature: counter.count(feature, method, projections.get(feature, 0) * FLOAT_BYTES)
+        for feature, method in methods.items()
+    }
+    serve = sum(facts.serve_bytes for facts in features.values())
+    full = sum(facts.full_table_bytes for facts in features.values())
+    return EmbeddingBytes(
+        train_bytes=sum(facts.train_bytes for facts in features.values()),
+        serve_bytes=serve,
+        full_table_bytes=full,
+        share_of_full_tables=serve / full if full else None,
+        features=features,
+        shared_tables=dict(counter.shared_tables(methods)),
+    )
+
+
+class _Counter:
+    """Charges each table, weight and buffer once."""
+
+    def __init__(self, config: EmbeddingsConfig, optimizers: OptimizerNames) -> None:
+        self.config, self.optimizers = config, optimizers
+        # a plain table is padded for row-wise Adagrad's sake alone
+        self.is_padded = config.store != "plain" or optimizers.tables == "rowwise_adagrad"
+        self.charged: set[object] = set()
+
+    def count(self, feature: str, method: EmbeddingMethod, projection_bytes: int) -> FeatureBytes:
+        tables = [table for table in method.tables() if self._is_new(table.name)]
+        weights = [weight for weight in method.parameters() if self._is_new(id(weight))]
+        buffers = [buffer for buffer in method.buffers() if self._is_new(id(buffer))]
+        table_bytes = sum(map(_serve_bytes, tables))
+        others = projection_bytes + _nbytes(weights) + _nbytes(buffers)
+        trained = projection_bytes + _nbytes(w for w in weights if w.requires_grad)
+        state = trained * DENSE_STATE_FLOATS[self.optimizers.dense]
+        has_own_ids = feature not in self.config.shared_tables
+        full_width = self.config.default.embedding_dim if has_own_ids else 0
+        return FeatureBytes(
+            method=method.name,
+            cardinality=method.cardinality,
+            dim=method.output_dim,
+            train_bytes=sum(map(self._train_bytes, tables)) + others + state,
+            serve_bytes=table_bytes + others,
+            table_bytes=table_bytes,
+            parameter_bytes=_nbytes(weights),
+            projection_bytes=projection_bytes,
+            buffer_bytes=_nbytes(buffers),
+            full_table_bytes=method.cardinality * full_width * FLOAT_BYTES,
+        )
+
+    def shared_tables(
+        self, methods: Mapping[str, EmbeddingMethod]
+    ) -> Iterator[tuple[str, SharedTableBytes]]:
+        tables = {table.name: table for method in methods.values() for table in method.tables()}
+        for name, features in readers(methods).items():
+            if len(features) > 1:
+                yield (
+                    name,
+                    SharedTableBytes(
+                        charged_to=features[0],
+                        readers=tuple(features),
+                        train_bytes=self._train_bytes(tables[name]),
+                        serve_bytes=_serve_bytes(tables[name]),
+                    ),
+                )
+
+    def _is_new(self, key: object) -> bool:
+        is_new = key not in self.charged
+        self.charged.add(key)
+        return is_new
+
+    def _train_bytes(self, table: TableSpec) -> int:
+        """Rows as they are stored while they train, and their optimiser's state."""
+        width = padded_dim(table.dim) if self.is_padded else table.dim
+        state = STATE_FLOATS_PER_ROW[self.optimizers.tables](width)
+        return table.num_rows * (width + state) * FLOAT_BYTES
+
+
+def readers(methods: Mapping[str, EmbeddingMethod]) -> dict[str, list[str]]:
+    """Table name → the features that read it, in order."""
+    found: dict[str, list[str]] = {}
+    for feature, method in methods.items():
+        for name in dict.fromkeys(table.name for table in method.tables()):
+            found.setdefault(name, []).append(feature)
+    return found
+
+
+def check_budget(counted: EmbeddingBytes, config: EmbeddingsConfig) -> None:
+    """Refuses embeddings that take more than `embeddings.budget`; shows what each feature takes."""
+    budget, purpose = config.budget_bytes, config.budget_of
+    if budget is None or counted.of(purpose) <= budget:
+        return
+    excess = counted.of(purpose) - budget
+    largest = max(counted.features, key=lambda name: counted.features[name].of(purpose))
+    raise RecsysError(
+        f"the embeddings take {format_bytes(excess)} more than their budget",
+        where="embeddings.budget",
+        expected=f"at most {config.budget} to {purpose}",
+        got="\n".join([f"{format_bytes(counted.of(purpose))}:", *_table(counted, purpose)]),
+        fix=f"a smaller method or embedding_dim, first of all for {largest}, "
+        f"or embeddings.budget: {counted.of(purpose)}B",
+    )
+
+
+def _table(counted: EmbeddingBytes, purpose: Purpose) -> Iterator[str]:
+    """A line for each feature, largest first, then the tables that several of them read."""
+    width = max(map(len, counted.features))
+    features = sorted(counted.features.items(), key=lambda item: -item[1].of(purpose))
+    for name, facts in features:
+        yield (
+            f"    {name:<{width}} {format_bytes(facts.of(purpose)):>9}  "
+            f"{facts.method}, {facts.cardinality:,} ids, dim {facts.dim}"
+        )
+    for name, table in counted.shared_tables.items():
+        yield (
+            f"    in {table.charged_to}: the table {name!r}, "
+            f"{format_bytes(table.of(purpose))}, which {', '.join(table.readers)} read"
+        )
+
+
+def _serve_bytes(table: TableSpec) -> int:
+    return table.num_rows * table.dim * FLOAT_BYTES
+
+
+def _nbytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

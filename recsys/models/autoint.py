@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from recsys.errors import RecsysError
 from recsys.layers.mlp import build_linear, build_mlp
 from recsys.layers.self_attention import InteractingLayer, LayerNormPlace
-from recsys.models.base import BaseModelConfig, Field, common_dim
+from recsys.models.base import EqualWidthModelConfig, Field
 
 
-class AutoIntConfig(BaseModelConfig):
+class AutoIntConfig(EqualWidthModelConfig):
     """`attention_dim` is the sum over heads (the paper's d'·H); `hidden_dims` is AutoInt+'s MLP."""
 
     name: Literal["autoint"] = "autoint"
@@ -53,7 +53,7 @@ class AutoIntConfig(BaseModelConfig):
                 got=f"{num_dense} features with raw",
                 fix="set embeddings.numerical=vector (and no raw in numerical_per_feature)",
             )
-        embedding_dim = common_dim(self.name, fields)
+        embedding_dim = self.common_dim(fields)
         attention = [
             InteractingLayer(
                 embedding_dim if layer == 0 else self.attention_dim,

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self
 
+from pydantic import PositiveInt, model_validator
 from torch import nn
 
 from recsys.base_config import BaseConfig
@@ -28,17 +29,51 @@ class BaseModelConfig(BaseConfig, ABC):
         """The network for these inputs."""
 
 
-def common_dim(model: str, fields: Sequence[Field]) -> int:
-    """The one width of all fields, for models that need it."""
-    widths = {field.dim for field in fields}
-    if len(widths) != 1:
+class EqualWidthModelConfig(BaseModelConfig, ABC):
+    """A model whose fields must have one width, and what becomes of fields that have another.
+
+    mixed_widths: refuse; project: a matrix without bias for each field that has not `field_dim`
+    columns, which counts as memory of its feature; pad: zeros up to `field_dim`. `field_dim` is
+    the largest width where it is not given. The network does it, in front of the model.
+    """
+
+    name: str
+    mixed_widths: Literal["refuse", "project", "pad"] = "refuse"
+    field_dim: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _field_dim_is_used(self) -> Self:
+        if self.field_dim is not None and self.mixed_widths == "refuse":
+            raise ValueError("field_dim with mixed_widths project or pad, and not with refuse")
+        return self
+
+    def common_dim(self, fields: Sequence[Field]) -> int:
+        """The one width that `build` makes the model for; refuses fields that cannot have it."""
+        if self.mixed_widths == "refuse":
+            self._refuse_mixed(fields)
+        if self.field_dim is None:
+            return max(field.dim for field in fields)
+        too_wide = next((field for field in fields if field.dim > self.field_dim), None)
+        if too_wide is not None and self.mixed_widths == "pad":
+            raise RecsysError(
+                f"{too_wide.name} is wider than it may be padded to",
+                where="model.field_dim",
+                expected=f"at least {too_wide.dim}",
+                got=self.field_dim,
+                fix="raise field_dim, drop it, or set model.mixed_widths: project",
+            )
+        return self.field_dim
+
+    def _refuse_mixed(self, fields: Sequence[Field]) -> None:
         first = fields[0]
-        other = next(field for field in fields if field.dim != first.dim)
-        raise RecsysError(
-            f"{model} needs vectors of one width",
-            where="embeddings",
-            expected=f"embedding_dim {first.dim} for every feature, as {first.name} has",
-            got=f"{other.name} has {other.dim}",
-            fix="give all features one embedding_dim, or use a model that concatenates (dcn_v2)",
-        )
-    return widths.pop()
+        other = next((field for field in fields if field.dim != first.dim), None)
+        if other is not None:
+            raise RecsysError(
+                f"{self.name} needs vectors of one width",
+                where="embeddings",
+                expected=f"embedding_dim {first.dim} for every feature, as {first.name} has",
+                got=f"{other.name} has {other.dim}",
+                fix="set model.mixed_widths: project (a matrix for each feature that differs) or "
+                "pad (zeros), give all features one embedding_dim, or use a model that "
+                "concatenates (dcn_v2)",
+            )

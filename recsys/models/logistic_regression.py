@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import RecsysError
-from recsys.models.base import BaseModelConfig, Field, common_dim
+from recsys.models.base import BaseModelConfig, Field
 
 
 class LogisticRegressionConfig(BaseModelConfig):
@@ -19,13 +19,13 @@ class LogisticRegressionConfig(BaseModelConfig):
     name: Literal["logistic_regression"] = "logistic_regression"
 
     def build(self, fields: Sequence[Field], num_dense: int) -> "LogisticRegression":
-        width = common_dim(self.name, fields) if fields else 1
-        if width != 1:
+        wide = next((field for field in fields if field.dim != 1), None)
+        if wide is not None:
             raise RecsysError(
                 "logistic_regression has one weight per id",
                 where="embeddings.default.embedding_dim",
                 expected=1,
-                got=width,
+                got=f"{wide.name} has {wide.dim}",
                 fix="set embeddings.default.embedding_dim=1",
             )
         return LogisticRegression(num_dense)

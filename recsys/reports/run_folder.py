@@ -30,21 +30,42 @@ class TrainingFacts(Record):
 
 
 class FeatureBytes(Record):
-    """One feature's table: what it takes while training (with optimiser state) and when served."""
+    """One feature: what it takes while training (with optimiser state) and when served.
+
+    `full_table_bytes`: what a full table of the default width would take; runs from before it was
+    counted have none.
+    """
 
     method: str
     cardinality: int
     dim: int | tuple[int, ...]
     train_bytes: int
     serve_bytes: int
+    table_bytes: int | None = None
+    full_table_bytes: int | None = None
+
+    @property
+    def share_of_full_table(self) -> float | None:
+        return self.serve_bytes / self.full_table_bytes if self.full_table_bytes else None
+
+
+class SharedTableBytes(Record):
+    """A table that several features read, in the bytes of one of them."""
+
+    charged_to: str
+    readers: tuple[str, ...]
+    serve_bytes: int
 
 
 class EmbeddingBytes(Record):
-    """All tables; a shared one is counted with the first feature that reads it."""
+    """All features; a shared table is counted with the first feature that reads it."""
 
     train_bytes: int
     serve_bytes: int
+    full_table_bytes: int | None = None
+    share_of_full_tables: float | None = None
     features: dict[str, FeatureBytes]
+    shared_tables: dict[str, SharedTableBytes] = {}
 
 
 class TrainingRecord(Record):

@@ -34,7 +34,10 @@ class SliceTable:
 
 @dataclass(frozen=True)
 class BytesTable:
-    """Features by served bytes, largest first; `rest` counts those left out of the page."""
+    """Features by served bytes, largest first; `rest` counts those left out of the page.
+
+    `other_bytes`: what is served beside rows of tables, such as projections and indices.
+    """
 
     title: str
     rows: tuple[tuple[str, FeatureBytes], ...]
@@ -44,6 +47,7 @@ class BytesTable:
     unit: str
     unit_bytes: int
     is_shared: bool
+    other_bytes: int
 
 
 def strip_for(slices: dict[str, tuple[SliceMetrics, ...]], overall: float | None) -> Strip | None:
@@ -88,6 +92,11 @@ def tabulate_bytes(embeddings: EmbeddingBytes) -> BytesTable:
         unit=unit,
         unit_bytes=unit_bytes,
         is_shared=any(feature.serve_bytes == 0 for _, feature in rows),
+        other_bytes=sum(
+            feature.serve_bytes - feature.table_bytes
+            for _, feature in rows
+            if feature.table_bytes is not None
+        ),
     )
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from recsys.byte_sizes import parse_bytes
 from recsys.config import load_config
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import load_schema
-from recsys.sharding.byte_sizes import parse_bytes
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.description import PlanDescription, describe_plan
-from recsys.sharding.paper_run import PaperRun
+from recsys.sharding.paper_run import PaperRun, check_run_budget, count_run_bytes
 from recsys.sharding.run_plan import plan_run
 
 DEVICES = ("cuda", "cpu")
@@ -40,5 +40,7 @@ def plan_on_paper(
     )
     config = load_config(config_path, overrides)
     schema = load_schema(config.data.path)
+    check_run_budget(config, schema)
     found = plan_run(config, schema, cluster)
-    return describe_plan(found, PaperRun(config, schema, cluster).embeddings())
+    embeddings = PaperRun(config, schema, cluster).embeddings()
+    return describe_plan(found, embeddings, count_run_bytes(config, schema))

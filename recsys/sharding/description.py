@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from recsys.base_config import BaseConfig
+from recsys.byte_sizes import format_bytes
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.memory import FLOAT_BYTES, count_bytes
+from recsys.embeddings.memory import (
+    FLOAT_BYTES,
+    EmbeddingBytes,
+    FeatureBytes,
+    SharedTableBytes,
+    readers,
+)
 from recsys.embeddings.optimizers import STATE_FLOATS_PER_ROW
-from recsys.sharding.byte_sizes import format_bytes
 from recsys.sharding.choices import DEFAULT_CACHE_LOAD_FACTOR
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.planner import FoundPlan, PlanRequest
@@ -64,16 +68,6 @@ class RankEntry(BaseConfig):
     step_milliseconds: float
 
 
-class FeatureBytes(BaseConfig):
-    """One copy of a feature's tables, as reports count them."""
-
-    method: str
-    cardinality: int
-    dim: int
-    train_bytes: int
-    serve_bytes: int
-
-
 class PlanDescription(BaseConfig):
     """The whole plan; the same inputs give the same JSON."""
 
@@ -86,9 +80,13 @@ class PlanDescription(BaseConfig):
     memory_imbalance: float  # the fullest rank ÷ the mean
     train_bytes: int
     serve_bytes: int
+    full_table_bytes: int
+    share_of_full_tables: float | None
     tables: tuple[TableEntry, ...]
     ranks: tuple[RankEntry, ...]
+    # one copy of each, as reports count them
     features: dict[str, FeatureBytes]
+    shared_tables: dict[str, SharedTableBytes]
     assumptions: tuple[str, ...]
 
     def save(self, path: Path) -> None:
@@ -99,12 +97,13 @@ class PlanDescription(BaseConfig):
         partial.replace(path)
 
 
-def describe_plan(found: FoundPlan, embeddings: FeatureEmbeddings) -> PlanDescription:
+def describe_plan(
+    found: FoundPlan, embeddings: FeatureEmbeddings, counted: EmbeddingBytes
+) -> PlanDescription:
     """The plan of these embeddings' tables in plain numbers."""
     request = found.request
     tables = tuple(_table_entry(found, i, embeddings) for i in range(len(found.options)))
     ranks = tuple(_rank_entries(found, tables))
-    counted = count_bytes(embeddings, request.optimizer.name)
     milliseconds = [rank.step_milliseconds for rank in ranks]
     return PlanDescription(
         cluster=request.cluster,
@@ -113,27 +112,16 @@ def describe_plan(found: FoundPlan, embeddings: FeatureEmbeddings) -> PlanDescri
         step_milliseconds=max(milliseconds),
         time_imbalance=_imbalance(milliseconds),
         memory_imbalance=_imbalance([rank.planned_bytes for rank in ranks]),
-        train_bytes=counted["train_bytes"],
-        serve_bytes=counted["serve_bytes"],
+        **dict(counted),
         tables=tables,
         ranks=ranks,
-        features=TypeAdapter(dict[str, FeatureBytes]).validate_python(counted["features"]),
         assumptions=tuple(_assumptions(request)),
     )
 
 
-def readers(embeddings: FeatureEmbeddings) -> dict[str, list[str]]:
-    """Table name → the features that read it."""
-    found: dict[str, list[str]] = {}
-    for feature, method in embeddings.methods.items():
-        for table in method.tables():
-            found.setdefault(table.name, []).append(feature)
-    return found
-
-
 def _table_entry(found: FoundPlan, index: int, embeddings: FeatureEmbeddings) -> TableEntry:
     option, table = found.options[index], found.request.tables[index]
-    features = readers(embeddings)[table.name]
+    features = readers(embeddings.methods)[table.name]
     return TableEntry(
         table=table.name,
         features=tuple(features),

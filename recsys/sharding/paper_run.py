@@ -7,10 +7,10 @@ import torch
 from recsys.config import RunConfig
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.memory import count_bytes
+from recsys.embeddings.memory import EmbeddingBytes, OptimizerNames, check_budget, count_bytes
 from recsys.embeddings.optimizers import SgdConfig
 from recsys.errors import RecsysError
-from recsys.models.network import build_network
+from recsys.models.network import build_network, projected_floats
 from recsys.schema import Schema
 from recsys.sharding.choices import table_placements
 from recsys.sharding.cluster import Cluster
@@ -27,9 +27,7 @@ class PaperRun:
 
     def embeddings(self) -> FeatureEmbeddings:
         """The features, methods and tables; the store is a stand-in on the meta device."""
-        as_plain = self.config.embeddings.model_copy(update={"store": "plain"})
-        sgd = SgdConfig(learning_rate=1.0)
-        return build_embeddings(as_plain, self.schema, sgd, torch.device("meta"))
+        return _paper_embeddings(self.config, self.schema)
 
     def request(self) -> PlanRequest:
         features = self.embeddings()
@@ -51,9 +49,8 @@ class PaperRun:
 
     def feature_bytes(self) -> dict[str, int]:
         """Bytes of one copy of each feature's tables and optimiser state, largest first."""
-        optimizer = self.config.train.embedding_optimizer.name
-        counted = count_bytes(self.embeddings(), optimizer)["features"]
-        sizes = {name: facts["train_bytes"] for name, facts in counted.items()}  # type: ignore[attr-defined]  # count_bytes gives plain JSON
+        features = count_run_bytes(self.config, self.schema).features
+        sizes = {name: facts.train_bytes for name, facts in features.items()}
         return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
     def with_embeddings(self, embeddings: EmbeddingsConfig) -> "PaperRun":
@@ -72,3 +69,24 @@ class PaperRun:
         except RecsysError:
             return False
         return True
+
+
+def count_run_bytes(config: RunConfig, schema: Schema) -> EmbeddingBytes:
+    """What the run's embeddings take, all devices together; nothing is allocated for it."""
+    found = _paper_embeddings(config, schema)
+    optimizers = OptimizerNames(
+        config.train.embedding_optimizer.name, config.train.dense_optimizer.name
+    )
+    projections = projected_floats(config.model, config.embeddings, schema, found.output_dims)
+    return count_bytes(found.methods, config.embeddings, optimizers, projections)
+
+
+def check_run_budget(config: RunConfig, schema: Schema) -> None:
+    """Refuses a run whose embeddings take more than `embeddings.budget`."""
+    if config.embeddings.budget is not None:
+        check_budget(count_run_bytes(config, schema), config.embeddings)
+
+
+def _paper_embeddings(config: RunConfig, schema: Schema) -> FeatureEmbeddings:
+    as_plain = config.embeddings.model_copy(update={"store": "plain"})
+    return build_embeddings(as_plain, schema, SgdConfig(learning_rate=1.0), torch.device("meta"))

@@ -6,7 +6,8 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from recsys.sharding.byte_sizes import format_bytes
+from recsys.byte_sizes import format_bytes
+from recsys.embeddings.memory import FeatureBytes
 from recsys.sharding.description import PlanDescription, RankEntry, TableEntry
 
 RANKS_SHOWN = 16
@@ -20,6 +21,7 @@ def render(plan: PlanDescription) -> Iterator[RenderableType]:
     yield _ranks(plan)
     yield ""
     yield _features(plan)
+    yield from _memory(plan)
     yield ""
     yield _totals(plan)
     yield from (f"[dim]- {escape(line)}[/]" for line in plan.assumptions)
@@ -85,19 +87,31 @@ def _ranks_shown(plan: PlanDescription) -> Iterator[tuple[str, RankEntry]]:
 
 def _features(plan: PlanDescription) -> Table:
     shown = Table("feature", "method", box=None)
-    for title in ("ids", "dim", "train", "serve"):
+    for title in ("ids", "dim", "train", "serve", "full table"):
         shown.add_column(title, justify="right")
     for name, facts in plan.features.items():
-        shown.add_row(
-            escape(name),
-            facts.method,
-            f"{facts.cardinality:,}",
-            str(facts.dim),
-            format_bytes(facts.train_bytes),
-            format_bytes(facts.serve_bytes),
-        )
-    shown.add_row("all", "", "", "", format_bytes(plan.train_bytes), format_bytes(plan.serve_bytes))
+        ids, dim = f"{facts.cardinality:,}", str(facts.dim)
+        shown.add_row(escape(name), facts.method, ids, dim, *_sizes(facts))
+    shown.add_row("all", "", "", "", *_sizes(plan))
     return shown
+
+
+def _sizes(counted: FeatureBytes | PlanDescription) -> tuple[str, str, str]:
+    sizes = (counted.train_bytes, counted.serve_bytes, counted.full_table_bytes)
+    return format_bytes(sizes[0]), format_bytes(sizes[1]), format_bytes(sizes[2])
+
+
+def _memory(plan: PlanDescription) -> Iterator[str]:
+    """What the embeddings weigh beside full tables, and who pays for what is shared."""
+    if plan.share_of_full_tables is not None:
+        yield f"to serve: {plan.share_of_full_tables:.1%} of full tables of the default width"
+    for name, table in plan.shared_tables.items():
+        more = len(table.readers) - NAMES_SHOWN
+        features = ", ".join(table.readers[:NAMES_SHOWN]) + (f" and {more} more" * (more > 0))
+        yield escape(
+            f"{format_bytes(table.serve_bytes)} of {table.charged_to} is the table {name}, "
+            f"which {features} read"
+        )
 
 
 def _totals(plan: PlanDescription) -> str:

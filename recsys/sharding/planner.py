@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from recsys.byte_sizes import format_bytes
 from recsys.embeddings.base import Lookup, TableSpec
 from recsys.embeddings.fused_group import torch_optimizer
 from recsys.embeddings.optimizers import TableOptimizerConfig
 from recsys.embeddings.placement import PlacementConfig
 from recsys.embeddings.torchrec_collection import build_collection, table_name
 from recsys.errors import RecsysError
-from recsys.sharding.byte_sizes import format_bytes
 from recsys.sharding.choices import constraints, sharding_choices
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.proposals import OrderedEnumerator, proposers, table_index

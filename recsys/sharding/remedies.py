@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import yaml
 
+from recsys.byte_sizes import format_bytes
 from recsys.embeddings import MethodConfig
 from recsys.embeddings.base import BaseMethodConfig
 from recsys.embeddings.full_table import FullTableConfig
 from recsys.embeddings.hashed import HashedConfig
 from recsys.embeddings.placement import PlacementConfig
 from recsys.errors import RecsysError
-from recsys.sharding.byte_sizes import format_bytes
 from recsys.sharding.paper_run import PaperRun
 
 LARGEST_SHOWN = 5
@@ -160,6 +160,8 @@ def _narrower(run: PaperRun, feature: str, part: float) -> tuple[PaperRun, str]:
 def _hashed(run: PaperRun, feature: str, part: float) -> tuple[PaperRun, str]:
     method: BaseMethodConfig = run.config.embeddings.method_of(feature)
     if isinstance(method, HashedConfig):
+        if method.num_buckets is None:  # shares out `total_rows`
+            return run, ""
         rows = _two_digits(method.num_buckets * part)
         return _with_method(run, feature, method.model_copy(update={"num_buckets": rows}))
     if not isinstance(method, FullTableConfig):

@@ -1,9 +1,9 @@
 """From a run's config and its data set's schema to a plan; no rows, no GPU, no process group."""
 
+from recsys.byte_sizes import format_bytes
 from recsys.config import RunConfig
 from recsys.errors import RecsysError
 from recsys.schema import Schema
-from recsys.sharding.byte_sizes import format_bytes
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.paper_run import PaperRun
 from recsys.sharding.planner import DoesNotFitError, FoundPlan, find_plan

@@ -13,11 +13,11 @@ from lightning import Callback, Trainer
 
 from recsys.config import RunConfig
 from recsys.data.loader import BatchLoader
-from recsys.embeddings.memory import count_bytes
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema, load_schema
 from recsys.sharding.description import describe_plan
+from recsys.sharding.paper_run import check_run_budget, count_run_bytes
 from recsys.train_config import TrainConfig
 from recsys.training.allocator import keep_freed_memory
 from recsys.training.callbacks import ProgressBar, Speed, ValidationSchedule, build_progress
@@ -79,6 +79,7 @@ def train(
     for split in ("train", "valid"):
         schema.split(split)
     choose_slices(schema, config.report.slices)  # a wrong name now and not after training
+    check_run_budget(config, schema)
     device = choose_device(config.train.device)
     if config.train.precision == "bf16":
         check_bf16(device)
@@ -97,7 +98,8 @@ def train(
             write_json(run_dir / WARM_START_FILE, warm.model_dump(mode="json"))
             print(describe(warm), file=sys.stderr, flush=True)  # noqa: T201  as asked for
         if built.plan is not None and ranks.is_first:
-            description = describe_plan(built.plan, built.model.embeddings)
+            counted = count_run_bytes(config, schema)
+            description = describe_plan(built.plan, built.model.embeddings, counted)
             write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
         torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
         _add_row_penalty(built.model, config, schema)
@@ -200,7 +202,7 @@ def _fit(
             "device": describe_device(ranks.device),
             "world_size": ranks.world_size,
         },
-        "embeddings": count_bytes(model.embeddings, config.train.embedding_optimizer.name),
+        "embeddings": count_run_bytes(config, schema).model_dump(mode="json"),
     }
     if ranks.is_first:
         write_json(run_dir / TRAINING_FILE, facts)

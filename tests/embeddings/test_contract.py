@@ -9,8 +9,9 @@ from recsys.embeddings import MethodConfig
 from recsys.embeddings.base import NormalInit
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.memory import count_bytes
+from recsys.embeddings.memory import OptimizerNames, count_bytes
 from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.table_store import padded_dim
 from recsys.schema import Feature, Schema
 from recsys.torchrec_quietly import KeyedJaggedTensor
 from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
@@ -31,6 +32,7 @@ def build(
 ) -> FeatureEmbeddings:
     config = EmbeddingsConfig(default=method, store=store, **options)
     optimizer = optimizer or RowwiseAdagradConfig(learning_rate=0.1)
+    torch.manual_seed(0)  # what a method learns beside its tables
     embeddings = build_embeddings(config, schema_of(kind), optimizer, DEVICE)
     embeddings.store.initialise(seed=0)
     return embeddings
@@ -148,12 +150,16 @@ def test_row_numbers_stay_inside_their_tables(method):
 
 
 @each_method
-def test_counted_bytes_equal_the_tables(method):
+def test_counted_bytes_are_tables_weights_and_buffers(method):
     embeddings = build(method)
-    counted = count_bytes(embeddings, "rowwise_adagrad")
-    tables = embeddings.store.weights().values()
-    assert counted["serve_bytes"] == sum(w.numel() * 4 for w in tables)
-    assert counted["train_bytes"] == sum(w.numel() * 4 + len(w) * 4 for w in tables)
+    config, names = EmbeddingsConfig(default=method), OptimizerNames("rowwise_adagrad", "adam")
+    counted = count_bytes(embeddings.methods, config, names, {})
+    tables, modules = embeddings.store.weights().values(), embeddings.method_modules
+    others = sum(t.nbytes for t in [*modules.parameters(), *modules.buffers()])
+    moments = sum(2 * w.nbytes for w in modules.parameters() if w.requires_grad)
+    padded = sum(len(w) * (padded_dim(w.shape[1]) + 1) * 4 for w in tables)
+    assert counted.serve_bytes == sum(w.numel() * 4 for w in tables) + others
+    assert counted.train_bytes == padded + others + moments
 
 
 @each_method

@@ -64,6 +64,9 @@ def make_training_record(features=3):
             "dim": 16,
             "train_bytes": ids * 68,
             "serve_bytes": ids * 64,
+            "table_bytes": ids * 64 - 100,
+            "parameter_bytes": 100,
+            "full_table_bytes": ids * 256,
         }
         for name, ids in sizes.items()
     }
@@ -81,7 +84,17 @@ def make_training_record(features=3):
         "embeddings": {
             "train_bytes": sum(f["train_bytes"] for f in described.values()),
             "serve_bytes": sum(f["serve_bytes"] for f in described.values()),
+            "full_table_bytes": sum(f["full_table_bytes"] for f in described.values()),
+            "share_of_full_tables": 0.25,
             "features": described,
+            "shared_tables": {
+                "places": {
+                    "charged_to": "city",
+                    "readers": ["city", "device"],
+                    "train_bytes": 884,
+                    "serve_bytes": 832,
+                }
+            },
         },
     }
 

@@ -91,6 +91,30 @@ def test_the_page_shows_the_figures_config_and_environment(run_dir, dataset_dir)
     assert page.count("<svg") == 4
 
 
+def test_the_page_shows_memory_beside_full_tables_and_who_pays_for_shared_ones(run_dir):
+    write_report(run_dir)
+    page = read_page(run_dir)
+    served = 64 * (48_211 + 13 + 4) / 1e6
+    assert f"Embeddings: {served:.1f} MB to serve, 25.0 % of full tables." in page
+    assert "Of what is served, 300 B are not rows of tables" in page
+    assert f"would take {4 * served:.1f} MB to serve: these take 25.0 % of that" in page
+    assert "the table places, 832 B, counted with city, is read by city, device." in page
+    assert page.count('<td class="number">25.0 %</td>') == 3  # each feature
+
+
+def test_a_record_without_a_baseline_still_has_a_page(run_dir):
+    record = make_training_record()
+    embeddings = record["embeddings"]
+    for key in ("full_table_bytes", "share_of_full_tables", "shared_tables"):
+        del embeddings[key]
+    for feature in embeddings["features"].values():
+        for key in ("table_bytes", "parameter_bytes", "full_table_bytes"):
+            del feature[key]
+    (run_dir / "training.json").write_text(json.dumps(record))
+    assert write_report(run_dir)["embeddings"]["serve_bytes"] == embeddings["serve_bytes"]
+    assert "full tables" not in read_page(run_dir).replace("Serve ÷<br>full table", "")
+
+
 def test_the_same_run_gives_the_same_bytes(run_dir):
     write_report(run_dir)
     first = read_page(run_dir)

@@ -34,6 +34,8 @@ def test_a_plan_needs_the_schema_and_nothing_else(plan, tmp_path):
     content = json.loads(out.read_text())
     assert content["cluster"]["world_size"] == len(content["ranks"]) == 4
     assert content["features"]["C1"]["serve_bytes"] == 64_000_000
+    assert content["full_table_bytes"] == content["serve_bytes"] == 1_200_010 * 16 * 4
+    assert "to serve: 100.0% of full tables of the default width" in printed
 
 
 def test_the_same_command_writes_the_same_bytes(plan, tmp_path):
@@ -51,6 +53,19 @@ def test_overrides_reach_the_plan(plan):
 def test_a_plan_for_cpus(plan):
     code, printed, _ = plan("--device", "cpu", "--world-size", "2", "--host-memory", "8GB")
     assert (code, "2 × cpu" in printed) == (0, True)
+
+
+def test_a_plan_says_how_small_the_tables_are_and_who_shares_them(plan):
+    hashed = "{method: hashed, embedding_dim: 16, num_buckets: 100000}"
+    code, printed, _ = plan(f"embeddings.per_feature.C1={hashed}", "--world-size", "2")
+    assert (code, "to serve: 25.0% of full tables" in printed) == (0, True)
+
+
+def test_a_config_beyond_its_budget_has_no_plan(plan):
+    code, printed, errors = plan("embeddings.budget=64MB")
+    assert (code, printed) == (2, "")
+    assert errors.startswith("error: the embeddings take 12.8 MB more than their budget")
+    assert "full_table, 1,000,000 ids, dim 16" in errors
 
 
 def test_tables_that_do_not_fit_are_one_message_and_no_file(plan, tmp_path):

@@ -15,7 +15,7 @@ from recsys.errors import RecsysError
 from recsys.schema import load_schema
 from recsys.sharding.cluster import Cluster, this_cluster
 from recsys.sharding.description import PlanDescription, describe_plan
-from recsys.sharding.paper_run import PaperRun
+from recsys.sharding.paper_run import PaperRun, count_run_bytes
 from recsys.sharding.planner import DoesNotFitError, PlanRequest, find_plan, make_plan
 from recsys.sharding.proposals import step_milliseconds
 from recsys.sharding.run_plan import plan_run
@@ -134,7 +134,9 @@ def test_a_cluster_of_cpus_is_this_machine_divided():
 
 def described(config, schema, cluster) -> PlanDescription:
     return describe_plan(
-        plan_run(config, schema, cluster), PaperRun(config, schema, cluster).embeddings()
+        plan_run(config, schema, cluster),
+        PaperRun(config, schema, cluster).embeddings(),
+        count_run_bytes(config, schema),
     )
 
 
@@ -213,13 +215,15 @@ from recsys.config import load_config
 from recsys.schema import load_schema
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.description import describe_plan
-from recsys.sharding.paper_run import PaperRun
+from recsys.sharding.paper_run import PaperRun, count_run_bytes
 from recsys.sharding.run_plan import plan_run
 config = load_config(Path(sys.argv[1]))
 schema = load_schema(config.data.path)
 cluster = Cluster(world_size=16, devices_per_node=8, device_type="cuda", hbm_bytes=10**9)
 found = plan_run(config, schema, cluster)
-print(describe_plan(found, PaperRun(config, schema, cluster).embeddings()).model_dump_json())
+embeddings = PaperRun(config, schema, cluster).embeddings()
+counted = count_run_bytes(config, schema)
+print(describe_plan(found, embeddings, counted).model_dump_json())
 """
 
 

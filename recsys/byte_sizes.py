@@ -1,4 +1,4 @@
-"""Sizes such as 80GB and 64GiB: read from the command line, and written."""
+"""Sizes such as 80GB and 64GiB: read from the command line and configs, and written."""
 
 import re
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from recsys.byte_sizes import format_bytes, parse_bytes
 from recsys.errors import RecsysError
-from recsys.sharding.byte_sizes import format_bytes, parse_bytes
 
 
 @pytest.mark.parametrize(
