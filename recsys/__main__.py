@@ -137,6 +137,48 @@ def train(
 
 
 @app.command()
+def search(
+    config: Annotated[
+        Path | None, typer.Argument(help="a YAML file with a search section; not with --resume")
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="the new folder of the search")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="continue the search in this folder where it stopped")
+    ] = None,
+) -> None:
+    """Search rows and columns of the tables (optembed, dnis); write what to train as a file."""
+    from recsys.config import load_config
+    from recsys.search.search import SUPERNET, describe
+    from recsys.search.search import search as run_search
+    from recsys.training.launch import launch, needs_launch
+    from recsys.training.signals import StoppedBySignal
+    from recsys.training.train import ranks_of
+
+    overrides = list(overrides or [])
+    if resume is not None and config is not None and "=" in str(config):
+        overrides, config = [str(config), *overrides], None
+    out_dir = resume or out
+    if out_dir is None or (config is None and resume is None):
+        raise RecsysError(
+            "search needs a config and --out, or --resume",
+            expected="recsys search CONFIG --out DIR, or recsys search --resume DIR",
+        )
+    resolved = load_config(config or out_dir / SUPERNET / "config.yaml", overrides)
+    if needs_launch(resolved.train.devices, resolved.train.nodes):
+        raise typer.Exit(launch(sys.argv[1:], resolved.train.devices))
+    with ranks_of(resolved) as ranks:
+        try:
+            path = run_search(resolved, out_dir, resume=resume is not None, ranks=ranks)
+        except StoppedBySignal as stop:
+            if ranks.is_first:
+                typer.echo(f"{stop}; continue with `recsys search --resume {out_dir}`", err=True)
+            return
+        if ranks.is_first:
+            typer.echo(describe(path))
+
+
+@app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     split: Annotated[

@@ -9,19 +9,25 @@ from pydantic import model_validator
 
 from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.data.config import DataConfig
+from recsys.embeddings.allocation import AllocationFacts, allocated_methods
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.models import ModelConfig
+from recsys.schema import load_schema
+from recsys.search_config import SearchConfig
 from recsys.train_config import ReportConfig, TrainConfig
 
 
 class RunConfig(BaseConfig):
-    """Data, embeddings, model, training, report."""
+    """Data, embeddings, model, training, report; and how `recsys search` chooses embeddings."""
 
     data: DataConfig
     embeddings: EmbeddingsConfig
     model: ModelConfig
     train: TrainConfig
     report: ReportConfig = ReportConfig()
+    search: SearchConfig | None = None
+    # what `embeddings.allocation: FILE` was turned into, beside `embeddings.per_feature`
+    allocation: AllocationFacts | None = None
 
     @model_validator(mode="after")
     def _clipping_reaches_all(self) -> Self:
@@ -34,8 +40,22 @@ class RunConfig(BaseConfig):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Reads a YAML file, applies `section.key=value` overrides, checks everything."""
-    return validate(RunConfig, apply_overrides(read_yaml(path), overrides), str(path))
+    """Reads a YAML file, applies `section.key=value` overrides, checks everything.
+
+    `embeddings.allocation: FILE` stands for the methods that a search found; they take its place,
+    so that a run can be rebuilt from its own folder.
+    """
+    content = apply_overrides(read_yaml(path), overrides)
+    embeddings = content.get("embeddings")
+    allocation = embeddings.pop("allocation", None) if isinstance(embeddings, dict) else None
+    config = validate(RunConfig, content, str(path))
+    if allocation is None:
+        return config
+    schema, model = load_schema(config.data.path), config.model.model_dump(mode="json")
+    found, facts = allocated_methods(Path(str(allocation)), schema, model)
+    per_feature = {**config.embeddings.per_feature, **found}
+    resolved = config.embeddings.model_copy(update={"per_feature": per_feature})
+    return config.model_copy(update={"embeddings": resolved, "allocation": facts})
 
 
 def dump_config(config: RunConfig) -> str:

@@ -4,7 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from recsys.embeddings.dnis import DnisConfig
 from recsys.embeddings.full_table import FullTableConfig
 from recsys.embeddings.hashed import HashedConfig
+from recsys.embeddings.optembed import OptEmbedConfig
+from recsys.embeddings.pruned import PrunedConfig
 
-MethodConfig = Annotated[FullTableConfig | HashedConfig, Field(discriminator="method")]
+MethodConfig = Annotated[
+    FullTableConfig | HashedConfig | OptEmbedConfig | DnisConfig | PrunedConfig,
+    Field(discriminator="method"),
+]

@@ -17,6 +17,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from recsys.base_config import BaseConfig
+from recsys.embedding_rule import Rule
 
 
 class NormalInit(BaseConfig):
@@ -54,7 +55,19 @@ class TableSpec(NamedTuple):
     name: str
     num_rows: int
     dim: int
-    init: NormalInit | UniformInit
+    init: "NormalInit | UniformInit | RowsOf"
+
+
+class RowsOf(NamedTuple):
+    """Rows that start as those of another table would: its row numbers, -1 for zeros, and columns.
+
+    rows: (num_rows,) int64, ascending but for -1. columns: (dim,) int64. The other table need not
+    exist.
+    """
+
+    source: TableSpec
+    rows: Tensor
+    columns: Tensor
 
 
 class Lookup(NamedTuple):
@@ -103,6 +116,13 @@ class EmbeddingMethod(nn.Module, ABC):
     @abstractmethod
     def combine(self, vectors: Sequence[Tensor]) -> Tensor:
         """Looked-up vectors, (L, d_j) for each lookup → (L, D)."""
+
+    def rule(self) -> Rule | None:
+        """The method in primitives that an export's reader knows; its tensors are our own names.
+
+        Without one the method can only be exported as a plain table.
+        """
+        return None
 
     @property
     def is_plain_table(self) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recsys.embeddings.base import Lookup, TableSpec
+from recsys.embeddings.base import Lookup, RowsOf, TableSpec
 from recsys.torchrec_quietly import KeyedJaggedTensor
 
 ROWS_DRAWN_AT_ONCE = 1 << 20
@@ -150,12 +150,29 @@ def _drawn_blocks(
     table: TableSpec, seed: int, first_row: int, last_row: int
 ) -> Iterator[tuple[int, Tensor]]:
     """The initial rows of a table in blocks that cover [first_row, last_row)."""
+    if isinstance(table.init, RowsOf):
+        yield from _blocks_of_another(table.init, seed, first_row, last_row)
+        return
     first_block = first_row // ROWS_DRAWN_AT_ONCE
     for number in range(first_block, -(-last_row // ROWS_DRAWN_AT_ONCE)):
         start = number * ROWS_DRAWN_AT_ONCE
         block = torch.empty(min(ROWS_DRAWN_AT_ONCE, table.num_rows - start), table.dim)
         name = table.name if number == 0 else f"{table.name}/{number}"
         table.init.fill_(block, table_generator(seed, name))
+        yield start, block
+
+
+def _blocks_of_another(
+    chosen: RowsOf, seed: int, first_row: int, last_row: int
+) -> Iterator[tuple[int, Tensor]]:
+    for start in range(first_row, last_row, ROWS_DRAWN_AT_ONCE):
+        rows = chosen.rows[start : min(start + ROWS_DRAWN_AT_ONCE, last_row)]
+        block = torch.zeros(len(rows), len(chosen.columns))
+        known = rows[rows >= 0]
+        low, high = (int(known.min()), int(known.max()) + 1) if len(known) else (0, 0)
+        for first, drawn in _drawn_blocks(chosen.source, seed, low, high):
+            is_here = (rows >= first) & (rows < first + len(drawn))
+            block[is_here] = drawn[rows[is_here] - first][:, chosen.columns]
         yield start, block
 
 

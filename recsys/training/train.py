@@ -4,7 +4,7 @@ import logging
 import resource
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -52,11 +52,12 @@ from recsys.training.runs import (
     write_json,
 )
 from recsys.training.signals import StopOnSignal, StopSignals
-from recsys.training.strategy import OneDeviceStrategy, TorchRecStrategy, build_on_ranks
+from recsys.training.strategy import Forward, OneDeviceStrategy, TorchRecStrategy, build_on_ranks
 from recsys.training.warm_start import WARM_START_FILE, WarmStart, describe, warm_start
 
 # Far enough apart that no rank's dropout repeats another's under a neighbouring seed.
 RANK_SEEDS = 1_000_003
+ModuleBuilder = Callable[[CTRModel, TrainConfig, Ranks, Forward], CTRModule]
 
 
 def ranks_of(config: RunConfig) -> AbstractContextManager[Ranks]:
@@ -68,11 +69,17 @@ def ranks_of(config: RunConfig) -> AbstractContextManager[Ranks]:
 
 
 def train(
-    config: RunConfig, run_dir: Path, *, resume: bool = False, ranks: Ranks | None = None
+    config: RunConfig,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    ranks: Ranks | None = None,
+    build_module: ModuleBuilder = CTRModule,
 ) -> None:
     """Trains one config into `run_dir`; `resume` continues from its last whole checkpoint.
 
     With many devices this is one of the processes: `recsys train` or torchrun starts them.
+    `build_module` makes what is trained; a search has steps of its own.
     """
     keep_freed_memory()
     schema = load_schema(config.data.path)
@@ -103,7 +110,7 @@ def train(
             write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
         torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
         _add_row_penalty(built.model, config, schema)
-        module = CTRModule(built.model, config.train, ranks, forward)
+        module = build_module(built.model, config.train, ranks, forward)
         _fit(module, config, schema, run_dir, checkpoint, signals)
 
 

@@ -1,0 +1,101 @@
+"""dnis: the soft selection of DNIS (Cheng et al. 2020, §3), which `recsys search` trains.
+
+Ids are cut into bands by frequency and columns into groups; each band has one factor in [0, 1] for
+each group. A search learns the factors on rows of their own and drops what they make small.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Literal, Self
+
+import torch
+from pydantic import PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from recsys.embeddings.base import BaseMethodConfig, EmbeddingMethod, Lookup, TableSpec
+from recsys.embeddings.blocks import Block, BlockRows, without_zero_rows
+from recsys.errors import RecsysError
+
+
+class DnisConfig(BaseMethodConfig):
+    """A full table in frequency bands.
+
+    bands: so many of equal size (fewer where there are fewer ids), or each one's share of the ids,
+    the most frequent first. dim_groups: null for a factor for each column.
+    """
+
+    method: Literal["dnis"] = "dnis"
+    bands: PositiveInt | tuple[PositiveFloat, ...] = 5
+    dim_groups: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> Self:
+        if self.embedding_dim % (self.dim_groups or 1):
+            raise ValueError(
+                f"embedding_dim {self.embedding_dim} is no multiple of dim_groups {self.dim_groups}"
+            )
+        if isinstance(self.bands, tuple) and abs(sum(self.bands) - 1) > 1e-6:
+            raise ValueError(f"the shares of the bands sum to 1, not to {sum(self.bands):g}")
+        return self
+
+    def build(self, feature: str, cardinality: int, table: str) -> "Dnis":
+        source = TableSpec(table, cardinality, self.embedding_dim, self.init)
+        num_groups = self.dim_groups or self.embedding_dim
+        return Dnis(feature, source, frequency_bands(cardinality, self.bands), num_groups)
+
+
+def frequency_bands(cardinality: int, bands: int | Sequence[float]) -> list[int]:
+    """The first id of each band and, last, the cardinality; no band is empty.
+
+    Ids are sorted by frequency; id 0 (missing, rare) goes with the most frequent ones.
+    """
+    shares = [1.0 / bands] * bands if isinstance(bands, int) else list(bands)
+    if cardinality < 1:
+        raise RecsysError("a feature without ids has no frequency bands")
+    ends = {max(1, round(share * cardinality)) for share in accumulate(shares)}
+    return sorted({0, cardinality} | {end for end in ends if end < cardinality})
+
+
+class Dnis(EmbeddingMethod):
+    """The vector of id i of band l is row i · α_l, each factor over its group of columns."""
+
+    name = "dnis"
+
+    def __init__(
+        self, feature: str, source: TableSpec, bounds: Sequence[int], num_groups: int
+    ) -> None:
+        """Each band has a table of its own: rows start as those of the full table `source`."""
+        super().__init__()
+        self.cardinality, self.output_dim = source.num_rows, source.dim
+        self.bounds, self.columns_per_group = tuple(bounds), source.dim // num_groups
+        every_dim = tuple(range(source.dim))
+        bands = [
+            Block(first, torch.ones(end - first, dtype=torch.bool), every_dim)
+            for first, end in pairwise(bounds)
+        ]
+        self.blocks = [BlockRows(band, self.cardinality) for band in bands]
+        is_one = len(bands) == 1
+        names = [source.name if is_one else f"{source.name}/band{i}" for i in range(len(bands))]
+        self._tables = tuple(
+            rows.table(name, source, band)
+            for name, rows, band in zip(names, self.blocks, bands, strict=True)
+        )
+        self.lookups = tuple(
+            Lookup(feature if is_one else f"{feature}/{i}", name) for i, name in enumerate(names)
+        )
+        self.commutes_with_sum = is_one
+        # Only a search moves them: they have an optimiser and rows of their own.
+        self.alpha = nn.Parameter(torch.ones(len(bands), num_groups), requires_grad=False)
+
+    def tables(self) -> tuple[TableSpec, ...]:
+        return self._tables
+
+    def rows(self, ids: Tensor) -> tuple[Tensor, ...]:
+        return tuple(rows.of(ids) for rows in self.blocks)
+
+    def combine(self, vectors: Sequence[Tensor]) -> Tensor:
+        factors = self.alpha.repeat_interleave(self.columns_per_group, dim=1)  # (bands, D)
+        if len(vectors) == 1:
+            return vectors[0] * factors[0]
+        parts = [without_zero_rows(v) * f for v, f in zip(vectors, factors, strict=True)]
+        return torch.stack(parts).sum(0)

@@ -1,0 +1,129 @@
+"""The supernet of DNIS: factors step on architecture rows, everything else on train rows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recsys.config import RunConfig
+from recsys.data.batch import Batch
+from recsys.embeddings.dnis import Dnis
+from recsys.errors import RecsysError
+from recsys.models.ctr_model import CTRModel
+from recsys.schema import Schema
+from recsys.search.architecture_rows import ArchitectureRows, FactorRows, chooses
+from recsys.search.lookups import RowCopies, copied_rows, detached_tables
+from recsys.search_config import DnisSearchConfig
+from recsys.train_config import TrainConfig
+from recsys.training.lightning_module import CTRModule, Forward
+from recsys.training.ranks import Ranks
+
+TINY = 1e-8
+
+
+class FactorModule(CTRModule):
+    """Alternates: α by SGD on an architecture batch, then everything else on a train batch."""
+
+    def __init__(
+        self,
+        model: CTRModel,
+        config: TrainConfig,
+        ranks: Ranks,
+        forward: Forward | None = None,
+        *,
+        run: RunConfig,
+        schema: Schema,
+        search: DnisSearchConfig,
+    ) -> None:
+        super().__init__(model, config, ranks, forward)
+        if search.second_order and ranks.world_size > 1:
+            raise RecsysError(
+                "the look-ahead needs whole tables, which no rank has",
+                where="search.second_order",
+                expected="false, or one process",
+                got=f"true on {ranks.world_size} processes",
+            )
+        self.search = search
+        self.factors = factors_of(model)
+        self.rows = FactorRows(ArchitectureRows(run, schema, model, ranks))
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        if self.trainer.global_step >= self.search.warm_up_steps:
+            self._factor_step(batch)
+        super().training_step(batch, batch_index)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Scores only the rows that no factor was trained on."""
+        if chooses(batch):
+            super().validation_step(batch, batch_index)
+
+    def _factor_step(self, train_batch: Batch) -> None:
+        step = self.trainer.global_step
+        batch = self.rows.at_step(step - self.search.warm_up_steps)
+        with _requiring_gradients(self.factors):
+            gradients = torch.autograd.grad(self._loss(train_batch, batch), self.factors)
+        # fused Adam has counted these lookups as steps
+        self.model.embeddings.store.restore_step_count(step)
+        total = self.ranks.sum(torch.cat([g.flatten() for g in gradients]).cpu())
+        parts = torch.split(total, [factor.numel() for factor in self.factors])
+        rate = self.search.alpha_learning_rate * self.learning_rate_factor
+        with torch.no_grad():
+            for factor, part in zip(self.factors, parts, strict=True):
+                gradient = part.to(factor.device).view_as(factor)
+                factor.sub_(rate * self._direction(factor, gradient)).clamp_(0.0, 1.0)
+
+    def _loss(self, train_batch: Batch, batch: Batch) -> Tensor:
+        """This rank's part of the mean log loss of an architecture batch."""
+        if self.search.second_order:
+            return looked_ahead(self.model, train_batch, batch, self.search.look_ahead)
+        with detached_tables(self.model):
+            return _mean_loss(self.model, batch)
+
+    def _direction(self, factor: Tensor, gradient: Tensor) -> Tensor:
+        """∇ log loss + l1, and each band's part divided by its mean magnitude; (bands, K)."""
+        gradient = gradient + self.search.l1 * factor.sign()
+        return normalized(gradient) if self.search.normalize else gradient
+
+
+def looked_ahead(model: CTRModel, train_batch: Batch, batch: Batch, step: float) -> Tensor:
+    """Log loss of `batch` after the tables' step E - ξ∇E on `train_batch`, as a function of α.
+
+    The paper's second order (equation 7), exact: the step itself is differentiated.
+    """
+    copies = RowCopies(model, (train_batch, batch))
+    with copied_rows(model, copies, copies.weights):
+        train_loss = _mean_loss(model, train_batch)
+    gradients = torch.autograd.grad(train_loss, copies.weights, create_graph=True)
+    moved = [w - step * g for w, g in zip(copies.weights, gradients, strict=True)]
+    with copied_rows(model, copies, moved):
+        return _mean_loss(model, batch)
+
+
+def _mean_loss(model: CTRModel, batch: Batch) -> Tensor:
+    logits, _ = model(batch)
+    total = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
+    return total / batch.global_rows
+
+
+def normalized(gradient: Tensor) -> Tensor:
+    """Each row (K,) with mean magnitude 1, unless it is zero: else frequent bands lead alone."""
+    return gradient / (gradient.abs().mean(dim=1, keepdim=True) + TINY)
+
+
+def factors_of(model: CTRModel) -> list[nn.Parameter]:
+    """(bands, K) for each feature that has factors, in feature order."""
+    methods = model.embeddings.methods.values()
+    return [method.alpha for method in methods if isinstance(method, Dnis)]
+
+
+@contextmanager
+def _requiring_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)

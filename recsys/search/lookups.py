@@ -1,0 +1,108 @@
+"""Lookups with another gradient: none at all, or into copies of the rows."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from recsys.data.batch import Batch
+from recsys.data.occurrences import Occurrences
+from recsys.embeddings.combination import Combination
+from recsys.embeddings.table_store import TableGroup
+from recsys.models.ctr_model import CTRModel
+from recsys.torchrec_quietly import KeyedJaggedTensor
+
+Replacement = Callable[[TableGroup, KeyedJaggedTensor, Tensor], Tensor]
+
+
+@contextmanager
+def detached_tables(model: CTRModel) -> Iterator[None]:
+    """Lookups inside pass no gradient on: fused tables would be updated by it."""
+    with _replaced(model, lambda group, rows, found: found.detach()):
+        yield
+
+
+@contextmanager
+def copied_rows(model: CTRModel, copies: "RowCopies", values: Sequence[Tensor]) -> Iterator[None]:
+    """Lookups inside read `values`, in the order of `copies.weights`."""
+    named = dict(zip(copies.numbers, values, strict=True))
+    combination = model.embeddings.combination
+    handle = combination.register_forward_hook(_pool_twice_differentiably)
+    with _replaced(model, lambda group, rows, found: copies.look_up(group, rows, named)):
+        yield
+    handle.remove()
+
+
+def _pool_twice_differentiably(
+    combination: Combination,
+    arguments: tuple[KeyedJaggedTensor, Tensor | None, Occurrences | None, Tensor | None],
+    vectors: Tensor,
+) -> Tensor:
+    """The same vectors (B, ΣD), whose occurrences are summed by what has a second derivative."""
+    physical, pooled, occurrences, found = arguments
+    if occurrences is None or found is None:
+        return vectors
+    # anew, because what was made of `vectors` would still ask for the derivative
+    parts = {} if pooled is None else dict(combination._from_bags(physical, pooled))
+    for number, (name, each) in enumerate(combination.by_occurrence(occurrences, found)):
+        lengths = occurrences.lengths[number].long()
+        parts[name] = _sum_by_owner(each, lengths)
+        if name in combination.mean_pooled:
+            parts[name] = parts[name] / lengths.clamp(min=1)[:, None]
+    return torch.cat([parts[name] for name in combination.methods], dim=1)
+
+
+def _sum_by_owner(vectors: Tensor, lengths: Tensor) -> Tensor:
+    """(L, d) in bags of `lengths` (B,) → (B, d)."""
+    owners = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    return vectors.new_zeros(len(lengths), vectors.shape[1]).index_add(0, owners, vectors)
+
+
+@contextmanager
+def _replaced(model: CTRModel, replace: Replacement) -> Iterator[None]:
+    def hook(group: nn.Module, arguments: tuple[KeyedJaggedTensor], found: Tensor) -> Tensor:
+        if not isinstance(group, TableGroup):
+            raise TypeError(f"a store has groups of tables, not a {type(group).__name__}")
+        return replace(group, arguments[0], found)
+
+    groups = model.embeddings.store.groups
+    handles = [group.register_forward_hook(hook) for group in groups]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class RowCopies:
+    """The rows that some batches read, as plain tensors that can be differentiated twice.
+
+    numbers: the sorted row numbers, by table. weights: their values, (rows, d), in that order.
+    """
+
+    def __init__(self, model: CTRModel, batches: Sequence[Batch]) -> None:
+        store = model.embeddings.store
+        found: dict[str, list[Tensor]] = {}
+        for batch in batches:
+            for group in store.groups:
+                rows = batch.occurrences.rows if group is store.occurrences else batch.sparse  # type: ignore[union-attr]  # a batch for this model has them
+                for look in group.lookups:
+                    found.setdefault(look.table, []).append(rows[look.key].values().long())
+        self.numbers = {table: torch.unique(torch.cat(parts)) for table, parts in found.items()}
+        weights: Mapping[str, Tensor] = store.weights()
+        self.weights = [
+            weights[table][numbers].clone().requires_grad_()
+            for table, numbers in self.numbers.items()
+        ]
+
+    def look_up(
+        self, group: TableGroup, rows: KeyedJaggedTensor, values: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The group's answer, (B, Σd), from copies."""
+        answers = []
+        for look in group.lookups:
+            bag = rows[look.key]
+            places = torch.searchsorted(self.numbers[look.table], bag.values().long())
+            answers.append(_sum_by_owner(values[look.table][places], bag.lengths().long()))
+        return torch.cat(answers, dim=1)

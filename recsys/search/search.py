@@ -1,0 +1,178 @@
+"""`recsys search`: the supernet, then the choice, then the allocation file."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+
+from recsys.config import RunConfig
+from recsys.embeddings.allocation import Allocation, load_allocation, save_allocation
+from recsys.errors import RecsysError
+from recsys.reports.text import percent, size
+from recsys.schema import Schema, load_schema
+from recsys.search.dnis_search import search_dnis
+from recsys.search.factor_module import FactorModule
+from recsys.search.found import IN_FILE, Found, StopIfAsked, full_bytes, searched_tables
+from recsys.search.optembed_search import search_optembed
+from recsys.search.page import write_page
+from recsys.search.threshold_module import ThresholdModule
+from recsys.search_config import DnisSearchConfig, OptEmbedSearchConfig, SearchConfig
+from recsys.training.ranks import Ranks
+from recsys.training.run_lock import run_lock
+from recsys.training.runs import CONFIG_FILE, TRAINING_FILE, TrainedRun, load_trained, write_json
+from recsys.training.signals import StoppedBySignal, StopSignals
+from recsys.training.train import ModuleBuilder, ranks_of, train
+
+SUPERNET, STATE_FILE = "supernet", "candidates.json"
+ALLOCATION_FILE, PAGE_FILE, SEARCH_FILE = "allocation.json", "allocation.html", "search.json"
+
+
+def search(
+    config: RunConfig, out_dir: Path, *, resume: bool = False, ranks: Ranks | None = None
+) -> Path:
+    """Searches into `out_dir`; returns the allocation file.
+
+    `out_dir/supernet` is a run folder like any other. `resume` goes on after the last checkpoint
+    of the supernet, or after the last candidates that were scored.
+    """
+    schema = load_schema(config.data.path)
+    settings = _check(config, schema)
+    join: AbstractContextManager[Ranks] = ranks_of(config) if ranks is None else nullcontext(ranks)
+    with join as ranks, run_lock(out_dir, rank=ranks.rank):
+        trained = _supernet(config, schema, settings, out_dir, ranks, resume=resume)
+        with StopSignals() as signals:
+            found = _find(trained, settings, out_dir / STATE_FILE, _stopper(signals, ranks))
+        if ranks.is_first:
+            _write(found, trained, settings, out_dir)
+        ranks.barrier()
+    return out_dir / ALLOCATION_FILE
+
+
+def _check(config: RunConfig, schema: Schema) -> SearchConfig:
+    if config.search is None:
+        raise RecsysError(
+            "there is nothing to search",
+            where="search",
+            expected="a section `search: {name: optembed}` or `search: {name: dnis}`",
+            fix="configs/criteo_kaggle/autoint_optembed.yaml shows one",
+        )
+    if config.allocation is not None:
+        raise RecsysError(
+            "this config has an allocation already",
+            where="embeddings.allocation",
+            fix="leave it out to search, or train with it: `recsys train`",
+        )
+    if not searched_tables(config, schema, config.search.name):
+        raise RecsysError(
+            f"no feature has the method {config.search.name}",
+            where="embeddings",
+            expected=f"method: {config.search.name}, for the features whose rows and columns "
+            "are searched",
+            fix=f"set embeddings.default.method={config.search.name}",
+        )
+    return config.search
+
+
+def _supernet(
+    config: RunConfig,
+    schema: Schema,
+    settings: SearchConfig,
+    out_dir: Path,
+    ranks: Ranks,
+    *,
+    resume: bool,
+) -> TrainedRun:
+    """Trains it, or finds it trained."""
+    run_dir = out_dir / SUPERNET
+    has_begun, is_trained = ranks.broadcast(
+        ((run_dir / CONFIG_FILE).is_file(), (run_dir / TRAINING_FILE).is_file())
+    )
+    if has_begun and not resume:
+        raise RecsysError(
+            f"{out_dir} holds a search already",
+            fix=f"choose another --out, or continue it with `recsys search --resume {out_dir}`",
+        )
+    if not is_trained:
+        build = _module_builder(config, schema, settings)
+        train(_without_pipeline(config), run_dir, resume=has_begun, ranks=ranks, build_module=build)
+    return load_trained(run_dir, ranks)
+
+
+def _module_builder(config: RunConfig, schema: Schema, settings: SearchConfig) -> ModuleBuilder:
+    if isinstance(settings, DnisSearchConfig):
+        return partial(FactorModule, run=config, schema=schema, search=settings)
+    return partial(ThresholdModule, search=settings)
+
+
+def _without_pipeline(config: RunConfig) -> RunConfig:
+    """Batches of two splits take turns: what travels ahead of one would meet the other."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"pipeline": "off"})})
+
+
+def _find(
+    trained: TrainedRun, settings: SearchConfig, state: Path, stop_if_asked: StopIfAsked
+) -> Found:
+    if isinstance(settings, OptEmbedSearchConfig):
+        return search_optembed(trained, settings, state, stop_if_asked)
+    return search_dnis(trained, settings, state, stop_if_asked)
+
+
+def _stopper(signals: StopSignals, ranks: Ranks) -> Callable[[int], None]:
+    def stop_if_asked(done: int) -> None:
+        if ranks.any(bool(signals.received)):
+            raise StoppedBySignal(max(ranks.gather(signals.received)), done)
+
+    return stop_if_asked
+
+
+def _write(found: Found, trained: TrainedRun, settings: SearchConfig, out_dir: Path) -> None:
+    config, schema = trained.config, trained.schema
+    tables = searched_tables(config, schema, settings.name)
+    allocation = Allocation(
+        method=settings.name,
+        dataset=schema.name,
+        fingerprint=schema.fingerprint(),
+        model=config.model.model_dump(mode="json"),
+        seed=config.train.seed,
+        max_bytes=found.max_bytes,
+        bytes=found.chosen.bytes,
+        full_bytes=full_bytes(tables),
+        supernet=found.supernet,
+        chosen=found.chosen,
+        features=found.features,
+    )
+    in_file = [name for name, f in found.features.items() if f.embedding.kept == IN_FILE]
+    kept = {name: found.kept[name] for name in in_file}
+    write_json(out_dir / SEARCH_FILE, _record(found, settings))
+    write_page(allocation, found.candidates, out_dir / PAGE_FILE)
+    save_allocation(allocation, kept, out_dir / ALLOCATION_FILE)
+
+
+def _record(found: Found, settings: SearchConfig) -> dict[str, object]:
+    """search.json: the settings, and every candidate with its score."""
+    return {
+        "format": 1,
+        "search": settings.model_dump(mode="json"),
+        "supernet": found.supernet.model_dump(mode="json"),
+        "chosen": found.chosen.model_dump(mode="json"),
+        "candidates": [candidate._asdict() for candidate in found.candidates],
+    }
+
+
+def describe(path: Path) -> str:
+    """What was found, and what to type next."""
+    config = path.parent / SUPERNET / CONFIG_FILE
+    retrained = path.parent / "retrained"
+    allocation, _ = load_allocation(path)
+    supernet, chosen = allocation.supernet, allocation.chosen
+    return "\n".join(
+        [
+            f"supernet: AUC {supernet.auc:.5f} on the architecture rows ({supernet.rows}), "
+            f"{size(allocation.full_bytes)} of tables",
+            f"chosen, not trained yet: AUC {chosen.auc:.5f}, {size(chosen.bytes)} "
+            f"({percent(chosen.bytes / allocation.full_bytes)})",
+            f"allocation: {path}, shown in {path.with_name(PAGE_FILE)}",
+            "to train it from the supernet's initial weights, type:",
+            f"  recsys train {config} embeddings.allocation={path} --out {retrained}",
+        ]
+    )

@@ -1,0 +1,32 @@
+"""What a search has done so far, in JSON that appears whole or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import RecsysError
+from recsys.training.ranks import Ranks
+from recsys.training.runs import write_json
+
+
+def write_state(path: Path, state: dict[str, Any], ranks: Ranks) -> None:
+    """The first rank writes; all have the same state."""
+    if ranks.is_first:
+        write_json(path, state)
+
+
+def read_state(path: Path, ranks: Ranks) -> dict[str, Any] | None:
+    """The first rank's file, on every rank; None where there is none."""
+    state = None
+    if ranks.is_first and path.is_file():
+        try:
+            state = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RecsysError(
+                "the state of the search is damaged",
+                where=path,
+                got=str(error),
+                fix="delete this file: the candidates are scored again",
+            ) from None
+    found: dict[str, Any] | None = ranks.broadcast(state)
+    return found

@@ -1,0 +1,60 @@
+"""The supernet of OptEmbed: weights as ever, and a threshold for each feature."""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.embeddings.optembed import OptEmbed
+from recsys.models.ctr_model import CTRModel
+from recsys.search_config import OptEmbedSearchConfig
+from recsys.train_config import TrainConfig
+from recsys.training.lightning_module import CTRModule, Forward
+from recsys.training.ranks import Ranks
+
+
+class ThresholdModule(CTRModule):
+    """Adds to each step one of plain SGD on t, against log loss + α·Σ exp(-t)."""
+
+    def __init__(
+        self,
+        model: CTRModel,
+        config: TrainConfig,
+        ranks: Ranks,
+        forward: Forward | None = None,
+        *,
+        search: OptEmbedSearchConfig,
+    ) -> None:
+        super().__init__(model, config, ranks, forward)
+        self.search = search
+        self.thresholds = thresholds_of(model)
+        for threshold in self.thresholds:
+            # Data parallel wrappers have been made: they leave these gradients to us.
+            threshold.requires_grad_(True)
+
+    def _step(self) -> None:
+        gradients = [_take_gradient(threshold) for threshold in self.thresholds]
+        super()._step()
+        if gradients:
+            self._move_thresholds(torch.cat(gradients))
+
+    @torch.no_grad()
+    def _move_thresholds(self, local_gradient: Tensor) -> None:
+        """`local_gradient`: (F,) of this rank's loss, which counts by its share of the rows."""
+        total = self.ranks.sum(local_gradient.cpu()).to(local_gradient.device)
+        rate = self.search.threshold_learning_rate * self.learning_rate_factor
+        means = total / self.ranks.world_size
+        for threshold, gradient in zip(self.thresholds, means, strict=True):
+            push = self.search.regularizer * torch.exp(-threshold)
+            threshold.sub_(rate * (gradient - push))
+
+
+def thresholds_of(model: CTRModel) -> list[nn.Parameter]:
+    """One for each feature that has one, in feature order."""
+    methods = model.embeddings.methods.values()
+    found = [method.threshold for method in methods if isinstance(method, OptEmbed)]
+    return [threshold for threshold in found if threshold is not None]
+
+
+def _take_gradient(parameter: nn.Parameter) -> Tensor:
+    """The gradient, taken away so that no other optimiser uses it."""
+    gradient, parameter.grad = parameter.grad, None
+    return torch.zeros_like(parameter) if gradient is None else gradient
