@@ -61,7 +61,9 @@ def run_part(arguments: argparse.Namespace, name: str, seconds: float) -> dict:
 def run_tests(arguments: argparse.Namespace, seconds: float) -> dict:
     """The tests of tests/gpu, and the lines that name what failed or was skipped."""
     command = [sys.executable, "-m", "pytest", "-v", "--show-capture=no", "--tb=short", "tests/gpu"]
-    command += ["-p", "no:cacheprovider", *(["-k", "contract"] if arguments.small else [])]
+    # other versions of other packages may warn on a machine that is not of our making
+    command += ["-p", "no:cacheprovider", "-W", "default"]
+    command += ["-k", "contract"] if arguments.small else []
     os.environ |= {"RECSYS_GPU_TESTS_ON": arguments.device, "PYTHONUNBUFFERED": "1"}
     output, failure, taken = run(command, seconds)
     printed = output.splitlines() or ["nothing came back"]

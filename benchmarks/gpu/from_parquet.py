@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch.distributed as dist
+
 from benchmarks.gpu.setting import Point, Setting
 from benchmarks.training_contenders import run_config
 from benchmarks.training_speed import write_dataset
@@ -65,9 +67,13 @@ def config_of(setting: Setting, data: Path, model: str, store: str, pipeline: st
 
 def run_once(setting: Setting, config: RunConfig, is_grouped: bool) -> Point:
     group = join_ranks(setting.device, needs_group=True) if is_grouped else nullcontext()
-    with tempfile.TemporaryDirectory() as folder, group as ranks:
-        train(config, Path(folder) / "run", ranks=ranks)
-        facts = json.loads((Path(folder) / "run" / TRAINING_FILE).read_text())["training"]
+    try:
+        with tempfile.TemporaryDirectory() as folder, group as ranks:
+            train(config, Path(folder) / "run", ranks=ranks)
+            facts = json.loads((Path(folder) / "run" / TRAINING_FILE).read_text())["training"]
+    finally:
+        if dist.is_initialized():  # a failure leaves the group to whoever comes next
+            dist.destroy_process_group()
     return {
         "batch_size": config.data.global_batch_size,
         "samples_per_second": facts["samples_per_second"],

@@ -1,5 +1,7 @@
 """What every embedding method promises, and the fused optimisers, on the GPU."""
 
+import re
+
 import pytest
 import torch
 
@@ -12,9 +14,8 @@ from tests.gpu.machine import DEVICE, HAS_FUSED, NO_KERNELS, needs_fused_cuda
 @pytest.fixture(autouse=True)
 def _on_the_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contract, "DEVICE", DEVICE)
-    parameters = getattr(request.node, "callspec", None)
-    store = parameters.params.get("store") if parameters else None
-    if not HAS_FUSED and store != "plain":
+    store = request.node.callspec.params.get("store") if hasattr(request.node, "callspec") else None
+    if not HAS_FUSED and (store == "fused" or re.search("fused|both_stores", request.node.name)):
         pytest.skip(NO_KERNELS)
 
 

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+import torch.distributed as dist
 
 from recsys.config import RunConfig, dump_config
 from recsys.errors import RecsysError
@@ -28,6 +30,16 @@ from tests.training.test_train import MODELS, config_of, weights_of
 ADAM = "train.embedding_optimizer={name: adam, learning_rate: 0.01}"
 SPARSE_ADAM = "train.embedding_optimizer={name: sparse_adam, learning_rate: 0.01}"
 STORE = "fused" if HAS_FUSED else "plain"
+
+
+@pytest.fixture(autouse=True)
+def _no_group_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that fails inside a process group costs no other test."""
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "lo")  # one process: there may be no other network
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def config_on(dataset, *overrides, store=STORE, device=DEVICE) -> RunConfig:
@@ -153,12 +165,10 @@ PLACEMENTS = {
 @pytest.mark.parametrize("pipeline", ["off", "on"])
 @pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
 def test_a_sharded_store_of_one_gpu_equals_the_fused_one(
-    tiny_dataset, tmp_path, monkeypatch, placement, pipeline
+    tiny_dataset, tmp_path, placement, pipeline
 ):
     if placement and not IS_CUDA:
         pytest.skip("only on CUDA")
-    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        monkeypatch.setenv(name, "lo")
     options = ["model.dropout=0", "train.epochs=2"]
     train(config_on(tiny_dataset, *options), tmp_path / "whole")
     sharded = config_on(tiny_dataset, *options, *placement, f"train.pipeline={pipeline}")
@@ -172,9 +182,7 @@ def test_a_sharded_store_of_one_gpu_equals_the_fused_one(
 
 
 @needs_fused_cuda
-def test_a_cached_run_resumes_as_if_it_had_not_stopped(tiny_dataset, tmp_path, monkeypatch):
-    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        monkeypatch.setenv(name, "lo")
+def test_a_cached_run_resumes_as_if_it_had_not_stopped(tiny_dataset, tmp_path):
     placement = PLACEMENTS["cached from the host's memory"]
     config = config_on(tiny_dataset, "train.epochs=2", *placement)  # train makes its own group
     train(config, tmp_path / "whole")
