@@ -4,13 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from recsys.embeddings.dnis import DnisConfig
+from recsys.embeddings.compositional import CompositionalConfig
 from recsys.embeddings.full_table import FullTableConfig
 from recsys.embeddings.hashed import HashedConfig
-from recsys.embeddings.optembed import OptEmbedConfig
-from recsys.embeddings.pruned import PrunedConfig
+from recsys.embeddings.unified import UnifiedConfig
 
 MethodConfig = Annotated[
-    FullTableConfig | HashedConfig | OptEmbedConfig | DnisConfig | PrunedConfig,
+    FullTableConfig | HashedConfig | UnifiedConfig | CompositionalConfig,
     Field(discriminator="method"),
 ]

@@ -6,14 +6,29 @@
     x =  x ^ (x >> 31)
     row = (x >> 1) mod num_rows
 
+A feature's salt is the first 8 bytes, big-endian, of sha256("recsys/1/" + its name): it depends on
+no other feature. Chunk k of it has the salt + k.
+
 Test vectors are in `tests/embeddings/test_hashing.py`; a change here is a new version.
 """
+
+import hashlib
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-HASH_VERSION = 1
+from recsys.embedding_rule import Hash
+
+HASH_VERSION: Literal[1] = 1
+TEST_IDS = (0, 1, 2, 12345, 2**31 - 1)
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def feature_salt(name: str) -> int:
+    """The salt of a feature, in [0, 2⁶⁴): equal names have equal salts in every run."""
+    digest = hashlib.sha256(f"recsys/{HASH_VERSION}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
 
 
 def _signed(value: int) -> int:
@@ -29,8 +44,25 @@ def _shift_right(values: Tensor, bits: int) -> Tensor:
 
 def hash_rows(ids: Tensor, salt: int, num_rows: int) -> Tensor:
     """Ids (L,) → rows (L,) int64 in [0, num_rows), independent for each salt."""
-    mixed = ids.long() + _signed((salt + 1) * _GOLDEN)
+    return hash_chunks(ids, salt, 1, num_rows)[0]
+
+
+def hash_chunks(ids: Tensor, salt: int, num_chunks: int, num_rows: int) -> Tensor:
+    """Ids (L,) → rows (num_chunks, L); chunk k has the salt `salt` + k."""
+    starts = [_signed((salt + chunk + 1) * _GOLDEN) for chunk in range(num_chunks)]
+    mixed = ids.long() + torch.tensor(starts, device=ids.device)[:, None]
     mixed = (mixed ^ _shift_right(mixed, 30)) * _signed(_MIX_1)
     mixed = (mixed ^ _shift_right(mixed, 27)) * _signed(_MIX_2)
     mixed = mixed ^ _shift_right(mixed, 31)
     return torch.remainder(_shift_right(mixed, 1), num_rows)
+
+
+def hash_step(salt: int, num_rows: int) -> Hash:
+    """The hash as a step of a rule, with rows to test another implementation with."""
+    rows = hash_rows(torch.tensor(TEST_IDS), salt, num_rows).tolist()
+    return Hash(
+        version=HASH_VERSION,
+        salt=f"0x{salt % 2**64:016x}",
+        num_rows=num_rows,
+        test_vectors=tuple(zip(TEST_IDS, rows, strict=True)),
+    )

@@ -87,10 +87,11 @@ def build_ctr_model(
 
     `is_sharded` leaves the fused tables on the meta device, for a plan to deal them out.
     """
-    features = build_embeddings(embeddings, schema, optimizer, device, is_sharded=is_sharded)
-    if not is_sharded:
-        features.store.initialise(seed)
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # what methods learn beside their tables
+        features = build_embeddings(embeddings, schema, optimizer, device, is_sharded=is_sharded)
         torch.manual_seed(seed)
         network = build_network(model, embeddings, schema, features.output_dims)
+    if not is_sharded:
+        features.store.initialise(seed)
     return CTRModel(features, network.to(device))

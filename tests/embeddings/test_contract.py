@@ -54,7 +54,7 @@ def look_up(embeddings: FeatureEmbeddings, ids: KeyedJaggedTensor) -> torch.Tens
     return embeddings(physical.to(DEVICE), occurrences)[0]
 
 
-SINGLE = [[[0], [3], [49], [3]], [[1], [2], [2], [7]]]
+SINGLE = [[[0], [3], [49], [3]], [[1], [2], [2], [40]]]
 MULTI = [[[0, 5], [], [49, 3, 3], [1]], [[], [2], [7, 8], [9]]]
 
 

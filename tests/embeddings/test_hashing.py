@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recsys.embeddings.hashing import hash_rows
+from recsys.embeddings.hashing import feature_salt, hash_chunks, hash_rows
 
 MASK = 2**64 - 1
 
@@ -44,3 +44,39 @@ def test_salts_give_independent_rows():
     ids = torch.arange(100_000)
     equal = (hash_rows(ids, 0, 100) == hash_rows(ids, 1, 100)).double().mean()
     assert abs(equal - 0.01) < 0.002
+
+
+# Test vectors of version 1, from Python's hashlib and unbounded integers. Rows of ids 0, 1, 7 and
+# 2³¹ - 1 among 1,000,003, for chunks 0 and 1.
+SALTS = {"C1": 0x0D4FE9FD026FE522, "user_id": 0x9808E2020C978FC5}
+ROWS = {
+    "C1": [[429217, 476185, 276689, 648400], [37211, 465075, 821922, 681155]],
+    "user_id": [[251055, 654965, 958747, 270061], [730526, 3589, 676333, 843215]],
+}
+
+
+@pytest.mark.parametrize("name", SALTS)
+def test_a_features_rows_equal_the_published_vectors(name):
+    assert feature_salt(name) == SALTS[name]
+    for dtype in (torch.int32, torch.int64):
+        ids = torch.tensor([0, 1, 7, 2**31 - 1], dtype=dtype)
+        assert hash_chunks(ids, SALTS[name], 2, 1_000_003).tolist() == ROWS[name]
+
+
+def test_chunk_k_of_a_salt_is_the_hash_of_salt_plus_k():
+    ids, salt = torch.arange(1000), 2**64 - 2  # salts wrap around
+    chunks = hash_chunks(ids, salt, 3, 97)
+    for k, rows in enumerate(chunks):
+        assert rows.tolist() == [splitmix_row(i, salt + k, 97) for i in range(1000)]
+
+
+def test_no_pair_of_features_or_chunks_has_correlated_rows():
+    ids = torch.arange(50_000)
+    salts = [feature_salt(name) for name in ("a", "b", "C1", "C2")]
+    rows = torch.cat([hash_chunks(ids, salt, 2, 100) for salt in salts])  # (8, L)
+    for i in range(len(rows)):
+        assert ((torch.bincount(rows[i], minlength=100) - 500) ** 2 / 500).sum() < 160
+        for j in range(i):
+            pairs = torch.bincount(rows[i] * 100 + rows[j], minlength=10_000).double()
+            # 9,999 degrees of freedom: mean 9,999, standard deviation 141
+            assert abs(((pairs - 5) ** 2 / 5).sum() - 9_999) < 5 * 141
