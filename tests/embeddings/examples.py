@@ -2,9 +2,13 @@
 
 from recsys.embeddings.base import BaseMethodConfig
 from recsys.embeddings.compositional import CompositionalConfig
+from recsys.embeddings.dnis import DnisConfig
 from recsys.embeddings.full_table import FullTableConfig
 from recsys.embeddings.hashed import HashedConfig
+from recsys.embeddings.mixed_dimension import FrequencyBandConfig, MixedDimensionConfig
+from recsys.embeddings.optembed import OptEmbedConfig
 from recsys.embeddings.partitions import QuotientRemainder
+from recsys.embeddings.pruned import PrunedConfig
 from recsys.embeddings.unified import UnifiedConfig
 
 CARDINALITY, DIM = 50, 4
@@ -13,4 +17,11 @@ EXAMPLES: list[BaseMethodConfig] = [
     HashedConfig(embedding_dim=DIM, num_buckets=20, num_hashes=2),
     UnifiedConfig(embedding_dim=DIM, num_rows=40, num_chunks=2),
     CompositionalConfig(embedding_dim=DIM, partitions=QuotientRemainder(num_remainders=7)),
+    MixedDimensionConfig(
+        embedding_dim=DIM,
+        bands=(FrequencyBandConfig(share=0.3, dim=4), FrequencyBandConfig(share=0.7, dim=2)),
+    ),
+    OptEmbedConfig(embedding_dim=DIM, variant="rows"),  # the columns would be drawn at random
+    DnisConfig(embedding_dim=DIM, bands=(0.06, 0.94)),
+    PrunedConfig(embedding_dim=DIM, kept=45),
 ]

@@ -5,6 +5,7 @@ import pytest
 from recsys.embeddings.base import BaseMethodConfig
 from recsys.embeddings.compositional import CompositionalConfig
 from recsys.embeddings.hashed import HashedConfig
+from recsys.embeddings.mixed_dimension import MixedDimensionConfig
 from recsys.embeddings.partitions import ChineseRemainder, MixedRadix, QuotientRemainder
 from recsys.embeddings.unified import UnifiedConfig
 from tests.embeddings.contract_cases import contract_cases
@@ -20,6 +21,8 @@ VARIANTS: dict[str, BaseMethodConfig] = {
         embedding_dim=DIM, partitions=MixedRadix(sizes=(5, 10)), operation="concat"
     ),
     "multiply, three": CompositionalConfig(embedding_dim=DIM, partitions=ChineseRemainder(k=3)),
+    "dim 3": MixedDimensionConfig(embedding_dim=DIM, dim=3),
+    "anchored": MixedDimensionConfig(embedding_dim=DIM, temperature=0.3),
     "full below": CompositionalConfig(embedding_dim=DIM, partitions=QR, full_below=CARDINALITY),
 }
 EXAMPLE_ALONE = ("initial_variance", "an_empty_batch", "row_numbers_stay")

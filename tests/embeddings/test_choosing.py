@@ -1,0 +1,36 @@
+"""The choices that configs/README.md shows are accepted, and built on features of such sizes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recsys.base_config import validate
+from recsys.embeddings.collection import build_methods
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.schema import Feature, Schema
+from tests.embeddings.criteo import CRITEO
+
+README = Path(__file__).parents[2] / "configs" / "README.md"
+SIZES = {**CRITEO, "item": 4_000_000, "seen": 4_000_000}
+FEATURES = tuple(
+    Feature(name=name, kind="categorical", column=name, cardinality=size)
+    for name, size in SIZES.items()
+)
+
+
+def shown() -> dict[str, dict[str, object]]:
+    section = README.read_text().split("## Choosing a method")[1]
+    choices: dict[str, dict[str, object]] = yaml.safe_load(section.split("```")[1][len("yaml") :])
+    return choices
+
+
+@pytest.mark.parametrize("method", shown())
+def test_the_choices_shown_are_accepted(method):
+    content = {
+        "default": {"method": "full_table", "embedding_dim": 4},
+        "per_feature": shown()[method],
+    }
+    config = validate(EmbeddingsConfig, content, "test")
+    methods = build_methods(config, Schema(name="x", features=FEATURES, splits={}))
+    assert method in {built.name for built in methods.values()}
