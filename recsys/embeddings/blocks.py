@@ -4,7 +4,8 @@ Ids without a row read the table's last row, which is zero and stays so: `withou
 no gradient on to it, and no optimiser of ours moves a zero row whose gradient is zero.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,10 @@ class BlockRows(nn.Module):
         numbers = torch.where(kept, kept.cumsum(0) - 1, self.num_kept)
         row_of_id = None if is_range else numbers.to(smallest_dtype(self.num_kept))
         self.register_buffer("row_of_id", row_of_id, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Stays where it is: batches are made on the CPU, whatever device the model goes to."""
+        return self
 
     def of(self, ids: Tensor) -> Tensor:
         """Ids (L,) → rows (L,)."""

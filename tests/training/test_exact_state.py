@@ -1,7 +1,8 @@
-"""What a resumed run sets beside weights: the kernels' step count, the random numbers."""
+"""Small state that exact training needs: step counts, random numbers, where ids become rows."""
 
 import torch
 
+from recsys.embeddings.blocks import Block, BlockRows
 from recsys.training.random_state import get_random_state, set_random_state
 from tests.embeddings.test_contract import EXAMPLES, SINGLE, bags, build, look_up
 
@@ -33,3 +34,11 @@ def test_random_state_of_a_gpu_is_left_out_on_a_cpu():
     first = torch.rand(3)
     set_random_state(torch.cat([state, torch.zeros(16, dtype=torch.uint8)]), cpu)
     assert torch.equal(torch.rand(3), first)
+
+
+def test_what_makes_batches_stays_on_the_cpu_when_the_model_goes_to_a_device():
+    every_other = torch.arange(6) % 2 == 0
+    rows = BlockRows(Block(0, every_other, (0, 1)), cardinality=6)
+    moved = torch.nn.Sequential(rows, torch.nn.Linear(1, 1)).to("meta")
+    assert moved[1].weight.device.type == "meta"
+    assert rows.of(torch.arange(6)).tolist() == [0, 3, 1, 3, 2, 3]
