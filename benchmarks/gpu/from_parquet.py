@@ -55,7 +55,7 @@ def config_of(setting: Setting, data: Path, model: str, store: str, pipeline: st
     changes = [
         f"train.device={setting.device.type}",
         "train.steps=null",
-        "train.epochs=2",  # the first decodes the files, so it is the loader's worst
+        "train.epochs=1",  # the one that decodes the files
         f"train.pipeline={pipeline}",
         f"embeddings.store={store}",
         f"data.global_batch_size={batch_size}",

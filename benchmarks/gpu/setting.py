@@ -1,5 +1,6 @@
 """What every part of the GPU benchmark knows: the device, how long it may take, how it times."""
 
+import gc
 import itertools
 import statistics
 import time
@@ -44,6 +45,7 @@ class Setting:
         except (RuntimeError, RecsysError) as error:
             return {**what, "failed": " ".join(str(error).split())[:300]}
         finally:
+            gc.collect()  # modules refer to each other: tables must go before the next ones come
             if self.is_cuda:
                 torch.cuda.empty_cache()
 
