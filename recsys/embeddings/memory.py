@@ -47,8 +47,8 @@ class _Bytes(BaseConfig):
 class FeatureBytes(_Bytes):
     """One feature. `serve_bytes` is table + parameter + projection + buffer bytes.
 
-    `full_table_bytes`: a full table of the default width for its ids; 0 where it shares the ids of
-    another feature (`shared_tables`), as full tables would be shared too.
+    `full_table_bytes`: a full table of the default width for its ids; 0 where an earlier feature
+    has the same ids (`shared_tables`), as full tables would be shared too.
     """
 
     method: str
@@ -124,8 +124,8 @@ class _Counter:
         others = projection_bytes + _nbytes(weights) + _nbytes(buffers)
         trained = projection_bytes + _nbytes(w for w in weights if w.requires_grad)
         state = trained * DENSE_STATE_FLOATS[self.optimizers.dense]
-        has_own_ids = feature not in self.config.shared_tables
-        full_width = self.config.default.embedding_dim if has_own_ids else 0
+        ids_of = self.config.shared_tables.get(feature, feature)
+        full_width = self.config.default.embedding_dim if self._is_new(("ids", ids_of)) else 0
         return FeatureBytes(
             method=method.name,
             cardinality=method.cardinality,
