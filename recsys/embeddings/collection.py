@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recsys.data.batch import Batch
 from recsys.data.occurrences import Occurrences
-from recsys.embeddings.base import EmbeddingMethod, TableSpec
+from recsys.embeddings.base import EmbeddingMethod, RowsOf, TableSpec
 from recsys.embeddings.combination import Combination
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizerConfig
@@ -188,18 +188,23 @@ def build_methods(config: EmbeddingsConfig, schema: Schema) -> dict[str, Embeddi
 
 
 def _unique_tables(methods: Mapping[str, EmbeddingMethod]) -> list[TableSpec]:
-    tables: dict[str, TableSpec] = {}
+    tables: dict[str, tuple[str, TableSpec]] = {}
     for name, method in methods.items():
         for table in method.tables():
-            known = tables.setdefault(table.name, table)
-            if (known.num_rows, known.dim) != (table.num_rows, table.dim):
+            owner, known = tables.setdefault(table.name, (name, table))
+            if _described(known) != _described(table):
                 raise RecsysError(
-                    f"{name}: the shared table {table.name!r} would need two shapes",
-                    expected=f"{known.num_rows} × {known.dim}",
-                    got=f"{table.num_rows} × {table.dim}",
-                    fix="give the features that share a table the same method",
+                    f"{owner} and {name} cannot share the table {table.name!r}",
+                    expected=f"{_described(known)}, as {owner} needs it",
+                    got=f"{_described(table)} for {name}",
+                    fix="give features that share a table one size and init, or a table each",
                 )
-    return list(tables.values())
+    return [table for _, table in tables.values()]
+
+
+def _described(table: TableSpec) -> str:
+    start = "" if isinstance(table.init, RowsOf) else f", {table.init}"
+    return f"{table.num_rows} rows of {table.dim} floats{start}"
 
 
 def row_counts(

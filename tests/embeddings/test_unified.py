@@ -132,9 +132,18 @@ def test_there_may_be_several_shared_tables():
     assert {n: len(w) for n, w in embeddings.store.weights().items()} == {"unified": 40, "other": 7}
 
 
-def test_two_shapes_of_one_table_are_refused():
-    with pytest.raises(RecsysError, match=r"b: the shared table 'unified' would need two shapes"):
-        build(unified(), per_feature={"b": unified(num_rows=50)})
+@pytest.mark.parametrize(
+    ("other", "expected", "got"),
+    [
+        ({"num_rows": 50}, "40 rows of 2 floats", "50 rows of 2 floats"),
+        ({"embedding_dim": 12}, "40 rows of 2 floats", "40 rows of 4 floats"),
+        ({"init": {"distribution": "uniform", "bound": 0.1}}, "bound=0.05", "bound=0.1"),
+    ],
+)
+def test_two_shapes_or_starts_of_one_table_are_refused(other, expected, got):
+    message = rf"a and b cannot share the table 'unified'(.|\n)*{expected}(.|\n)*{got}"
+    with pytest.raises(RecsysError, match=message):
+        build(unified(), per_feature={"b": unified(**other)})
 
 
 def test_chunks_that_do_not_fill_the_vector_are_refused():
