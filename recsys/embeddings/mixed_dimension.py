@@ -95,9 +95,8 @@ class MixedDimensionConfig(BaseMethodConfig):
         if self.temperature is not None:
             return self.resolve({feature: cardinality})[feature].build(feature, cardinality, table)
         bands = self.bands or (FrequencyBandConfig(share=1.0, dim=self.dim or self.embedding_dim),)
-        ends = [
-            round(sum(b.share for b in bands[: j + 1]) * cardinality) for j in range(len(bands))
-        ]
+        inner = [sum(b.share for b in bands[:j]) * cardinality for j in range(1, len(bands))]
+        ends = [*map(round, inner), cardinality]
         firsts = [0, *ends[:-1]]
         if any(first >= end for first, end in zip(firsts, ends, strict=True)):
             raise RecsysError(

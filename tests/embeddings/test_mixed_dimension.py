@@ -12,6 +12,8 @@ from recsys.embeddings.mixed_dimension import MixedDimensionConfig
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.embeddings.power_rule import anchored_dims, count_floats, dims_within
 from recsys.errors import RecsysError
+from recsys.models.ctr_model import build_ctr_model
+from recsys.models.dcn_v2 import DCNv2Config
 from recsys.schema import Feature, Schema
 from recsys.torchrec_quietly import KeyedJaggedTensor
 from tests.embeddings.criteo import CRITEO, CRITEO_SIZES
@@ -173,6 +175,25 @@ def test_initial_variance_of_bands_and_dims_equals_a_plain_tables():
     table = embeddings.materialise("a")
     assert table[:2000].std().item() == pytest.approx(0.3, rel=0.05)
     assert table[2000:].std().item() == pytest.approx(0.3, rel=0.05)
+
+
+def test_projections_depend_on_the_seed_alone():
+    def projection(seed):
+        feature = Feature(name="a", kind="categorical", column="a", cardinality=9)
+        model = build_ctr_model(
+            EmbeddingsConfig(default=MixedDimensionConfig(embedding_dim=6, dim=2)),
+            DCNv2Config(hidden_dims=(4,)),
+            SgdConfig(learning_rate=1.0),
+            Schema(name="x", features=(feature,), splits={}),
+            seed=seed,
+            device=CPU,
+        )
+        return next(model.embeddings.method_modules.parameters())
+
+    first = projection(0)
+    torch.manual_seed(5)
+    assert torch.equal(projection(0), first)
+    assert not torch.equal(projection(1), first)
 
 
 def build(config, optimizer, store, cardinality=20, kind="categorical"):

@@ -13,7 +13,7 @@ from recsys.embeddings.hashing import feature_salt, hash_rows
 from recsys.embeddings.optimizers import SgdConfig
 from recsys.embeddings.unified import UnifiedConfig
 from recsys.errors import RecsysError
-from recsys.schema import Feature, Schema, VocabularyEncoding
+from recsys.schema import Feature, HashEncoding, Schema, VocabularyEncoding
 from recsys.torchrec_quietly import KeyedJaggedTensor
 from tests.embeddings.criteo import CRITEO
 
@@ -76,6 +76,23 @@ def test_the_parameters_are_one_table_whatever_the_features():
     for sizes in (SIZES, {"a": 7}, CRITEO):
         embeddings = build(unified(), sizes)
         assert {n: w.shape for n, w in embeddings.store.weights().items()} == {"unified": (40, 2)}
+
+
+def test_hashed_values_need_no_vocabulary():
+    feature = Feature(
+        name="raw",
+        kind="categorical",
+        column="raw",
+        cardinality=2**31 - 1,
+        encoding=HashEncoding(),
+    )
+    schema = Schema(name="x", features=(feature,), splits={})
+    config = EmbeddingsConfig.model_validate({"default": unified()})
+    embeddings = build_embeddings(config, schema, SGD, CPU)
+    assert {n: w.shape for n, w in embeddings.store.weights().items()} == {"unified": (40, 2)}
+    values = torch.tensor([0, 2**31 - 2], dtype=torch.int32)
+    ids = KeyedJaggedTensor(keys=["raw"], values=values, lengths=torch.ones(2, dtype=torch.int32))
+    assert embeddings(*embeddings.physical_ids(ids))[0].shape == (2, 6)
 
 
 def test_rows_are_drawn_from_plus_minus_0_05_by_default():

@@ -21,6 +21,12 @@ VARIANTS: dict[str, BaseMethodConfig] = {
         embedding_dim=DIM, partitions=MixedRadix(sizes=(5, 10)), operation="concat"
     ),
     "multiply, three": CompositionalConfig(embedding_dim=DIM, partitions=ChineseRemainder(k=3)),
+    "path": CompositionalConfig(
+        embedding_dim=DIM,
+        partitions=QuotientRemainder(num_remainders=2),
+        operation="path_mlp",
+        hidden_dim=1,
+    ),
     "dim 3": MixedDimensionConfig(embedding_dim=DIM, dim=3),
     "anchored": MixedDimensionConfig(embedding_dim=DIM, temperature=0.3),
     "full below": CompositionalConfig(embedding_dim=DIM, partitions=QR, full_below=CARDINALITY),
