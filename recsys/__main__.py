@@ -6,7 +6,7 @@ Exit codes: 0 done; 2 wrong usage, config or data, with one readable message; 1 
 import errno
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -201,12 +201,24 @@ def evaluate(
 def export(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     out: Annotated[Path, typer.Option(help="the new export folder")],
+    tables: Annotated[
+        Literal["both", "materialised", "native"],
+        typer.Option(
+            help="materialised: a plain table of id → vector for each feature. native: the small "
+            "tables as they were trained, and a rule. both leaves out materialised tables of "
+            "compressed features that would take more than 16 GiB together, and says so"
+        ),
+    ] = "both",
 ) -> None:
     """Write tables, vocabularies and graphs that a serving stack can load without us."""
     from recsys.export.export import export_run
+    from recsys.export.manifest import load_manifest
     from recsys.training.runs import load_trained
 
-    typer.echo(f"exported to {export_run(load_trained(run), out)}")
+    export_run(load_trained(run), out, tables)
+    for note in load_manifest(out).notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"exported to {out}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from recsys.embedding_rule import Rule, identity
 from recsys.embeddings.base import (
     BaseMethodConfig,
     EmbeddingMethod,
@@ -55,3 +56,6 @@ class FullTable(EmbeddingMethod):
 
     def combine(self, vectors: Sequence[Tensor]) -> Tensor:
         return vectors[0]
+
+    def rule(self) -> Rule:
+        return identity(self.table.name)

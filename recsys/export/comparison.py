@@ -1,23 +1,34 @@
 """Two scores of the same rows: how far apart they are, and where they first part."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import RecsysError
-from recsys.export.manifest import TOLERANCE, Manifest, Parity, now
+from recsys.export.feature_tables import vector_differences
+from recsys.export.manifest import TOLERANCE, VECTOR_TOLERANCE, Form, Manifest, Parity, now
 from recsys.export.reader import ExportReader
 from recsys.export.reference import Reference
 from recsys.metrics import compute_auc
 
 Floats = NDArray[np.float32]
-VECTOR_TOLERANCE = 1e-5
+COMPARED_VECTOR_ROWS = 4096
+
+
+class VectorFailure(NamedTuple):
+    """The first vector that differs: its feature, row, and both sides' entries."""
+
+    feature: str
+    row: int
+    expected: Floats
+    got: Floats
 
 
 class Comparison:
-    """Collects the logits of both sides, chunk by chunk."""
+    """Collects the logits of both sides, chunk by chunk, and compares the first rows' vectors."""
 
     def __init__(
         self,
@@ -25,9 +36,14 @@ class Comparison:
         reference: Reference,
         data: str,
         manifest: Manifest,
+        form: Form | None = None,
     ) -> None:
         self.candidate, self.reference, self.data = candidate, reference, data
+        self.form = form
         self.label = manifest.label
+        self.sparse = [(feature.name, feature.dim) for feature in manifest.sparse]
+        self.max_vector_difference: float | None = None
+        self.vector_failure: VectorFailure | None = None
         self.rows = 0
         self.max_difference = 0.0
         self.first_failure: tuple[int, pl.DataFrame, float, float] | None = None
@@ -55,18 +71,35 @@ class Comparison:
         if self.label in encoded.columns:
             self.labels.append(encoded[self.label].to_numpy())
 
+    def add_vectors(self, candidate: Floats, reference: Mapping[str, Floats]) -> None:
+        """The first rows' vectors (B, ΣD), and those of each feature as far as they are known."""
+        ends = np.cumsum([dim for _, dim in self.sparse])
+        for (name, dim), end in zip(self.sparse, ends, strict=True):
+            if name not in reference:
+                continue
+            got, expected = candidate[:, end - dim : end], reference[name]
+            differences = vector_differences(got, expected)
+            worst = min(float(differences.max(initial=0.0)), np.finfo(np.float64).max)
+            self.max_vector_difference = max(self.max_vector_difference or 0.0, worst)
+            failed = np.flatnonzero(differences > VECTOR_TOLERANCE)
+            if len(failed) and self.vector_failure is None:
+                row = int(failed[0])
+                self.vector_failure = VectorFailure(name, row, expected[row], got[row])
+
     def result(self) -> Parity:
         """What goes into the manifest."""
         candidate_auc, reference_auc = (self._auc(logits) for logits in self.logits)
         return Parity(
             candidate=self.candidate,
+            form=self.form,
             reference=self.reference.name,
             data=self.data,
             rows=self.rows,
             max_abs_difference=min(self.max_difference, 1.0),
+            max_vector_difference=self.max_vector_difference,
             candidate_auc=candidate_auc,
             reference_auc=reference_auc,
-            passed=self.first_failure is None,
+            passed=self.first_failure is None and self.vector_failure is None,
             at=now(),
         )
 
@@ -78,25 +111,35 @@ class Comparison:
 
     def raise_if_failed(self, reader: ExportReader) -> None:
         """Names the first row that differs, and the first feature whose vector does."""
-        if self.first_failure is None:
-            return
-        row, encoded, expected, got = self.first_failure
-        raise RecsysError(
-            f"row {row}: the export and the model disagree; {self._culprit(reader, encoded)}",
-            where=f"{self.data}, row {row} (counted from 0)",
-            expected=f"probability {expected:.7f} ± {TOLERANCE}",
-            got=f"{got:.7f}; the largest difference of {self.rows} rows is "
-            f"{self.max_difference:.3g}",
-            fix="was the run trained on after it was exported? then export it again",
-        )
+        fix = "was the run trained on after it was exported? then export it again"
+        which = "" if self.form is None else f" ({self.form} tables)"
+        if self.first_failure is not None:
+            row, encoded, expected, got = self.first_failure
+            raise RecsysError(
+                f"row {row}: the export and the model disagree; {self._culprit(reader, encoded)}",
+                where=f"{self.data}, row {row} (counted from 0){which}",
+                expected=f"probability {expected:.7f} ± {TOLERANCE}",
+                got=f"{got:.7f}; the largest difference of {self.rows} rows is "
+                f"{self.max_difference:.3g}",
+                fix=fix,
+            )
+        if self.vector_failure is not None:
+            feature, row, expected_vector, got_vector = self.vector_failure
+            raise RecsysError(
+                f"row {row}: the vector of feature {feature} differs from the model's",
+                where=f"{self.data}, row {row} (counted from 0){which}",
+                expected=f"{expected_vector} ± {VECTOR_TOLERANCE}",
+                got=got_vector,
+                fix=fix,
+            )
 
     def _culprit(self, reader: ExportReader, encoded: pl.DataFrame) -> str:
         vectors = self.reference.vectors(encoded)
         for feature in reader.manifest.sparse:
             if feature.name not in vectors:
                 return "the run is not here to compare each feature's vector with"
-            exported, own = reader.vectors(feature, encoded), vectors[feature.name]
-            if not np.allclose(exported, own, rtol=VECTOR_TOLERANCE, atol=VECTOR_TOLERANCE):
+            exported = reader.vectors(feature, encoded, self.form or "materialised")
+            if vector_differences(exported, vectors[feature.name]).max() > VECTOR_TOLERANCE:
                 return f"the vector of feature {feature.name} differs"
         return "every feature's vector agrees, so the dense part differs"
 

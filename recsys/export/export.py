@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from safetensors import SafetensorError
@@ -14,7 +15,8 @@ from safetensors import SafetensorError
 from recsys.checksums import write_checksums
 from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
-from recsys.export.comparison import Comparison
+from recsys.export.comparison import COMPARED_VECTOR_ROWS, Comparison
+from recsys.export.forms import Forms, TablesChoice, choose_forms
 from recsys.export.graphs import DENSE_INPUT, graph_input_names, write_graphs
 from recsys.export.manifest import (
     MANIFEST_FILE,
@@ -22,11 +24,14 @@ from recsys.export.manifest import (
     ExportedFeature,
     Manifest,
     ModelSpec,
+    NativeForm,
     Parity,
+    PhysicalTable,
     RunSpec,
     now,
     write_manifest,
 )
+from recsys.export.native import write_native
 from recsys.export.reader import ExportReader
 from recsys.export.reference import RunReference, WholeReference
 from recsys.export.rows import read_encoded
@@ -35,25 +40,42 @@ from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
 
 PACKAGES = ("recsys", "torch", "torchrec", "onnx", "onnxscript", "onnxruntime", "safetensors")
-COMPARED_ROWS = 4096
 
 
-def export_run(trained: TrainedRun, out: Path) -> Path:
+class WrittenTables(NamedTuple):
+    """Files of materialised features, physical tables by name, native features, notes."""
+
+    materialised: dict[str, str]
+    physical: dict[str, PhysicalTable]
+    native: dict[str, NativeForm]
+    notes: tuple[str, ...]
+
+
+def export_run(trained: TrainedRun, out: Path, tables: TablesChoice = "both") -> Path:
     """Writes the export folder of a run and compares it with the run; an old export is replaced.
 
-    Nothing appears at `out` unless both graphs score the data set's rows as the run does.
+    Nothing appears at `out` unless the tables in every form and both graphs score the data set's
+    rows as the run does.
     """
+    forms = choose_forms(trained.model.embeddings, tables)
     with _new_folder(out) as folder:
         _copy_vocabularies(trained, folder)
-        tables = write_tables(trained.model.embeddings, trained.config.embeddings, folder)
+        written = _write_tables(trained, forms, folder)
         model = write_graphs(trained.model, trained.schema, trained.config.model.name, folder)
-        manifest = _describe(trained, model, tables, out)
+        manifest = _describe(trained, model, written, out)
         _write_schema(trained.schema, manifest, folder)
         write_manifest(manifest, folder)
         parity = _compare(trained, manifest, folder)
         write_manifest(manifest.model_copy(update={"parity": parity}), folder)
         write_checksums(folder)
     return out
+
+
+def _write_tables(trained: TrainedRun, forms: Forms, folder: Path) -> WrittenTables:
+    embeddings, shared = trained.model.embeddings, trained.config.embeddings.shared_tables
+    files = write_tables(embeddings, shared, forms.materialised, folder)
+    physical, native = write_native(embeddings, forms.rules, files, folder)
+    return WrittenTables(files, physical, native, forms.notes)
 
 
 @contextmanager
@@ -85,12 +107,14 @@ def _may_be_replaced(out: Path) -> bool:
     return (out / MANIFEST_FILE).is_file() or not any(out.iterdir())
 
 
-def _describe(trained: TrainedRun, model: ModelSpec, tables: dict[str, str], out: Path) -> Manifest:
+def _describe(trained: TrainedRun, model: ModelSpec, tables: WrittenTables, out: Path) -> Manifest:
     config = trained.config.model_dump_json()
     return Manifest(
         created=now(),
         model=model,
         features=tuple(_describe_feature(f, trained, tables) for f in trained.schema.features),
+        tables=tables.physical,
+        notes=tables.notes,
         label=trained.schema.label,
         dataset=DatasetSpec(name=trained.schema.name, fingerprint=trained.schema.fingerprint()),
         run=RunSpec(
@@ -102,7 +126,7 @@ def _describe(trained: TrainedRun, model: ModelSpec, tables: dict[str, str], out
 
 
 def _describe_feature(
-    feature: Feature, trained: TrainedRun, tables: dict[str, str]
+    feature: Feature, trained: TrainedRun, tables: WrittenTables
 ) -> ExportedFeature:
     embeddings, schema = trained.config.embeddings, trained.schema
     known = feature.model_dump()
@@ -117,13 +141,14 @@ def _describe_feature(
         return ExportedFeature.model_validate(known)
     if feature.encoding is not None and feature.encoding.kind == "vocabulary":
         known["encoding"]["file"] = quote(feature.encoding.file)
-    table = tables[feature.name]
+    table = tables.materialised.get(feature.name)
     known |= {
         "graph_input": graph_input_names([f.name for f in schema.sparse])[feature.name],
         "method": trained.model.embeddings.methods[feature.name].name,
         "dim": trained.model.embeddings.output_dims[feature.name],
         "table": table,
-        "table_parquet": parquet_twin(table),
+        "table_parquet": None if table is None else parquet_twin(table),
+        "native": tables.native.get(feature.name),
         "default_row": 0,
         "pooling": embeddings.pooling_of(feature.name) if feature.kind == "sequence" else None,
     }
@@ -155,15 +180,21 @@ def _write_schema(schema: Schema, manifest: Manifest, folder: Path) -> None:
 
 
 def _compare(trained: TrainedRun, manifest: Manifest, folder: Path) -> tuple[Parity, ...]:
-    """Both graphs against the run, on the first rows of the data set."""
-    rows = next(read_encoded(trained.dataset_dir, manifest))[:COMPARED_ROWS]
-    reference = RunReference(trained.model, trained.schema)
-    expected = reference.logits(rows)
+    """Both forms of the tables and both graphs against the run, on the data set's first rows."""
+    rows = next(read_encoded(trained.dataset_dir, manifest))[:COMPARED_VECTOR_ROWS]
+    reference, data = RunReference(trained.model, trained.schema), str(trained.dataset_dir)
+    expected, vectors = reference.logits(rows), reference.vectors(rows)
     reader = ExportReader(folder, check=False)
-    dense = Comparison("dense", reference, str(trained.dataset_dir), manifest)
-    dense.add(rows, reader.score(rows).logits, expected)
-    whole = Comparison("whole", reference, str(trained.dataset_dir), manifest)
+    comparisons = []
+    for form in manifest.forms:
+        dense = Comparison("dense", reference, data, manifest, form)
+        dense.add(rows, reader.score(rows, form).logits, expected)
+        dense.add_vectors(reader.side_by_side(rows, form), vectors)
+        comparisons.append(dense)
+    whole = Comparison("whole", reference, data, manifest)
     whole.add(rows, WholeReference(folder, manifest).logits(rows), expected)
-    for comparison in (dense, whole):
+    comparisons.append(whole)
+    for comparison in comparisons:
         comparison.raise_if_failed(reader)
-    return dense.result(), whole.result()
+    reader.check_forms_agree()
+    return tuple(comparison.result() for comparison in comparisons)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -10,12 +11,17 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationEr
 
 from recsys.base_config import BaseConfig
 from recsys.checksums import CHECKSUM_FILE, verify_checksums
+from recsys.embedding_rule import Rule
 from recsys.errors import RecsysError
 from recsys.schema import Feature
 
 MANIFEST_FILE = "manifest.json"
 ONNX_FILE, PT2_FILE = "model/dense.onnx", "model/model.pt2"
 TOLERANCE = 1e-5  # largest allowed difference of a probability
+# Largest allowed difference of a vector's entry, relative to the feature's largest one above 1.
+VECTOR_TOLERANCE = 1e-6
+Form = Literal["materialised", "native"]
+FORMS: tuple[Form, ...] = ("materialised", "native")
 
 
 class TensorSpec(BaseConfig):
@@ -45,11 +51,28 @@ class ModelSpec(BaseConfig):
     whole: GraphSpec
 
 
+class PhysicalTable(BaseConfig):
+    """A table as it was trained: `vectors` in `file`, num_rows × dim float32."""
+
+    file: str
+    num_rows: PositiveInt
+    dim: PositiveInt
+
+
+class NativeForm(BaseConfig):
+    """A feature's rule; the tables that it names are the manifest's, its tensors are in a file."""
+
+    rule: Rule
+    tensors: str | None = None
+
+
 class ExportedFeature(Feature):
     """A feature of the data set, and how its value enters the model.
 
-    Sparse: `graph_input` of the dense graph is row `id` of the table; for a sequence, its rows'
-    `pooling`. Numerical: the value goes to column `dense_column` of the input `graph_input`.
+    Sparse: `graph_input` of the dense graph is the vector of the id; for a sequence, its vectors'
+    `pooling`. The vector is row `id` of `table` (the materialised form), or what the rule of
+    `native` makes of small tables (the native form); either may be left out, and both agree.
+    Numerical: the value goes to column `dense_column` of the input `graph_input`.
     """
 
     graph_input: str
@@ -61,6 +84,13 @@ class ExportedFeature(Feature):
     table_parquet: str | None = None
     default_row: Literal[0] | None = None
     pooling: Literal["sum", "mean"] | None = None
+    native: NativeForm | None = None
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms in which it was written; none for numericals."""
+        has: dict[Form, object] = {"materialised": self.table, "native": self.native}
+        return tuple(form for form in FORMS if has[form] is not None)
 
 
 class DatasetSpec(BaseConfig):
@@ -80,15 +110,20 @@ class RunSpec(BaseConfig):
 class Parity(BaseConfig):
     """One comparison of probabilities over `rows` rows; AUCs where both labels occur.
 
-    `candidate` is what was exported, `reference` what it must agree with.
+    `candidate` is what was exported, `reference` what it must agree with. `form`: which tables the
+    candidate has read (a feature that lacks this form was read in its other one).
+    `max_vector_difference`: of the first rows' pooled vectors, where the reference shows them.
     """
 
     candidate: Literal["dense", "whole", "reader"]
+    form: Form | None = None
     reference: Literal["run", "whole"]
     data: str
     rows: NonNegativeInt
     max_abs_difference: NonNegativeFloat
     tolerance: NonNegativeFloat = TOLERANCE
+    max_vector_difference: NonNegativeFloat | None = None
+    vector_tolerance: NonNegativeFloat = VECTOR_TOLERANCE
     candidate_auc: float | None = None
     reference_auc: float | None = None
     passed: bool
@@ -96,12 +131,17 @@ class Parity(BaseConfig):
 
 
 class Manifest(BaseConfig):
-    """Everything that a serving engineer needs to score a row from the other files."""
+    """Everything that a serving engineer needs to score a row from the other files.
 
-    format: Literal[1] = 1
+    `tables`: the physical tables of the native form by name. `notes`: what was left out, and why.
+    """
+
+    format: Literal[2] = 2
     created: str
     model: ModelSpec
     features: tuple[ExportedFeature, ...]
+    tables: dict[str, PhysicalTable] = {}
+    notes: tuple[str, ...] = ()
     label: str
     dataset: DatasetSpec
     run: RunSpec
@@ -112,6 +152,11 @@ class Manifest(BaseConfig):
     def sparse(self) -> tuple[ExportedFeature, ...]:
         """The features that are ids, in the order of the graphs' inputs."""
         return tuple(f for f in self.features if f.kind != "numerical")
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms that any feature has."""
+        return tuple(form for form in FORMS if any(form in f.forms for f in self.sparse))
 
     @property
     def numerical(self) -> tuple[ExportedFeature, ...]:
@@ -166,10 +211,10 @@ def check_export(export_dir: Path) -> Manifest:
     return load_manifest(export_dir)
 
 
-def add_parity(export_dir: Path, parity: Parity) -> Manifest:
-    """Appends a comparison to the manifest of a finished export, and mends its checksum."""
+def add_parity(export_dir: Path, parity: Sequence[Parity]) -> Manifest:
+    """Appends comparisons to the manifest of a finished export, and mends its checksum."""
     manifest = load_manifest(export_dir)
-    manifest = manifest.model_copy(update={"parity": (*manifest.parity, parity)})
+    manifest = manifest.model_copy(update={"parity": (*manifest.parity, *parity)})
     text = _to_json(manifest)
     digest = hashlib.sha256(text.encode()).hexdigest()
     ending = f"  {MANIFEST_FILE}"

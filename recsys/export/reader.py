@@ -8,19 +8,18 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from recsys.errors import RecsysError
 from recsys.export.encoders import RawEncoder
-from recsys.export.manifest import ExportedFeature, check_export, load_manifest
+from recsys.export.feature_tables import FeatureTables
+from recsys.export.manifest import ExportedFeature, Form, check_export, load_manifest
 
 Floats = NDArray[np.float32]
 GRAPH_ERRORS = (
@@ -42,66 +41,61 @@ class Scores(NamedTuple):
 
 
 class ExportReader:
-    """Scores raw rows, or rows that are encoded already."""
+    """Scores raw rows, or rows that are encoded already, by either form of the tables."""
 
     def __init__(self, export_dir: Path, *, check: bool = True) -> None:
         self.manifest = check_export(export_dir) if check else load_manifest(export_dir)
-        files = {feature.table for feature in self.manifest.sparse if feature.table is not None}
-        self.tables = {file: _load_table(export_dir / file) for file in files}
+        self.tables = FeatureTables(export_dir, self.manifest)
         self.session = _load_graph(export_dir / self.manifest.model.dense.file)
         self.encoder = RawEncoder(self.manifest.features, export_dir)
 
-    def score_raw(self, raw: pl.DataFrame) -> Scores:
+    def score_raw(self, raw: pl.DataFrame, form: Form = "materialised") -> Scores:
         """Raw columns, as the data set's reader gives them → scores."""
-        return self.score(self.encoder.encode(raw))
+        return self.score(self.encoder.encode(raw), form)
 
-    def score(self, encoded: pl.DataFrame) -> Scores:
+    def score(self, encoded: pl.DataFrame, form: Form = "materialised") -> Scores:
         """Columns of ids and numbers, as a data set's splits have them → scores."""
         empty = np.empty(0, np.float32)
-        parts = [(empty, empty), *(self._score_chunk(chunk) for chunk in chunks(encoded))]
+        parts = [(empty, empty), *(self._score_chunk(chunk, form) for chunk in chunks(encoded))]
         logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Scores(logits, probabilities)
 
-    def inputs(self, encoded: pl.DataFrame) -> dict[str, Floats]:
+    def inputs(self, encoded: pl.DataFrame, form: Form = "materialised") -> dict[str, Floats]:
         """What the dense graph takes: a vector (B, D) for each feature, numericals (B, N)."""
-        inputs = {f.graph_input: self.vectors(f, encoded) for f in self.manifest.sparse}
+        inputs = {f.graph_input: self.vectors(f, encoded, form) for f in self.manifest.sparse}
         numerical = self.manifest.numerical
         if numerical:
             columns = [_column(feature, encoded).cast(pl.Float32) for feature in numerical]
             inputs[numerical[0].graph_input] = pl.DataFrame(columns).to_numpy()
         return inputs
 
-    def vectors(self, feature: ExportedFeature, encoded: pl.DataFrame) -> Floats:
+    def vectors(
+        self, feature: ExportedFeature, encoded: pl.DataFrame, form: Form = "materialised"
+    ) -> Floats:
         """One sparse feature's pooled vectors, (B, D)."""
         column = _column(feature, encoded)
         if feature.kind == "categorical":
-            return self._rows(feature, column)
+            return self._vectors(feature, column, form)
         lengths = column.list.len().to_numpy()
-        rows = self._rows(feature, column.filter(column.list.len() > 0).explode())  # (L, D)
-        return _pool(rows, lengths, is_mean=feature.pooling == "mean")
+        items = column.filter(column.list.len() > 0).explode()
+        vectors = self._vectors(feature, items, form)  # (L, D)
+        return _pool(vectors, lengths, is_mean=feature.pooling == "mean")
 
-    def _rows(self, feature: ExportedFeature, ids: pl.Series) -> Floats:
-        values = ids.to_numpy()
-        if len(values) and not 0 <= values.min() <= values.max() < feature.num_ids:
-            raise RecsysError(
-                f"{feature.name}: an id is outside the feature's table",
-                expected=f"0 … {feature.num_ids - 1}",
-                got=f"{values.min()} … {values.max()}",
-                fix="give rows of the data set that the model was trained on",
-            )
-        table: Floats = self.tables[str(feature.table)]
-        return table[values]
+    def side_by_side(self, encoded: pl.DataFrame, form: Form) -> Floats:
+        """All sparse features' pooled vectors, (B, ΣD)."""
+        vectors = [self.vectors(feature, encoded, form) for feature in self.manifest.sparse]
+        return np.concatenate(vectors, axis=1)
 
-    def _score_chunk(self, encoded: pl.DataFrame) -> Scores:
-        return Scores(*self.session.run(list(Scores._fields), self.inputs(encoded)))
+    def check_forms_agree(self) -> None:
+        """Refuses an export whose two forms make different vectors of an id."""
+        for feature in self.manifest.sparse:
+            self.tables.check_forms_agree(feature)
 
+    def _vectors(self, feature: ExportedFeature, ids: pl.Series, form: Form) -> Floats:
+        return self.tables.vectors(feature, ids.to_numpy().astype(np.int64), form)
 
-def _load_table(path: Path) -> Floats:
-    try:
-        table: Floats = load_file(path)["vectors"]
-    except (SafetensorError, KeyError, OSError) as error:
-        raise RecsysError("the table is damaged", where=path, got=error) from None
-    return table
+    def _score_chunk(self, encoded: pl.DataFrame, form: Form) -> Scores:
+        return Scores(*self.session.run(list(Scores._fields), self.inputs(encoded, form)))
 
 
 def _load_graph(path: Path) -> onnxruntime.InferenceSession:
@@ -144,16 +138,21 @@ def _column(feature: ExportedFeature, encoded: pl.DataFrame) -> pl.Series:
 
 
 def serve(export_dir: Path) -> None:
-    """Answers requests, one JSON object a line: {rows: file, raw: bool, out: folder} → {error}.
+    """Answers requests, one JSON object a line, with {error}; rows and answers are files.
 
-    Rows and answers are Arrow files: `scores.arrow`, and `encoded.arrow` when the rows were raw.
+    {check_forms: true} → nothing more.
+    {rows: file, raw: bool, vector_rows: n, out: folder} → `scores.FORM.arrow` and, of the first n
+    rows, `vectors.FORM.npy` for each form; `encoded.arrow` when the rows were raw.
     """
     reader = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
             reader = reader or ExportReader(export_dir)
-            _answer(reader, Path(request["rows"]), Path(request["out"]), raw=request["raw"])
+            if "check_forms" in request:
+                reader.check_forms_agree()
+            else:
+                _answer(reader, request, Path(request["out"]))
             error = None
         except RecsysError as refusal:
             error = str(refusal)
@@ -161,9 +160,12 @@ def serve(export_dir: Path) -> None:
         sys.stdout.flush()
 
 
-def _answer(reader: ExportReader, rows: Path, out: Path, *, raw: bool) -> None:
-    encoded = pl.read_ipc(rows.read_bytes())
-    if raw:
+def _answer(reader: ExportReader, request: dict[str, Any], out: Path) -> None:
+    encoded = pl.read_ipc(Path(request["rows"]).read_bytes())
+    if request["raw"]:
         encoded = reader.encoder.encode(encoded)
         encoded.write_ipc(out / "encoded.arrow")
-    pl.DataFrame(reader.score(encoded)._asdict()).write_ipc(out / "scores.arrow")
+    head = encoded[: request["vector_rows"]]
+    for form in reader.manifest.forms:
+        pl.DataFrame(reader.score(encoded, form)._asdict()).write_ipc(out / f"scores.{form}.arrow")
+        np.save(out / f"vectors.{form}.npy", reader.side_by_side(head, form), allow_pickle=False)

@@ -1,5 +1,6 @@
-"""Embedding tables as files: safetensors for programs, Parquet (id, vector) for everything else."""
+"""Materialised tables as files: safetensors for programs, Parquet (id, vector) for all else."""
 
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,27 +11,33 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.config import EmbeddingsConfig
 
 TENSOR_NAME = "vectors"
 ROW_GROUP_ROWS = 1 << 17
 
 
 def write_tables(
-    embeddings: FeatureEmbeddings, config: EmbeddingsConfig, folder: Path
+    embeddings: FeatureEmbeddings,
+    shared_tables: dict[str, str],
+    features: Collection[str],
+    folder: Path,
 ) -> dict[str, str]:
-    """Every sparse feature materialised as (V, D); returns feature → file below `folder`.
+    """The features materialised as (V, D); returns feature → file below `folder`.
 
-    Features that share a table share its file. The Parquet twin has the suffix .parquet.
+    Features that share a table share its file, unless they make something of it with parameters of
+    their own. The Parquet twin has the suffix .parquet.
     """
     (folder / "tables").mkdir()
     files: dict[str, str] = {}
-    for name in embeddings.methods:
-        owner = config.shared_tables.get(name, name)
-        if owner not in files:
-            files[owner] = f"tables/{quote(owner, safe='')}.safetensors"
-            _write_table(embeddings.materialise(owner).cpu().contiguous(), folder / files[owner])
-        files[name] = files[owner]
+    for name, method in embeddings.methods.items():
+        if name not in features:
+            continue
+        is_own = next(method.parameters(), None) is not None
+        owner = name if is_own else shared_tables.get(name, name)
+        file = f"tables/{quote(owner, safe='')}.safetensors"
+        if file not in files.values():
+            _write_table(embeddings.materialise(owner).cpu().contiguous(), folder / file)
+        files[name] = file
     return files
 
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
@@ -16,9 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import RecsysError
-from recsys.export.comparison import Comparison, check_encoding
+from recsys.export.comparison import COMPARED_VECTOR_ROWS, Comparison, check_encoding
 from recsys.export.graph_safety import check_runs_no_code
-from recsys.export.manifest import PT2_FILE, Manifest, Parity, add_parity, check_export
+from recsys.export.manifest import PT2_FILE, Form, Manifest, Parity, add_parity, check_export
 from recsys.export.reader import ExportReader
 from recsys.export.reference import Reference, RunReference, WholeReference
 from recsys.export.rows import read_encoded
@@ -41,8 +41,8 @@ def verify_export(
     raw_chunks: Iterable[RawChunk] | None = None,
     *,
     run_dir: Path | None = None,
-) -> Parity:
-    """Checks every file, scores `data` twice, writes the result into the manifest.
+) -> tuple[Parity, ...]:
+    """Checks every file, scores `data` by each form and by the model, records it in the manifest.
 
     Args:
         export_dir: what `recsys export` wrote.
@@ -52,30 +52,52 @@ def verify_export(
         run_dir: the run to compare with; by default the one that was exported if it is still
             there, else the export's own model.pt2.
 
-    Raises RecsysError for a damaged file, an id that is encoded differently, or a probability that
-    differs by more than 1e-5.
+    Raises RecsysError for a damaged file, an id that is encoded differently, an id whose forms
+    differ, a vector that differs from the run's by more than 1e-6, or a probability by 1e-5.
     """
     manifest = check_export(export_dir)
     reference = _reference(export_dir, manifest, run_dir)
-    comparison = Comparison("reader", reference, str(data), manifest)
+    comparisons = {
+        form: Comparison("reader", reference, str(data), manifest, form) for form in manifest.forms
+    }
     pairs: Iterable[tuple[pl.DataFrame | None, pl.DataFrame]] = (
         raw_chunks
         if raw_chunks is not None
         else zip(repeat(None), read_encoded(data, manifest), strict=False)
     )
+    rows = 0
     with tempfile.TemporaryDirectory() as exchange, _reader(export_dir, Path(exchange)) as reader:
+        reader.check_forms_agree()
         for raw, encoded in pairs:
-            logits = reader.score(encoded if raw is None else raw, raw=raw is not None)
+            reader.score(encoded if raw is None else raw, raw=raw is not None, is_first=rows == 0)
             if raw is not None:
-                check_encoding(manifest, raw, reader.encoded(), encoded, comparison.rows)
-            comparison.add(encoded, logits, reference.logits(encoded))
-    if not comparison.rows:
+                check_encoding(manifest, raw, reader.encoded(), encoded, rows)
+            _compare(comparisons, reader, encoded, is_first=rows == 0)
+            rows += len(encoded)
+    if not rows:
         raise RecsysError("there is no row to compare", where=data)
-    parity = comparison.result()
+    parity = tuple(comparison.result() for comparison in comparisons.values())
     add_parity(export_dir, parity)
-    if not parity.passed:
+    for comparison in comparisons.values():
         comparison.raise_if_failed(ExportReader(export_dir, check=False))
     return parity
+
+
+def _compare(
+    comparisons: Mapping[Form, Comparison],
+    reader: "ReaderProcess",
+    encoded: pl.DataFrame,
+    *,
+    is_first: bool,
+) -> None:
+    """What the reader has just scored, against the reference; the vectors of the first rows."""
+    reference = next(iter(comparisons.values())).reference
+    expected = reference.logits(encoded)
+    vectors = reference.vectors(encoded[:COMPARED_VECTOR_ROWS]) if is_first else {}
+    for form, comparison in comparisons.items():
+        comparison.add(encoded, reader.logits(form), expected)
+        if vectors:
+            comparison.add_vectors(reader.vectors(form), vectors)
 
 
 def _reference(export_dir: Path, manifest: Manifest, run_dir: Path | None) -> Reference:
@@ -94,19 +116,30 @@ class ReaderProcess:
     def __init__(self, process: "subprocess.Popen[str]", errors: IO[str], exchange: Path) -> None:
         self.process, self.errors, self.exchange = process, errors, exchange
 
-    def score(self, rows: pl.DataFrame, *, raw: bool) -> NDArray[np.float32]:
-        """Rows → logits (B,)."""
+    def check_forms_agree(self) -> None:
+        """Refuses an export whose two forms make different vectors of an id."""
+        self._request({"check_forms": True})
+
+    def score(self, rows: pl.DataFrame, *, raw: bool, is_first: bool) -> None:
+        """Scores rows by every form; looks at vectors too when they are the first rows."""
         rows.write_ipc(self.exchange / "rows.arrow")
-        request = {
-            "rows": str(self.exchange / "rows.arrow"),
-            "out": str(self.exchange),
-            "raw": raw,
-        }
-        answer = self._ask(json.dumps(request))
-        if answer["error"] is not None:
-            raise RecsysError(answer["error"])
-        scores = self._read("scores.arrow")
-        return np.asarray(scores["logits"].to_numpy())
+        self._request(
+            {
+                "rows": str(self.exchange / "rows.arrow"),
+                "out": str(self.exchange),
+                "raw": raw,
+                "vector_rows": COMPARED_VECTOR_ROWS if is_first else 0,
+            }
+        )
+
+    def logits(self, form: Form) -> NDArray[np.float32]:
+        """(B,) of the rows scored last."""
+        return np.asarray(self._read(f"scores.{form}.arrow")["logits"].to_numpy())
+
+    def vectors(self, form: Form) -> NDArray[np.float32]:
+        """Pooled vectors of all features side by side, (B, ΣD), of the first rows."""
+        vectors: NDArray[np.float32] = np.load(self.exchange / f"vectors.{form}.npy")
+        return vectors
 
     def encoded(self) -> pl.DataFrame:
         """The reader's own encoding of the raw rows that it scored last."""
@@ -115,6 +148,11 @@ class ReaderProcess:
     def _read(self, name: str) -> pl.DataFrame:
         # The bytes and not the path: polars would map a file that the next answer overwrites.
         return pl.read_ipc((self.exchange / name).read_bytes())
+
+    def _request(self, request: Mapping[str, object]) -> None:
+        answer = self._ask(json.dumps(request))
+        if answer["error"] is not None:
+            raise RecsysError(answer["error"])
 
     def _ask(self, request: str) -> dict[str, str | None]:
         assert self.process.stdin is not None

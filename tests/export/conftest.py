@@ -12,6 +12,7 @@ import torch
 import data_pipelines
 from data_pipelines import FrameEncoder, read_raw
 from recsys.config import RunConfig, dump_config
+from recsys.embeddings.base import RowsOf
 from recsys.export.export import export_run
 from recsys.schema import SCHEMA_FILE, load_schema
 from recsys.training.checkpoint_io import save_weights
@@ -133,8 +134,11 @@ def write_run(run_dir: Path, config: RunConfig) -> TrainedRun:
     model = build_model(config, schema)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for table in model.embeddings.store.weights().values():
-            table.normal_(0, 1, generator=generator)
+        weights = model.embeddings.store.weights()
+        for table in model.embeddings.store.tables:
+            weights[table.name].normal_(0, 1, generator=generator)
+            if isinstance(table.init, RowsOf):  # rows that start as zeros stay zeros
+                weights[table.name][table.init.rows < 0] = 0.0
         for parameter in model.network.parameters():
             parameter.normal_(0, 0.3, generator=generator)
         for name, buffer in model.network.named_buffers():

@@ -38,7 +38,8 @@ def test_the_reader_scores_raw_rows_as_the_run_does(workplace, model):
 @pytest.mark.parametrize("model", MODELS)
 def test_export_itself_compares_both_graphs_with_the_run(workplace, model):
     parity = load_manifest(workplace(model).export).parity
-    assert [p.candidate for p in parity] == ["dense", "whole"]
+    assert [p.candidate for p in parity] == ["dense", "dense", "whole"]
+    assert [p.form for p in parity] == ["materialised", "native", None]
     assert all(p.passed and p.reference == "run" and p.rows == 30 for p in parity)
     assert parity[0].reference_auc == pytest.approx(parity[0].candidate_auc)
 
@@ -181,8 +182,9 @@ def test_inputs_keep_their_names_unless_one_of_ours_has_it():
 def test_whole_graph_scores_when_the_run_is_gone(workplace, tmp_path):
     place = workplace("dcn_v2")
     out = shutil.copytree(place.export, tmp_path / "elsewhere")
-    parity = verify_export(out, place.dataset / "valid")
+    parity, _ = verify_export(out, place.dataset / "valid")
     assert (parity.reference, parity.rows, parity.passed) == ("whole", 30, True)
+    assert parity.max_vector_difference is None
     recorded = json.loads((out / "manifest.json").read_text())["parity"]
     assert recorded[-1]["candidate"] == "reader"
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, check=True)

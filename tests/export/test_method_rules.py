@@ -1,0 +1,86 @@
+"""What methods say of themselves, decoded with numpy: the vectors that they compute with torch."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.embeddings import MethodConfig
+from recsys.embeddings.base import RowsOf
+from recsys.embeddings.compositional import CompositionalConfig
+from recsys.embeddings.kept_ids import pack_ids
+from recsys.embeddings.partitions import MixedRadix
+from recsys.embeddings.pruned import BandConfig, PrunedConfig
+from recsys.export.decoder import Decoder
+from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
+from tests.embeddings.test_variants import VARIANTS
+
+# supernets of a search: what the search finds is exported as `pruned`
+WITHOUT_NATIVE_FORM = {"optembed", "dnis"}
+BANDS = (BandConfig(first=1, end=5, dims=(0, 3)), BandConfig(first=9, end=40, dims=(2,)))
+RADICES = MixedRadix(sizes=(2, 5, 5))
+METHODS = {
+    **{config.method: config for config in EXAMPLES if config.method not in WITHOUT_NATIVE_FORM},
+    **VARIANTS,
+    "separate": CompositionalConfig(
+        embedding_dim=DIM, partitions=MixedRadix(k=3), operation="separate"
+    ),
+    "path": CompositionalConfig(
+        embedding_dim=2, partitions=RADICES, operation="path_mlp", hidden_dim=1
+    ),
+    "nothing kept": PrunedConfig(embedding_dim=DIM, kept=0),
+    "few columns": PrunedConfig(embedding_dim=DIM, dims=3),
+    "bands": PrunedConfig(embedding_dim=DIM, bands=BANDS),
+    "projected bands": PrunedConfig(embedding_dim=DIM, bands=BANDS, output="project"),
+    "compact": PrunedConfig(embedding_dim=DIM, kept=20, dims=2, output="compact"),
+    "scattered": PrunedConfig(embedding_dim=DIM, kept=pack_ids(torch.arange(CARDINALITY) % 3 == 1)),
+}
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    config = METHODS[request.param]
+    return config.resolve({"f": CARDINALITY})["f"].build("f", CARDINALITY, "t").eval()
+
+
+def fill(method):
+    """Large random numbers everywhere; rows that start as zeros stay zeros."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    with torch.no_grad():
+        for table in method.tables():
+            weights[table.name] = torch.randn(table.num_rows, table.dim, generator=generator)
+            if isinstance(table.init, RowsOf):
+                weights[table.name][table.init.rows < 0] = 0.0
+        for parameter in method.parameters():
+            parameter.normal_(generator=generator)
+    return weights
+
+
+def test_a_rule_makes_the_methods_vectors(method):
+    weights = fill(method)
+    with torch.no_grad():
+        expected = method.materialise(weights).numpy()
+    own = dict([*method.named_parameters(), *method.named_buffers()])
+    rule = method.rule()
+    tensors = {name: own[name].detach().numpy() for name in rule.tensors()}
+    tables = {name: weight.numpy() for name, weight in weights.items()}
+    got = Decoder(rule, tables, tensors, "f").vectors(np.arange(CARDINALITY))
+    assert got.shape == (CARDINALITY, method.output_dim)
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_rule_needs_no_more_and_no_less_than_the_method_owns(method):
+    rule = method.rule()
+    own = {name for name, _ in (*method.named_parameters(), *method.named_buffers())}
+    assert rule.tensors() == own
+    assert {look.table for look in rule.lookups} == {table.name for table in method.tables()}
+
+
+def test_only_supernets_of_a_search_have_no_native_form():
+    named = {c.model_fields["method"].default for c in get_args(get_args(MethodConfig)[0])}
+    lacking = {
+        config.method for config in EXAMPLES if config.build("f", CARDINALITY, "t").rule() is None
+    }
+    assert lacking == WITHOUT_NATIVE_FORM & named

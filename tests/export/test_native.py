@@ -1,0 +1,242 @@
+"""The native form of every method, on single- and multi-valued features, from training's end on."""
+
+import hashlib
+import json
+import shutil
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import load_file
+
+from recsys.checksums import write_checksums
+from recsys.config import RunConfig
+from recsys.embedding_rule import identity
+from recsys.embeddings.hashed import Hashed
+from recsys.embeddings.memory import OptimizerNames, count_bytes
+from recsys.errors import RecsysError
+from recsys.export.export import export_run
+from recsys.export.manifest import load_manifest
+from recsys.export.reader import ExportReader
+from recsys.export.verify import verify_export
+from recsys.schema import Feature, HashEncoding
+from tests.embeddings.examples import CARDINALITY, EXAMPLES
+from tests.export.conftest import write_run
+from tests.tiny_dataset import write_dataset
+
+ROWS = 120
+METHODS = {config.method: config for config in EXAMPLES}
+FEATURES = [feature for name in METHODS for feature in (name, f"{name}_bag")]
+# supernets of a search: what the search finds is exported as `pruned`
+WITHOUT_NATIVE_FORM = {"optembed", "dnis"}
+
+
+def write_rows(folder):
+    hashed = HashEncoding()
+    features = [
+        Feature(name=n, kind="categorical", column=n, encoding=hashed, cardinality=CARDINALITY)
+        if not n.endswith("_bag")
+        else Feature(
+            name=n,
+            kind="sequence",
+            column=n,
+            encoding=hashed,
+            cardinality=CARDINALITY,
+            separator="|",
+            max_length=4,
+        )
+        for n in FEATURES
+    ]
+
+    def table(rng):
+        columns = {"label": rng.integers(0, 2, ROWS).astype(np.int8)}
+        for feature in features:
+            offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 5, ROWS))]).astype(np.int32)
+            items = rng.integers(0, CARDINALITY, offsets[-1], dtype=np.int32)
+            columns[feature.name] = (
+                pa.ListArray.from_arrays(offsets, items)
+                if feature.kind == "sequence"
+                else rng.integers(0, CARDINALITY, ROWS, dtype=np.int32)
+            )
+        return pa.table(columns)
+
+    rng = np.random.default_rng(2)
+    splits = {split: [table(rng)] for split in ("train", "valid", "test")}
+    folder.mkdir()
+    write_dataset(folder, features, splits, row_group_rows=64)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model in which every method embeds one feature of each kind."""
+    root = tmp_path_factory.mktemp("native")
+    write_rows(root / "dataset")
+    per_feature = {f: METHODS[f.removesuffix("_bag")].model_dump(mode="json") for f in FEATURES}
+    content = {
+        "data": {"path": root / "dataset", "global_batch_size": 64},
+        "embeddings": {
+            "default": {"method": "full_table", "embedding_dim": 4},
+            "per_feature": per_feature,
+            "pooling": {"hashed_bag": "sum"},
+        },
+        "model": {"name": "dcn_v2", "num_cross_layers": 1, "hidden_dims": [8]},
+        "train": {
+            "epochs": 1,
+            "dense_optimizer": {"learning_rate": 0.1},
+            "embedding_optimizer": {"name": "rowwise_adagrad", "learning_rate": 0.1},
+            "device": "cpu",
+        },
+    }
+    return write_run(root / "run", RunConfig.model_validate(content))
+
+
+@pytest.fixture(scope="module")
+def exports(trained):
+    """`--tables` choice → an export of the model, made once; the graphs are those of "both"."""
+
+    @cache
+    def build(tables):
+        out = trained.run_dir.parent / f"export-{tables}"
+        return export_run(trained, out) if tables == "both" else export_tables(out, tables)
+
+    def export_tables(out, tables):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("recsys.export.export.write_graphs", copy_graphs)
+            return export_run(trained, out, tables)
+
+    def copy_graphs(*arguments):
+        shutil.copytree(build("both") / "model", arguments[-1] / "model")
+        return load_manifest(build("both")).model
+
+    build.tables = export_tables
+    return build
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_both_forms_hold_the_vector_of_every_id(trained, exports, feature):
+    reader = ExportReader(exports("both"))
+    exported = next(f for f in reader.manifest.sparse if f.name == feature)
+    expected = trained.model.embeddings.materialise(feature).numpy()
+    assert np.abs(expected).max() > 0.1
+    ids = np.arange(CARDINALITY)
+    for form in exported.forms:
+        got = reader.tables.vectors(exported, ids, form)
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_verify_compares_every_form_with_the_model(exports, trained):
+    export, data = exports("both"), trained.dataset_dir
+    forms = [(p.candidate, p.form) for p in load_manifest(export).parity[:3]]
+    assert forms == [("dense", "materialised"), ("dense", "native"), ("whole", None)]
+    comparisons = verify_export(export, data / "test")
+    assert [(p.form, p.rows, p.passed) for p in comparisons] == [
+        ("materialised", ROWS, True),
+        ("native", ROWS, True),
+    ]
+    assert all(p.max_vector_difference < 1e-6 for p in comparisons)
+    assert load_manifest(export).parity[-2:] == comparisons
+
+
+def test_the_native_form_has_the_bytes_that_the_report_counts(trained, exports):
+    manifest = load_manifest(exports("native"))
+    files = {table.file for table in manifest.tables.values()}
+    files |= {f.native.tensors for f in manifest.sparse if f.native is not None} - {None}
+    written = sum(
+        tensor.nbytes for file in files for tensor in load_file(exports("native") / file).values()
+    )
+    optimizers = OptimizerNames(tables="sgd", dense="sgd")
+    methods = trained.model.embeddings.methods
+    counted = count_bytes(methods, trained.config.embeddings, optimizers, {}).features
+    assert written == sum(counted[f.name].serve_bytes for f in manifest.sparse if f.native)
+
+
+def test_an_export_may_have_one_form_only(exports, trained):
+    native, plain = (load_manifest(exports(tables)) for tables in ("native", "materialised"))
+    assert {f.forms for f in plain.sparse} == {("materialised",)}
+    assert not (exports("materialised") / "native").exists()
+    for feature in native.sparse:
+        has_rule = feature.method not in WITHOUT_NATIVE_FORM
+        assert feature.forms == (("native",) if has_rule else ("materialised",))
+    assert all(p.passed for p in verify_export(exports("native"), trained.dataset_dir / "test"))
+    scores = [ExportReader(exports(t)).tables for t in ("native", "materialised")]
+    vectors = [t.vectors(t.manifest.sparse[2], np.arange(9), "native") for t in scores]
+    np.testing.assert_allclose(*vectors, rtol=1e-6, atol=1e-6)
+
+
+def test_a_plain_table_is_one_file_in_both_forms(exports):
+    manifest = load_manifest(exports("both"))
+    feature = next(f for f in manifest.sparse if f.method == "full_table")
+    assert feature.native.rule == identity(feature.name)
+    assert manifest.tables[feature.name].file == feature.table
+    assert not (exports("both") / f"native/tables/{feature.name}.safetensors").exists()
+
+
+def test_a_method_without_a_rule_is_materialised_and_the_manifest_says_so(
+    exports, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Hashed, "rule", lambda _: None)
+    manifest = load_manifest(exports.tables(tmp_path / "export", "native"))
+    forms = {f.name: f.forms for f in manifest.sparse}
+    assert forms["hashed"] == forms["hashed_bag"] == ("materialised",)
+    assert "hashed: hashed has no native form" in manifest.notes
+
+
+def test_tables_that_would_be_too_large_are_left_out_with_a_note(exports, tmp_path, monkeypatch):
+    monkeypatch.setattr("recsys.export.forms.MATERIALISED_LIMIT", 1000)
+    manifest = load_manifest(exports.tables(tmp_path / "export", "both"))
+    forms = {f.name: f.forms for f in manifest.sparse}
+    assert forms["full_table"] == ("materialised", "native")
+    assert forms["hashed"] == ("native",)
+    assert any("not materialised" in note and "hashed" in note for note in manifest.notes)
+
+
+@pytest.fixture
+def export(exports, tmp_path):
+    """A copy of the export that a test may change."""
+    return shutil.copytree(exports("both"), tmp_path / "export")
+
+
+def change_rule(export, feature, change):
+    path = export / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(next(f["native"]["rule"] for f in manifest["features"] if f["name"] == feature))
+    path.write_text(json.dumps(manifest))
+    write_checksums(export)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda rule: rule["lookups"][0]["steps"][0].update(step="cuckoo"), "cuckoo"),
+        (lambda rule: rule["vector"].update(operation="median"), "median"),
+        (lambda rule: rule.update(version=2), "rule.version"),
+        (lambda rule: rule["lookups"][0]["steps"][0].update(version=2), "version"),
+        (lambda rule: rule["lookups"][0]["steps"][0].update(salt="0x0123456789abcdef"), "hash is"),
+        (lambda rule: rule["lookups"][0].update(table="nowhere"), "nowhere"),
+        (lambda rule: rule["vector"].update(operation="product"), "hashed.*forms.*id 0 differ"),
+        (lambda rule: rule["vector"].update(operation="concat"), "another width"),
+    ],
+)
+def test_a_rule_that_is_unknown_or_wrong_is_refused(export, change, match):
+    change_rule(export, "hashed", change)
+    with pytest.raises(RecsysError, match=f"(?s){match}"):
+        ExportReader(export).check_forms_agree()
+
+
+def test_a_native_table_of_another_shape_is_refused_by_verify(export, trained):
+    tables = load_manifest(export).tables
+    shutil.copyfile(export / tables["full_table"].file, export / tables["hashed"].file)
+    write_checksums(export)
+    with pytest.raises(RecsysError, match=r"(?s)the table is damaged.*20 × 4.*50, 4"):
+        verify_export(export, trained.dataset_dir / "test")
+
+
+def test_two_exports_of_one_run_have_equal_native_files(exports):
+    def digests(tables):
+        folder = exports(tables) / "native"
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).digest() for p in files}
+
+    both, native = digests("both"), digests("native")
+    assert both.items() <= native.items()
