@@ -33,7 +33,8 @@ class Partition(NamedTuple):
 
     def steps(self) -> tuple[Step, ...]:
         """The same as steps of a rule."""
-        return FloorDivide(divisor=self.divisor), Modulo(divisor=self.size)
+        remainder = Modulo(divisor=self.size)
+        return (remainder,) if self.divisor == 1 else (FloorDivide(divisor=self.divisor), remainder)
 
 
 class BasePartitionsConfig(BaseConfig, ABC):

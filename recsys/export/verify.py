@@ -60,11 +60,8 @@ def verify_export(
     comparisons = {
         form: Comparison("reader", reference, str(data), manifest, form) for form in manifest.forms
     }
-    pairs: Iterable[tuple[pl.DataFrame | None, pl.DataFrame]] = (
-        raw_chunks
-        if raw_chunks is not None
-        else zip(repeat(None), read_encoded(data, manifest), strict=False)
-    )
+    pairs: Iterable[tuple[pl.DataFrame | None, pl.DataFrame]]
+    pairs = zip(repeat(None), read_encoded(data, manifest)) if raw_chunks is None else raw_chunks
     rows = 0
     with tempfile.TemporaryDirectory() as exchange, _reader(export_dir, Path(exchange)) as reader:
         reader.check_forms_agree()

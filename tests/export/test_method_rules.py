@@ -1,19 +1,24 @@
 """What methods say of themselves, decoded with numpy: the vectors that they compute with torch."""
 
+import json
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from recsys.embedding_rule import Product, Rule, Sum, TableLookup, looked_up
 from recsys.embeddings import MethodConfig
 from recsys.embeddings.base import RowsOf
 from recsys.embeddings.compositional import CompositionalConfig
+from recsys.embeddings.hashing import hash_step
 from recsys.embeddings.kept_ids import pack_ids
-from recsys.embeddings.partitions import MixedRadix
+from recsys.embeddings.partitions import MixedRadix, QuotientRemainder
 from recsys.embeddings.pruned import BandConfig, PrunedConfig
 from recsys.export.decoder import Decoder
 from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
+from tests.embeddings.test_toy_method import WeightedHash, WeightedHashConfig
 from tests.embeddings.test_variants import VARIANTS
 
 # supernets of a search: what the search finds is exported as `pruned`
@@ -38,8 +43,21 @@ METHODS = {
 }
 
 
-@pytest.fixture(params=METHODS)
+class WeightedHashWithRule(WeightedHash):
+    """The README's toy method, in primitives that the decoder knows already."""
+
+    def rule(self):
+        step = hash_step(0, self.tables()[0].num_rows)
+        row, weight = looked_up(2)
+        lookups = TableLookup(table="t", steps=(step,)), TableLookup(table="t/weight")
+        return Rule(lookups=lookups, vector=Sum(of=(row, Product(of=(row, weight)))))
+
+
+@pytest.fixture(params=[*METHODS, "toy"])
 def method(request):
+    if request.param == "toy":
+        toy = WeightedHashConfig(embedding_dim=DIM, num_buckets=7).build("f", CARDINALITY, "t")
+        return WeightedHashWithRule("f", toy.tables())
     config = METHODS[request.param]
     return config.resolve({"f": CARDINALITY})["f"].build("f", CARDINALITY, "t").eval()
 
@@ -76,6 +94,15 @@ def test_a_rule_needs_no_more_and_no_less_than_the_method_owns(method):
     own = {name for name, _ in (*method.named_parameters(), *method.named_buffers())}
     assert rule.tensors() == own
     assert {look.table for look in rule.lookups} == {table.name for table in method.tables()}
+
+
+def test_the_readme_shows_a_rule():
+    shown = (Path(__file__).parents[2] / "README.md").read_text().split("```json\n")[1]
+    config = CompositionalConfig(
+        embedding_dim=DIM, partitions=QuotientRemainder(num_remainders=100)
+    )
+    rule = config.build("C1", 5000, "C1").rule()
+    assert json.loads(shown.split("```")[0]) == rule.model_dump(mode="json", exclude_none=True)
 
 
 def test_only_supernets_of_a_search_have_no_native_form():

@@ -28,6 +28,7 @@ from tests.tiny_dataset import write_dataset
 ROWS = 120
 METHODS = {config.method: config for config in EXAMPLES}
 FEATURES = [feature for name in METHODS for feature in (name, f"{name}_bag")]
+SHARED = {"hashed_bag": "hashed", "mixed_dimension_bag": "mixed_dimension"}
 # supernets of a search: what the search finds is exported as `pruned`
 WITHOUT_NATIVE_FORM = {"optembed", "dnis"}
 
@@ -78,6 +79,7 @@ def trained(tmp_path_factory):
         "embeddings": {
             "default": {"method": "full_table", "embedding_dim": 4},
             "per_feature": per_feature,
+            "shared_tables": SHARED,
             "pooling": {"hashed_bag": "sum"},
         },
         "model": {"name": "dcn_v2", "num_cross_layers": 1, "hidden_dims": [8]},
@@ -149,6 +151,27 @@ def test_the_native_form_has_the_bytes_that_the_report_counts(trained, exports):
     methods = trained.model.embeddings.methods
     counted = count_bytes(methods, trained.config.embeddings, optimizers, {}).features
     assert written == sum(counted[f.name].serve_bytes for f in manifest.sparse if f.native)
+
+
+def test_the_whole_graph_of_every_method_scores_when_the_run_is_gone(exports, trained, tmp_path):
+    out = shutil.copytree(exports("both"), tmp_path / "far" / "away")
+    comparisons = verify_export(out, trained.dataset_dir / "test")
+    assert [(p.reference, p.passed) for p in comparisons] == [("whole", True)] * 2
+
+
+def test_a_shared_table_is_written_once(exports):
+    features = {f.name: f for f in load_manifest(exports("both")).sparse}
+    for reader, owner in SHARED.items():
+        tables = [[k.table for k in features[f].native.rule.lookups] for f in (reader, owner)]
+        assert tables[0] == tables[1]
+    assert features["hashed_bag"].table == features["hashed"].table
+    # each makes something else of its rows, with a projection of its own
+    own = [features[f] for f in ("mixed_dimension_bag", "mixed_dimension")]
+    assert own[0].table != own[1].table
+    assert own[0].native.tensors != own[1].native.tensors
+    unified = [features[f].native.rule.lookups[0] for f in ("unified", "unified_bag")]
+    assert unified[0].table == unified[1].table
+    assert unified[0].steps != unified[1].steps  # salted apart
 
 
 def test_an_export_may_have_one_form_only(exports, trained):
