@@ -114,16 +114,8 @@ def train(
     from recsys.training.train import ranks_of
     from recsys.training.train import train as run_training
 
-    overrides = list(overrides or [])
-    if resume is not None and config is not None and "=" in str(config):
-        overrides, config = [str(config), *overrides], None
-    run_dir = resume or out
-    if run_dir is None or (config is None and resume is None):
-        raise RecsysError(
-            "train needs a config and --out, or --resume",
-            expected="recsys train CONFIG --out DIR, or recsys train --resume DIR",
-        )
-    resolved = load_config(config or run_dir / "config.yaml", overrides)
+    run_dir, path, changes = _new_or_resumed("train", config, overrides, out, resume)
+    resolved = load_config(path or run_dir / "config.yaml", changes)
     if needs_launch(resolved.train.devices, resolved.train.nodes):
         raise typer.Exit(launch(sys.argv[1:], resolved.train.devices))
     with ranks_of(resolved) as ranks:
@@ -155,16 +147,8 @@ def search(
     from recsys.training.signals import StoppedBySignal
     from recsys.training.train import ranks_of
 
-    overrides = list(overrides or [])
-    if resume is not None and config is not None and "=" in str(config):
-        overrides, config = [str(config), *overrides], None
-    out_dir = resume or out
-    if out_dir is None or (config is None and resume is None):
-        raise RecsysError(
-            "search needs a config and --out, or --resume",
-            expected="recsys search CONFIG --out DIR, or recsys search --resume DIR",
-        )
-    resolved = load_config(config or out_dir / SUPERNET / "config.yaml", overrides)
+    out_dir, file, changes = _new_or_resumed("search", config, overrides, out, resume)
+    resolved = load_config(file or out_dir / SUPERNET / "config.yaml", changes)
     if needs_launch(resolved.train.devices, resolved.train.nodes):
         raise typer.Exit(launch(sys.argv[1:], resolved.train.devices))
     with ranks_of(resolved) as ranks:
@@ -280,6 +264,26 @@ def compare(
         f"AUC {test.auc_a:.5f} and {test.auc_b:.5f}: difference {test.difference:+.5f} "
         f"(95 % interval {low:+.5f} to {high:+.5f}), p = {test.p_value:.3g}"
     )
+
+
+def _new_or_resumed(
+    command: str,
+    config: Path | None,
+    overrides: list[str] | None,
+    out: Path | None,
+    resume: Path | None,
+) -> tuple[Path, Path | None, list[str]]:
+    """The folder, the config file if one was named, and the overrides."""
+    changes = list(overrides or [])
+    if resume is not None and config is not None and "=" in str(config):
+        changes, config = [str(config), *changes], None
+    folder = resume or out
+    if folder is None or (config is None and resume is None):
+        raise RecsysError(
+            f"{command} needs a config and --out, or --resume",
+            expected=f"recsys {command} CONFIG --out DIR, or recsys {command} --resume DIR",
+        )
+    return folder, config, changes
 
 
 def _evaluate(run_dir: Path, splits: list[str] | None, ranks: "Ranks") -> None:

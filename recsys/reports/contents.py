@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from recsys.reports.run_folder import Curve, EmbeddingBytes, Record, TrainingFacts
+from recsys.reports.run_folder import AllocationRecord, Curve, EmbeddingBytes, Record, TrainingFacts
 from recsys.reports.split_metrics import SplitMetrics
 from recsys.schema import Schema
 
@@ -39,6 +39,7 @@ class Report(Record):
     best_epoch: int | None
     splits: dict[str, SplitMetrics]
     embeddings: EmbeddingBytes
+    allocation: AllocationRecord | None = None
     training: TrainingFacts
     dataset: DatasetFacts
     learning_curves: dict[str, Curve]

@@ -33,6 +33,7 @@ def build_report(run: RunFolder, dataset_dir: Path | None) -> Report:
             split: measure_split(path, run, dataset_dir) for split, path in run.predictions.items()
         },
         embeddings=run.record.embeddings,
+        allocation=run.record.allocation,
         training=run.record.training,
         dataset=describe_dataset(run.dataset),
         learning_curves=run.curves,

@@ -68,6 +68,22 @@ class EmbeddingBytes(Record):
     shared_tables: dict[str, SharedTableBytes] = {}
 
 
+class SearchScore(Record):
+    """An AUC on the rows that a search chooses with, and the bytes of the searched tables."""
+
+    rows: str
+    auc: float
+    bytes: int
+
+
+class AllocationRecord(Record):
+    """What a search had found before this run: the whole supernet, and the chosen part of it."""
+
+    method: str
+    supernet: SearchScore
+    chosen: SearchScore
+
+
 class TrainingRecord(Record):
     """`training.json`."""
 
@@ -76,6 +92,7 @@ class TrainingRecord(Record):
     best_epoch: int | None = None
     training: TrainingFacts
     embeddings: EmbeddingBytes
+    allocation: AllocationRecord | None = None
 
 
 class Curve(Record):

@@ -211,6 +211,8 @@ def _fit(
         },
         "embeddings": count_run_bytes(config, schema).model_dump(mode="json"),
     }
+    if config.allocation is not None:
+        facts["allocation"] = config.allocation.model_dump(mode="json")
     if ranks.is_first:
         write_json(run_dir / TRAINING_FILE, facts)
     ranks.barrier()

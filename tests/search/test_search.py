@@ -1,7 +1,9 @@
 """`recsys search` as a whole: supernet, allocation, training from it; resumed; refused."""
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -10,11 +12,16 @@ from recsys.base_config import apply_overrides, validate
 from recsys.config import RunConfig, dump_config, load_config
 from recsys.embeddings.allocation import load_allocation
 from recsys.errors import RecsysError
+from recsys.reports import write_report
 from recsys.schema import load_schema
+from recsys.search.scoring import Scorer
 from recsys.search.search import search
+from recsys.training.evaluation import evaluate_split
+from recsys.training.ranks import join_ranks
 from recsys.training.runs import build_model, load_trained
 from recsys.training.signals import StopOnSignal, StoppedBySignal
 from recsys.training.train import train
+from tests.ranks import run_on_ranks
 from tests.tiny_dataset import write_tiny_dataset
 
 pytestmark = pytest.mark.slow
@@ -101,47 +108,71 @@ def test_training_from_the_allocation_needs_nothing_but_its_run_folder(searched,
     facts = json.loads((tmp_path / "run" / "training.json").read_text())
     served = {name: f["serve_bytes"] for name, f in facts["embeddings"]["features"].items()}
     assert served == {name: f.bytes for name, f in allocation.features.items()}
+    evaluate_split(trained, "test")
+    report = write_report(tmp_path / "run", config.data.path)
+    assert report["allocation"]["supernet"]["auc"] == allocation.supernet.auc
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"the whole supernet AUC {allocation.supernet.auc:.4f}" in page
 
 
 @pytest.mark.parametrize("moment", ["supernet", "candidates"])
-def test_a_search_that_is_stopped_goes_on_to_the_same_allocation(
+def test_a_search_that_is_killed_goes_on_to_the_same_allocation(
     searched, tmp_path, monkeypatch, moment
 ):
-    config, stopped = load_config(searched / "supernet" / "config.yaml"), tmp_path / "stopped"
+    config, killed = load_config(searched / "supernet" / "config.yaml"), tmp_path / "killed"
     if moment == "supernet":
-        stop_in_training(monkeypatch, at_step=13)
+        die_in_training(monkeypatch, at_step=13)
     else:
-        stop_in_scoring(monkeypatch, after=9 if config.search.name == "optembed" else 4)
-    with pytest.raises(StoppedBySignal):
-        search(config, stopped)
+        die_in_scoring(monkeypatch, after=9 if config.search.name == "optembed" else 4)
+    with pytest.raises(KilledError):
+        search(config, killed)
     monkeypatch.undo()
-    assert not (stopped / "allocation.json").exists()
-    search(load_config(stopped / "supernet" / "config.yaml"), stopped, resume=True)
-    first, second = ((out / "allocation.json").read_text() for out in (searched, stopped))
+    assert not (killed / "allocation.json").exists()
+    search(load_config(killed / "supernet" / "config.yaml"), killed, resume=True)
+    first, second = ((out / "allocation.json").read_text() for out in (searched, killed))
     assert first == second
 
 
-def stop_in_training(monkeypatch, at_step):
-    def is_asked(self, number):
-        if number == at_step:
-            self.signals.received = 15
-        return bool(self.signals.received)
-
-    monkeypatch.setattr(StopOnSignal, "_is_asked", is_asked)
+class KilledError(Exception):
+    """Nothing more is written: the same as a kill, for what lies on the disk."""
 
 
-def stop_in_scoring(monkeypatch, after):
+def die_in_training(monkeypatch, at_step):
+    def look(_self, trainer, *_):
+        if trainer.global_step == at_step:
+            raise KilledError
+
+    monkeypatch.setattr(StopOnSignal, "on_train_batch_end", look)
+
+
+def die_in_scoring(monkeypatch, after):
     calls = []
 
     def stopper(*_):
         def stop_if_asked(done):
             calls.append(done)
             if len(calls) > after:
-                raise StoppedBySignal(15, done)
+                raise KilledError
 
         return stop_if_asked
 
     monkeypatch.setattr("recsys.search.search._stopper", stopper)
+
+
+def test_a_signal_ends_the_scoring_between_two_candidates(searched, tmp_path, monkeypatch):
+    config, out = load_config(searched / "supernet" / "config.yaml"), tmp_path / "search"
+    shutil.copytree(searched / "supernet", out / "supernet")
+    auc = Scorer.auc
+
+    def interrupted_auc(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return auc(self)
+
+    monkeypatch.setattr(Scorer, "auc", interrupted_auc)
+    with pytest.raises(StoppedBySignal, match="SIGTERM"):
+        search(config, out, resume=True)
+    monkeypatch.undo()
+    assert search(config, out, resume=True).is_file()
 
 
 def test_a_search_leaves_the_test_rows_alone(tiny_dataset, tmp_path):
@@ -201,3 +232,28 @@ def test_the_resolved_config_reads_back_as_itself(searched, tmp_path):
     config = with_allocation(searched, tmp_path)
     (tmp_path / "dumped.yaml").write_text(dump_config(config))
     assert load_config(tmp_path / "dumped.yaml") == config
+
+
+def searched_on_ranks(config, folder):
+    with join_ranks(torch.device("cpu")) as ranks:
+        search(config, folder, ranks=ranks)
+
+
+@pytest.mark.distributed
+def test_two_ranks_find_what_one_process_finds(searched, tmp_path):
+    path = searched / "supernet" / "config.yaml"
+    # every rank draws random numbers of its own
+    overrides = ["model.dropout=0", "search.budget_share=null"]
+    if load_config(path).search.name == "optembed":
+        overrides.append("embeddings.default.variant=rows")
+    config = load_config(path, overrides)
+    search(config, tmp_path / "alone")
+    run_on_ranks(2, searched_on_ranks, config, tmp_path / "together")
+    (alone, _), (together, _) = (
+        load_allocation(tmp_path / name / "allocation.json") for name in ("alone", "together")
+    )
+    assert together.chosen.bytes == alone.chosen.bytes
+    assert together.supernet.auc == pytest.approx(alone.supernet.auc, abs=1e-3)
+    for name, feature in alone.features.items():
+        assert together.features[name].kept_rows == feature.kept_rows
+        assert together.features[name].dims == feature.dims
