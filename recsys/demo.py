@@ -1,6 +1,7 @@
 """`recsys demo`: the whole path on generated rows whose best possible AUC is known."""
 
 import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def run_demo(out: Path, rows: int) -> None:
     typer.echo("6/6 verifying with an independent reader, from encoded and from raw rows")
     head = _head(raw, out / "head.tsv")
     for data in (dataset / "test", head):
-        typer.echo(f"    {describe_parity(verify(export, data))}")
+        typer.echo(textwrap.indent(describe_parity(verify(export, data)), "    "))
     _summarise(out, test, truth, schema)
 
 
