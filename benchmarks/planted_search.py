@@ -55,14 +55,14 @@ BASE = {
             "name": "rowwise_adagrad",
             "learning_rate": 0.1,
             "eps": 1.0e-3,
-            "l2": 1.0e-4,
+            "l2": 5.0e-4,
         },
     },
 }
 SEARCHES = {
     "optembed": [
         "embeddings.default.method=optembed",
-        "search={name: optembed, threshold_learning_rate: 0.005, regularizer: 1.0e-3}",
+        "search={name: optembed, threshold_learning_rate: 0.05, regularizer: 0.002}",
         "search.budget_share=0.25",
         "search.tolerance=0.0002",
     ],

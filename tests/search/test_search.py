@@ -184,6 +184,45 @@ def test_a_search_leaves_the_test_rows_alone(tiny_dataset, tmp_path):
     search(config_of(changed, *SECTIONS["optembed"]), tmp_path / "search")
 
 
+OTHERS = {
+    "optembed for autoint": [
+        *SECTIONS["optembed"],
+        "model={name: autoint, attention_dim: 8, num_layers: 1}",
+    ],
+    "dnis of second order for autoint+": [
+        *SECTIONS["dnis"],
+        "search.second_order=true",
+        "model={name: autoint, attention_dim: 8, num_layers: 1, hidden_dims: [8]}",
+    ],
+    "optembed of columns on plain tables": [
+        *SECTIONS["optembed"],
+        "embeddings.default.variant=dims",
+        "embeddings.store=plain",
+        "train.embedding_optimizer={name: adam, learning_rate: 0.01, l2: 1.0e-4}",
+    ],
+    "dnis of a logistic regression": [
+        "embeddings.default={method: dnis, embedding_dim: 1, bands: 2}",
+        "search={name: dnis, budget_share: 0.5, warm_up_steps: 5}",
+        "model={name: logistic_regression}",
+    ],
+    "one feature of several that share a table": [
+        *SECTIONS["dnis"],
+        "embeddings.default={method: full_table, embedding_dim: 8}",
+        "embeddings.per_feature={item: {method: dnis, embedding_dim: 8, bands: 2}}",
+        "embeddings.shared_tables={history: item}",
+    ],
+}
+
+
+@pytest.mark.parametrize("overrides", OTHERS.values(), ids=OTHERS)
+def test_models_stores_and_variants_are_searched_and_trained(tiny_dataset, tmp_path, overrides):
+    config = config_of(tiny_dataset, "train.epochs=1", *overrides)
+    search(config, tmp_path / "search")
+    retrained = with_allocation(tmp_path / "search", tmp_path)
+    train(retrained, tmp_path / "run")
+    assert load_trained(tmp_path / "run").config == retrained
+
+
 REFUSED = {
     "no section": (["search=null"], "nothing to search"),
     "no feature": (["embeddings.default.method=full_table"], "no feature has the method optembed"),
