@@ -132,8 +132,10 @@ class Pruned(EmbeddingMethod):
             Lookup(feature if is_one else f"{feature}/{i}", table.name)
             for i, table in enumerate(self._tables)
         )
+        self.output_dim = len(self.dims[0]) if output == "compact" else self.embedding_dim
         self.is_compact = output == "compact"
-        self.output_dim = len(self.dims[0]) if self.is_compact else self.embedding_dim
+        # made where they are first used; no buffers, for they say what `dims` says
+        self._places: dict[tuple[int, torch.device], Tensor] = {}
         self.projections = nn.ParameterList(
             torch.eye(self.embedding_dim)[list(dims)] for dims in self.dims if output == "project"
         )
@@ -185,10 +187,17 @@ class Pruned(EmbeddingMethod):
         if len(self.projections):
             return stored @ self.projections[block]
         dims = self.dims[block]
-        if len(dims) == self.output_dim:
-            return stored
-        if dims == tuple(range(len(dims))):
-            return F.pad(stored, (0, self.output_dim - len(dims)))
-        columns = torch.tensor(dims, device=stored.device)
-        wide = stored.new_zeros(len(stored), self.output_dim)
-        return wide.index_copy(1, columns, stored)
+        if self.is_compact or dims == tuple(range(len(dims))):
+            missing = self.output_dim - len(dims)
+            return F.pad(stored, (0, missing)) if missing else stored
+        key = (block, stored.device)
+        if key not in self._places:
+            self._places[key] = _places(dims, self.output_dim).to(stored.device)
+        return F.pad(stored, (0, 1)).index_select(1, self._places[key])
+
+
+def _places(dims: Sequence[int], width: int) -> Tensor:
+    """Where each column stands in the stored ones and a zero after them, (width,)."""
+    places = torch.full((width,), len(dims))
+    places[list(dims)] = torch.arange(len(dims))
+    return places

@@ -5,6 +5,7 @@ entries. Whole cells go, so that what is left are dense tables. No index is stor
 bounds; the factors are not stored either, training from the allocation does without.
 """
 
+import sys
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -63,8 +64,11 @@ def search_dnis(
         stop_if_asked(len(so_far["scored"]))
         count = pruning.count_within(share * full_bytes(tables))
         if str(count) not in so_far["scored"]:
-            so_far["scored"][str(count)] = pruning.auc(count)
+            auc = so_far["scored"][str(count)] = pruning.auc(count)
             write_state(state, so_far, trained.ranks)
+            if trained.ranks.is_first:
+                size = pruning.bytes_of(count)
+                print(f"AUC {auc:.5f} at {size:,} bytes", file=sys.stderr, flush=True)  # noqa: T201
     candidates = [
         Candidate((int(count),), pruning.bytes_of(int(count)), auc)
         for count, auc in so_far["scored"].items()

@@ -194,3 +194,11 @@ def test_what_does_not_fit_the_feature_is_refused(options, message):
 def test_columns_that_do_not_exist_are_refused(options):
     with pytest.raises(ValueError, match="dims"):
         config_of(**options)
+
+
+def test_what_makes_rows_stays_where_batches_are_made():
+    method = config_of(kept=pack_ids(CHOSEN), bands=BANDS).build("a", 10, "a").to("meta")
+    assert [rows.tolist() for rows in method.rows(torch.tensor([3, 6, 1]))] == [
+        [1, 2, 2],
+        [1, 0, 1],
+    ]
