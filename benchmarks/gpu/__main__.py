@@ -24,6 +24,7 @@ from benchmarks.record import write_record
 
 # part → its share of the time that is left when its turn comes, relative to the parts after it
 SHARES = {"tests": 8, "steps": 5, "lookups": 2, "precision": 4, "from_parquet": 4}
+TESTS = ("tests/gpu", "tests/training")  # where tests are marked `gpu`
 GRACE_SECONDS = 15  # between asking a process to end and ending it
 
 
@@ -59,8 +60,9 @@ def run_part(arguments: argparse.Namespace, name: str, seconds: float) -> dict:
 
 
 def run_tests(arguments: argparse.Namespace, seconds: float) -> dict:
-    """The tests of tests/gpu, and the lines that name what failed or was skipped."""
-    command = [sys.executable, "-m", "pytest", "-v", "--show-capture=no", "--tb=short", "tests/gpu"]
+    """The tests marked `gpu`, and the lines that name what failed or was skipped."""
+    command = [sys.executable, "-m", "pytest", "-v", "--show-capture=no", "--tb=short"]
+    command += ["-m", "gpu", *TESTS]
     # other versions of other packages may warn on a machine that is not of our making
     command += ["-p", "no:cacheprovider", "-W", "default"]
     command += ["-k", "contract"] if arguments.small else []
