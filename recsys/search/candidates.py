@@ -1,6 +1,6 @@
 """Candidates: what could be kept of the searched tables, what it weighs and what it scores."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from recsys.errors import RecsysError
@@ -20,7 +20,9 @@ def rank(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: (-c.auc, c.bytes, c.genes))
 
 
-def choose(candidates: Iterable[Candidate], search: BaseSearchConfig, max_bytes: int) -> Candidate:
+def choose(
+    candidates: Collection[Candidate], search: BaseSearchConfig, max_bytes: int
+) -> Candidate:
     """The smallest within the budget whose AUC is at most `tolerance` below the best there."""
     fitting = [candidate for candidate in candidates if candidate.bytes <= max_bytes]
     if not fitting:
