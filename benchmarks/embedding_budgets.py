@@ -12,6 +12,7 @@ them, whoever wins.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -116,6 +117,7 @@ def run_one(config: RunConfig, seed: int, run: Path) -> dict[str, float]:
     content = config.model_dump(mode="json")
     content["train"]["seed"] = seed
     config_file.write_text(yaml.safe_dump(content, sort_keys=False))
+    shutil.rmtree(run, ignore_errors=True)  # what an interrupted benchmark left
     command = [sys.executable, "-m", "recsys", "train", str(config_file), "--out", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
