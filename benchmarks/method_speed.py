@@ -46,7 +46,7 @@ METHODS: dict[str, dict[str, object]] = {
     },
     "mixed_radix of 3, add": {
         "method": "compositional",
-        "partitions": {"kind": "mixed_radix", "num_partitions": 3},
+        "partitions": {"kind": "mixed_radix", "k": 3},
         "operation": "add",
         "full_below": SMALL,
     },
