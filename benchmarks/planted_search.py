@@ -62,9 +62,13 @@ BASE = {
 SEARCHES = {
     "optembed": [
         "embeddings.default.method=optembed",
-        "search={name: optembed, threshold_learning_rate: 0.05, regularizer: 0.002}",
+        "search={name: optembed, threshold_learning_rate: 0.05, regularizer: 0.001}",
         "search.budget_share=0.25",
-        "search.tolerance=0.0002",
+    ],
+    "optembed_rows": [
+        "embeddings.default={method: optembed, embedding_dim: 16, variant: rows}",
+        "search={name: optembed, threshold_learning_rate: 0.05, regularizer: 0.0015}",
+        "search.budget_share=0.25",
     ],
     "dnis": [
         "embeddings.default={method: dnis, embedding_dim: 16, bands: [0.04, 0.16, 0.8]}",
