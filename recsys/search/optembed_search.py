@@ -66,13 +66,14 @@ def search_optembed(
         table.name: _allocated(table, kept, dims)
         for table, kept, dims in zip(tables, rows, chosen.genes, strict=True)
     }
+    size = sum(feature.bytes for feature in features.values())
     return Found(
-        features,
-        {t.name: k.is_kept for t, k in zip(tables, rows, strict=True)},
-        max_bytes,
-        supernet,
-        Score(rows=SPLIT, auc=chosen.auc, bytes=sum(f.bytes for f in features.values())),
-        rank(evolution.scored.values()),
+        features=features,
+        kept={table.name: kept.is_kept for table, kept in zip(tables, rows, strict=True)},
+        max_bytes=max_bytes,
+        supernet=supernet,
+        chosen=Score(rows=SPLIT, auc=chosen.auc, bytes=size),
+        candidates=rank(evolution.scored.values()),
     )
 
 
