@@ -109,23 +109,17 @@ def train(
 ) -> None:
     """Train a model, evaluate it on valid and test, and write the report."""
     from recsys.config import load_config
-    from recsys.training.launch import launch, needs_launch
-    from recsys.training.signals import StoppedBySignal
-    from recsys.training.train import ranks_of
+    from recsys.run_commands import evaluate, new_or_resumed, on_devices
     from recsys.training.train import train as run_training
 
-    run_dir, path, changes = _new_or_resumed("train", config, overrides, out, resume)
-    resolved = load_config(path or run_dir / "config.yaml", changes)
-    if needs_launch(resolved.train.devices, resolved.train.nodes):
-        raise typer.Exit(launch(sys.argv[1:], resolved.train.devices))
-    with ranks_of(resolved) as ranks:
-        try:
-            run_training(resolved, run_dir, resume=resume is not None, ranks=ranks)
-        except StoppedBySignal as stop:
-            if ranks.is_first:
-                typer.echo(f"{stop}; continue with `recsys train --resume {run_dir}`", err=True)
-            return
-        _evaluate(run_dir, None, ranks)
+    run_dir, file, changes = new_or_resumed("train", config, overrides, out, resume)
+    resolved = load_config(file or run_dir / "config.yaml", changes)
+
+    def work(ranks: "Ranks") -> None:
+        run_training(resolved, run_dir, resume=resume is not None, ranks=ranks)
+        evaluate(run_dir, None, ranks)
+
+    on_devices(resolved, work, f"recsys train --resume {run_dir}")
 
 
 @app.command()
@@ -141,25 +135,19 @@ def search(
 ) -> None:
     """Search rows and columns of the tables (optembed, dnis); write what to train as a file."""
     from recsys.config import load_config
+    from recsys.run_commands import new_or_resumed, on_devices
     from recsys.search.search import SUPERNET, describe
     from recsys.search.search import search as run_search
-    from recsys.training.launch import launch, needs_launch
-    from recsys.training.signals import StoppedBySignal
-    from recsys.training.train import ranks_of
 
-    out_dir, file, changes = _new_or_resumed("search", config, overrides, out, resume)
+    out_dir, file, changes = new_or_resumed("search", config, overrides, out, resume)
     resolved = load_config(file or out_dir / SUPERNET / "config.yaml", changes)
-    if needs_launch(resolved.train.devices, resolved.train.nodes):
-        raise typer.Exit(launch(sys.argv[1:], resolved.train.devices))
-    with ranks_of(resolved) as ranks:
-        try:
-            path = run_search(resolved, out_dir, resume=resume is not None, ranks=ranks)
-        except StoppedBySignal as stop:
-            if ranks.is_first:
-                typer.echo(f"{stop}; continue with `recsys search --resume {out_dir}`", err=True)
-            return
+
+    def work(ranks: "Ranks") -> None:
+        found = run_search(resolved, out_dir, resume=resume is not None, ranks=ranks)
         if ranks.is_first:
-            typer.echo(describe(path))
+            typer.echo(describe(found))
+
+    on_devices(resolved, work, f"recsys search --resume {out_dir}")
 
 
 @app.command()
@@ -170,15 +158,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score splits with the run's best model; write predictions, report.json and report.html."""
-    from recsys.training.launch import launch, needs_launch
+    from recsys import run_commands
     from recsys.training.runs import load_run_config
-    from recsys.training.train import ranks_of
 
-    config = load_run_config(run)
-    if needs_launch(config.train.devices, config.train.nodes):
-        raise typer.Exit(launch(sys.argv[1:], config.train.devices))
-    with ranks_of(config) as ranks:
-        _evaluate(run, split, ranks)
+    run_commands.on_devices(
+        load_run_config(run),
+        lambda ranks: run_commands.evaluate(run, split, ranks),
+        f"recsys evaluate {run}",
+    )
 
 
 @app.command()
@@ -264,56 +251,6 @@ def compare(
         f"AUC {test.auc_a:.5f} and {test.auc_b:.5f}: difference {test.difference:+.5f} "
         f"(95 % interval {low:+.5f} to {high:+.5f}), p = {test.p_value:.3g}"
     )
-
-
-def _new_or_resumed(
-    command: str,
-    config: Path | None,
-    overrides: list[str] | None,
-    out: Path | None,
-    resume: Path | None,
-) -> tuple[Path, Path | None, list[str]]:
-    """The folder, the config file if one was named, and the overrides."""
-    changes = list(overrides or [])
-    if resume is not None and config is not None and "=" in str(config):
-        changes, config = [str(config), *changes], None
-    folder = resume or out
-    if folder is None or (config is None and resume is None):
-        raise RecsysError(
-            f"{command} needs a config and --out, or --resume",
-            expected=f"recsys {command} CONFIG --out DIR, or recsys {command} --resume DIR",
-        )
-    return folder, config, changes
-
-
-def _evaluate(run_dir: Path, splits: list[str] | None, ranks: "Ranks") -> None:
-    from recsys.reports import write_report
-    from recsys.reports.text import fixed
-    from recsys.training.evaluation import evaluate_split
-    from recsys.training.runs import load_trained
-
-    trained = load_trained(run_dir, ranks)
-    if splits is None:
-        splits = [name for name in ("valid", "test") if name in trained.schema.splits]
-    for split in splits:
-        trained.schema.split(split)
-        evaluate_split(trained, split)
-    if not ranks.is_first:
-        return
-    report = write_report(run_dir, trained.dataset_dir)
-    table = Table("split", "rows", "AUC", "95 % interval", "log loss", "calibration", box=None)
-    for name, facts in report["splits"].items():
-        low, high = facts["auc_ci95"] or (None, None)
-        table.add_row(
-            name,
-            f"{facts['rows']:,}",
-            fixed(facts["auc"], 5),
-            f"{fixed(low, 5)} – {fixed(high, 5)}",
-            fixed(facts["log_loss"], 5),
-            fixed(facts["calibration"], 4),
-        )
-    console.print(table)
-    typer.echo(f"report: {run_dir / 'report.html'}")
 
 
 def main() -> None:

@@ -1,0 +1,78 @@
+"""What the commands that work on a run have in common: devices, signals, scoring."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys.config import RunConfig
+from recsys.errors import RecsysError
+from recsys.reports import write_report
+from recsys.reports.text import fixed
+from recsys.training.evaluation import evaluate_split
+from recsys.training.launch import launch, needs_launch
+from recsys.training.ranks import Ranks
+from recsys.training.runs import load_trained
+from recsys.training.signals import StoppedBySignal
+from recsys.training.train import ranks_of
+
+
+def on_devices(config: RunConfig, work: Callable[[Ranks], None], resume_command: str) -> None:
+    """Does `work` on the config's devices, or starts a process for each of them that will."""
+    if needs_launch(config.train.devices, config.train.nodes):
+        raise typer.Exit(launch(sys.argv[1:], config.train.devices))
+    with ranks_of(config) as ranks:
+        try:
+            work(ranks)
+        except StoppedBySignal as stop:
+            if ranks.is_first:
+                typer.echo(f"{stop}; continue with `{resume_command}`", err=True)
+
+
+def new_or_resumed(
+    command: str,
+    config: Path | None,
+    overrides: list[str] | None,
+    out: Path | None,
+    resume: Path | None,
+) -> tuple[Path, Path | None, list[str]]:
+    """The folder, the config file if one was named, and the overrides."""
+    changes = list(overrides or [])
+    if resume is not None and config is not None and "=" in str(config):
+        changes, config = [str(config), *changes], None
+    folder = resume or out
+    if folder is None or (config is None and resume is None):
+        raise RecsysError(
+            f"{command} needs a config and --out, or --resume",
+            expected=f"recsys {command} CONFIG --out DIR, or recsys {command} --resume DIR",
+        )
+    return folder, config, changes
+
+
+def evaluate(run_dir: Path, splits: list[str] | None, ranks: Ranks) -> None:
+    """Scores splits, valid and test unless named, writes the report and prints its figures."""
+    trained = load_trained(run_dir, ranks)
+    if splits is None:
+        splits = [name for name in ("valid", "test") if name in trained.schema.splits]
+    for split in splits:
+        trained.schema.split(split)
+        evaluate_split(trained, split)
+    if not ranks.is_first:
+        return
+    report = write_report(run_dir, trained.dataset_dir)
+    table = Table("split", "rows", "AUC", "95 % interval", "log loss", "calibration", box=None)
+    for name, facts in report["splits"].items():
+        low, high = facts["auc_ci95"] or (None, None)
+        table.add_row(
+            name,
+            f"{facts['rows']:,}",
+            fixed(facts["auc"], 5),
+            f"{fixed(low, 5)} – {fixed(high, 5)}",
+            fixed(facts["log_loss"], 5),
+            fixed(facts["calibration"], 4),
+        )
+    Console().print(table)
+    typer.echo(f"report: {run_dir / 'report.html'}")
