@@ -11,7 +11,7 @@ from recsys.errors import RecsysError
 
 # an operator of every CUDA build; lookups tell nothing, they are registered for CUDA in all builds
 PROBE = "fbgemm::permute_2D_sparse_data"
-_fbgemm = torch.library.Library("fbgemm", "IMPL")  # type: ignore[no-untyped-call]
+_fbgemm = torch.library.Library("fbgemm", "IMPL")  # type: ignore[no-untyped-call]  # torch.library is untyped
 
 
 def has_cuda_kernels() -> bool:
@@ -40,6 +40,6 @@ def complete_cumsum(lengths: Tensor) -> Tensor:
 def stand_in_for_missing() -> None:
     """Gives batches on a GPU the operator that they need, if the installed build lacks it."""
     if not has_cuda_kernels():
-        _fbgemm.impl(  # type: ignore[no-untyped-call]
+        _fbgemm.impl(  # type: ignore[no-untyped-call]  # torch.library is untyped
             "asynchronous_complete_cumsum", complete_cumsum, "CUDA"
         )

@@ -75,7 +75,7 @@ class OptEmbed(EmbeddingMethod):
         if self.threshold is None:
             return rows.new_ones(len(rows))
         norms = torch.linalg.vector_norm(rows, ord=self.norm, dim=1)
-        mask: Tensor = LongTailStep.apply(norms - self.threshold)  # type: ignore[no-untyped-call]
+        mask: Tensor = LongTailStep.apply(norms - self.threshold)  # type: ignore[no-untyped-call]  # torch's apply is untyped
         return mask
 
 

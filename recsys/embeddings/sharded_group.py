@@ -108,7 +108,7 @@ class ShardedGroup(TableGroup):
 
     def scale_learning_rate(self, factor: float) -> None:
         fused = self.collection.fused_optimizer
-        groups = list(fused.param_groups)  # type: ignore[union-attr, arg-type]
+        groups = list(fused.param_groups)  # type: ignore[union-attr, arg-type]  # torchrec's collection is an nn.Module to mypy
         if self.optimizer is not None:
             groups += self.optimizer.param_groups
         for group in groups:

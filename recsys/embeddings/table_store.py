@@ -70,7 +70,7 @@ class TableGroup(nn.Module, ABC):
     def restore_step_count(self, steps: int) -> None:
         """Tells the kernels how many steps they have made (Adam's bias correction)."""
         for kernel in self.kernels():
-            kernel.set_optimizer_step(steps)  # type: ignore[operator]
+            kernel.set_optimizer_step(steps)  # type: ignore[operator]  # fbgemm's kernels are nn.Modules to mypy
             kernel.iter_cpu.fill_(steps)  # type: ignore[operator]  # its own copy
 
 

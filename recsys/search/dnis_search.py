@@ -68,7 +68,7 @@ def search_dnis(
             write_state(state, so_far, trained.ranks)
             if trained.ranks.is_first:
                 size = pruning.bytes_of(count)
-                print(f"AUC {auc:.5f} at {size:,} bytes", file=sys.stderr, flush=True)  # noqa: T201
+                print(f"AUC {auc:.5f} at {size:,} bytes", file=sys.stderr, flush=True)  # noqa: T201  progress is its purpose
     candidates = [
         Candidate((int(count),), pruning.bytes_of(int(count)), auc)
         for count, auc in so_far["scored"].items()

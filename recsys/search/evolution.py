@@ -64,8 +64,11 @@ class Evolution:
         mutants = self._new([], mutations, lambda: self.mutated(self._one_of(parents)))
         if len(self.sizes.rows) < 2 or len(parents) < 2:
             return mutants
-        children = lambda: self.crossed(self._one_of(parents), self._one_of(parents))  # noqa: E731
-        return self._new(mutants, mutations + crossovers, children)
+        return self._new(
+            mutants,
+            mutations + crossovers,
+            lambda: self.crossed(self._one_of(parents), self._one_of(parents)),
+        )
 
     def record(self, scored: Sequence[Candidate]) -> None:
         """Takes in a whole generation."""

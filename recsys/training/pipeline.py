@@ -108,7 +108,7 @@ def look_ahead(forward: Forward, device: torch.device) -> Ahead:
 
 def copied_aside(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The same batches on a GPU, copied while it still computes on those before."""
-    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch.cuda is untyped here
     for batch in batches:
         with torch.cuda.stream(aside):
             copy = batch.to(device, non_blocking=True)

@@ -80,8 +80,8 @@ class StopOnSignal(Callback):
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         # Lightning's own handler talks to the other ranks from inside the handler, and its training
         # loop asks them about signals in every step.
-        trainer._signal_connector.register_signal_handlers = _do_nothing  # type: ignore[method-assign]
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing  # type: ignore[method-assign]
+        trainer._signal_connector.register_signal_handlers = _do_nothing  # type: ignore[method-assign]  # there is no switch for it
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing  # type: ignore[method-assign]  # there is no switch for it
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         self._first_step = trainer.global_step

@@ -155,7 +155,7 @@ def distribute(model: CTRModel, plan: ShardingPlan, ranks: Ranks, seed: int) -> 
     _check_gradients_dense(model)
     if ranks.device.type == "cuda":
         convert = torch.nn.SyncBatchNorm.convert_sync_batchnorm
-        model.network = convert(model.network)  # type: ignore[no-untyped-call]
+        model.network = convert(model.network)  # type: ignore[no-untyped-call]  # torch's function is untyped
     groups = sharded_groups(model.embeddings.store).values()
     wrapped = DistributedModelParallel(
         model,

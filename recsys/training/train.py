@@ -109,7 +109,7 @@ def train(
             description = describe_plan(built.plan, built.model.embeddings, counted)
             write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
         torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
-        _add_row_penalty(built.model, config, schema)
+        add_row_penalty(built.model, config, schema)
         module = build_module(built.model, config.train, ranks, forward)
         _fit(module, config, schema, run_dir, checkpoint, signals)
 
@@ -158,7 +158,8 @@ def _warm_start(config: RunConfig, schema: Schema, model: CTRModel) -> WarmStart
     return warm_start(model, schema, config.data.path, old_run, with_network=with_network)
 
 
-def _add_row_penalty(model: CTRModel, config: RunConfig, schema: Schema) -> None:
+def add_row_penalty(model: CTRModel, config: RunConfig, schema: Schema) -> None:
+    """L2 of sparse updates, where the config asks for it."""
     optimizer = config.train.embedding_optimizer
     if optimizer.l2 > 0 and not (config.embeddings.store == "plain" and optimizer.name == "adam"):
         counts = id_counts(schema, config.data.path)

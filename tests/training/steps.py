@@ -11,7 +11,7 @@ from recsys.training.epoch_stream import EpochStream
 from recsys.training.lightning_module import DENSE_OPTIMIZERS
 from recsys.training.ranks import join_ranks
 from recsys.training.strategy import build_on_ranks
-from recsys.training.train import _add_row_penalty, build_loader
+from recsys.training.train import add_row_penalty, build_loader
 
 
 class Shard(NamedTuple):
@@ -39,7 +39,7 @@ def train_steps(configs: Mapping[str, RunConfig], steps: int) -> dict[str, Steps
 def _train(config, steps, ranks) -> Steps:
     schema = load_schema(config.data.path)
     model, forward, plan = build_on_ranks(config, schema, ranks)
-    _add_row_penalty(model, config, schema)
+    add_row_penalty(model, config, schema)
     dense = config.train.dense_optimizer
     optimizer = DENSE_OPTIMIZERS[dense.name](model.dense_parameters(), lr=dense.learning_rate)
     stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True))
