@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
+from pydantic import Field as PydanticField
 from pydantic import PositiveInt, model_validator
 from torch import nn
 
@@ -77,3 +78,63 @@ class EqualWidthModelConfig(BaseModelConfig, ABC):
                 "pad (zeros), give all features one embedding_dim, or use a model that "
                 "concatenates (dcn_v2)",
             )
+
+
+Names = Annotated[tuple[str, ...], PydanticField(min_length=1)]
+
+
+class HistoryPair(BaseConfig):
+    """A target's features and, in the same order, the sequences of what came before it."""
+
+    target: Names
+    history: Names
+
+    @model_validator(mode="after")
+    def _same_number(self) -> Self:
+        if len(self.target) != len(self.history):
+            raise ValueError(
+                "as many features in target as in history: each history is compared with the "
+                f"target at its place ({len(self.target)} and {len(self.history)} here)"
+            )
+        return self
+
+
+class HistoryShape(NamedTuple):
+    """One pair as a model sees it.
+
+    dim: D, width of a target's and a behaviour's vector. attention_dim: A, width of what attention
+    compares; equal to D unless `embeddings.attention` gives it embeddings of its own. target_dims
+    and attention_dims: the same, feature by feature. max_length: no history is longer, None if the
+    data set does not say.
+    """
+
+    target_dims: tuple[int, ...]
+    attention_dims: tuple[int, ...]
+    max_length: int | None
+
+    @property
+    def dim(self) -> int:
+        return sum(self.target_dims)
+
+    @property
+    def attention_dim(self) -> int:
+        return sum(self.attention_dims)
+
+
+class SequenceModelConfig(BaseConfig, ABC):
+    """A model of histories. `build` returns forward(vectors, dense, *histories) → logits (B,).
+
+    vectors: (B, ΣD), all fields but the histories. dense: as for other models. histories: a
+    `recsys.layers.history.History` for each pair. `attention` says whether
+    attention's own embeddings (`embeddings.attention`) must be there or must not.
+    """
+
+    attention: ClassVar[Literal["required", "refused"]] = "refused"
+    name: str
+    pairs: Annotated[tuple[HistoryPair, ...], PydanticField(min_length=1)]
+
+    @abstractmethod
+    def build(
+        self, fields: Sequence[Field], num_dense: int, histories: Sequence[HistoryShape]
+    ) -> nn.Module:
+        """The network for these inputs; `fields` are the columns of `vectors`."""

@@ -1,0 +1,50 @@
+"""History: what came before each row's target, end to end, nothing padded to the longest."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class History:
+    """One pair of target and history for a batch; behaviours oldest first, L of them in all.
+
+    vectors: (L, D). lengths: (B,) int64, behaviours of each row, none of them above max_length.
+    target: (B, D), features in the same order. attention_vectors (L, A) and attention_target
+    (B, A): the same from embeddings of their own, where attention has such.
+    """
+
+    vectors: Tensor
+    lengths: Tensor
+    target: Tensor
+    max_length: int
+    attention_vectors: Tensor | None = None
+    attention_target: Tensor | None = None
+
+    @property
+    def keys(self) -> Tensor:
+        """What is attended to, (L, A)."""
+        return self.vectors if self.attention_vectors is None else self.attention_vectors
+
+    @property
+    def query(self) -> Tensor:
+        """What attends, (B, A)."""
+        return self.target if self.attention_target is None else self.attention_target
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(L,) int64: the row of the batch that each behaviour belongs to."""
+        numbers = torch.arange(len(self.lengths), device=self.lengths.device)
+        return torch.repeat_interleave(numbers, self.lengths, output_size=len(self.vectors))
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        """(L,) int64: 1 for a row's most recent behaviour, 2 for the one before."""
+        ends = torch.cumsum(self.lengths, 0)
+        return ends[self.rows] - torch.arange(len(self.vectors), device=self.lengths.device)
+
+    def with_vectors(self, vectors: Tensor) -> "History":
+        """The same behaviours with other vectors (L, D')."""
+        return replace(self, vectors=vectors)
