@@ -175,7 +175,23 @@ def to_markdown(results: dict[str, dict]) -> str:
             f"| {name} | {statistics.mean(aucs):.5f} ({std:.5f}) "
             f"| {size:,.0f}, {100 * size / full:.1f} % | {useless} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *found_in_each(seeds)])
+
+
+def found_in_each(seeds: list[dict]) -> list[str]:
+    """A table of kept rows and mean columns of a kept row, of each feature."""
+    names = [name for name in seeds[0] if name != "full table"]
+    lines = ["| ids kept × their columns, mean of the seeds | ids | " + " | ".join(names) + " |"]
+    lines.append("|---" * (2 + len(names)) + "|")
+    for feature, size in CARDINALITIES.items():
+        cells = []
+        for name in names:
+            found = [r[name]["features"][feature] for r in seeds]
+            rows = statistics.mean(f["kept_rows"] for f in found)
+            dims = [statistics.mean(f["dims"]) for f in found if f["kept_rows"] and f["dims"]]
+            cells.append(f"{rows:,.0f} × {statistics.mean(dims) if dims else 0:.1f}")
+        lines.append(f"| {feature} | {size:,} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def main() -> None:
