@@ -1,0 +1,180 @@
+"""The runs of `embedding_budgets`: each is a process of its own, kept and not repeated.
+
+DIR/runs.jsonl has a line for each run, DIR/runs its folder. A search trains one supernet for each
+model and seed (DIR/searches) and chooses from it for every share.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import yaml
+
+import data_pipelines
+from benchmarks.budget_methods import (
+    DATASETS,
+    FULL,
+    REAL_DATA,
+    SEARCHES,
+    config_for,
+    largest_within,
+    search_config,
+    serve_bytes,
+)
+from recsys.config import RunConfig, load_config
+from recsys.schema import load_schema
+
+NONE_FITS = "no candidate fits into the budget"
+
+
+class Task(NamedTuple):
+    """One run: the model with the method's best use of a share of the full tables' bytes."""
+
+    dataset: str
+    model: str
+    method: str
+    share: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """For a folder."""
+        parts = map(str, self[1:] if self.dataset == "criteo_kaggle" else self)
+        return "-".join(parts).replace(" ", "_").replace(",", "").replace(".", "_")
+
+
+class Runs:
+    """Does tasks and remembers what came of them."""
+
+    def __init__(self, work: Path) -> None:
+        self.work, self.log = work.resolve(), work / "runs.jsonl"
+        self.work.mkdir(parents=True, exist_ok=True)
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.done: dict[Task, dict] = {}
+        for line in lines:
+            facts = {"dataset": "criteo_kaggle", **json.loads(line)}
+            self.done[Task(*(facts[field] for field in Task._fields))] = facts
+        self.lock = Lock()
+        self.searching: dict[tuple, Lock] = defaultdict(Lock)
+
+    def data(self, dataset: str) -> Path:
+        """The prepared rows."""
+        out = self.work / dataset
+        if not out.exists():
+            made = DATASETS[dataset]
+            data_pipelines.prepare(
+                made.recipe, [REAL_DATA / made.raw], out, list(made.overrides), lambda *_: None
+            )
+        return out
+
+    def folder(self, task: Task) -> Path:
+        """Of the run, or of the run that it equals."""
+        same = self.done.get(task, {}).get("same_as_share")
+        return self.work / "runs" / (task if same is None else task._replace(share=same)).name
+
+    def do(self, tasks: Iterable[Task], jobs: int) -> None:
+        """All that are not done yet, `jobs` at a time."""
+        left = [task for task in dict.fromkeys(tasks) if task not in self.done]
+        for dataset in dict.fromkeys(task.dataset for task in left):
+            self.data(dataset)
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(self._do, left))
+
+    def _do(self, task: Task) -> None:
+        search = task.method in SEARCHES
+        with self.searching[(task.model, task.method, task.seed)] if search else Lock():
+            config, choice = self._searched(task) if search else self._largest(task)
+        facts = {**task._asdict(), **(self._scores(task, config, choice) if config else choice)}
+        with self.lock, self.log.open("a") as file:
+            self.done[task] = facts
+            file.write(json.dumps(facts) + "\n")
+            print(f"{task.name}: {facts.get('test_auc', 'none so small')}", flush=True)
+
+    def _largest(self, task: Task) -> tuple[RunConfig | None, dict]:
+        found = largest_within(*task[:4], self.data(task.dataset))
+        if found is None:
+            return None, {"none": "no setting is so small"}
+        return found.config, {"serve_bytes": found.bytes, "choice": str(found.bytes)}
+
+    def _searched(self, task: Task) -> tuple[RunConfig | None, dict]:
+        """Trains the supernet where it is not trained yet, and chooses for this share."""
+        out = self.work / "searches" / f"{task.model}-{task.method.replace(', ', '_')}-{task.seed}"
+        config = search_config(*task[:4], self.data(task.dataset))
+        file, kept = write_config(config, task.seed, out), out / f"{task.share}"
+        (out / "candidates.json").unlink(missing_ok=True)  # scored for another share
+        if (out / "supernet" / "training.json").exists():
+            command = ["search", "--resume", out, f"search.budget_share={task.share}"]
+        else:
+            shutil.rmtree(out, ignore_errors=True)
+            command = ["search", file, "--out", out]
+        done = recsys(*command)
+        if done.returncode and NONE_FITS in " ".join(done.stderr.split()):
+            return None, {"none": NONE_FITS}
+        check(done)
+        kept.mkdir(parents=True, exist_ok=True)
+        for made in out.glob("allocation.*"):
+            shutil.copyfile(made, kept / made.name)
+        found = json.loads((kept / "allocation.json").read_text())
+        small = load_config(file, [f"embeddings.allocation={kept / 'allocation.json'}"])
+        return small, {
+            "serve_bytes": serve_bytes(small, load_schema(config.data.path)),
+            "choice": json.dumps([[f["kept_rows"], f["dims"]] for f in found["features"].values()]),
+            **{f"{name}_valid_auc": found[name]["auc"] for name in ("supernet", "chosen")},
+        }
+
+    def _scores(self, task: Task, config: RunConfig, choice: dict) -> dict:
+        """Of the run; or those of an earlier run that has chosen the same."""
+        for other, facts in list(self.done.items()):
+            equal = task._replace(share=other.share) == other and "same_as_share" not in facts
+            if equal and facts.get("choice", str(facts.get("serve_bytes"))) == choice["choice"]:
+                same = {k: facts[k] for k in ("valid_auc", "test_auc", "commit")}
+                return {**choice, **same, "same_as_share": other.share}
+        return {**choice, **train(config, task.seed, self.work / "runs" / task.name)}
+
+    def full_bytes(self, dataset: str) -> int:
+        """Of full tables of the committed width."""
+        data = self.data(dataset)
+        return serve_bytes(config_for(dataset, "dcn_v2", FULL, 1.0, data), load_schema(data))
+
+
+def train(config: RunConfig, seed: int, run: Path) -> dict:
+    """AUCs and the commit that trained it."""
+    shutil.rmtree(run, ignore_errors=True)  # what an interrupted benchmark left
+    check(recsys("train", write_config(config, seed, run), "--out", run))
+    splits = json.loads((run / "report.json").read_text())["splits"]
+    return {
+        **{f"{name}_auc": splits[name]["auc"] for name in ("valid", "test")},
+        "commit": json.loads((run / "environment.json").read_text())["commit"],
+    }
+
+
+def write_config(config: RunConfig, seed: int, out: Path) -> Path:
+    """Beside the folder it is for."""
+    content = config.model_dump(mode="json")
+    content["train"]["seed"] = seed
+    out.parent.mkdir(parents=True, exist_ok=True)
+    file = out.with_name(f"{out.name}.yaml")
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def recsys(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "recsys", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def check(done: subprocess.CompletedProcess[str]) -> None:
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
