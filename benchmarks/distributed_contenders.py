@@ -57,7 +57,7 @@ class BareModel(nn.Module):
 
     def forward(self, dense: Tensor, sparse: object) -> Tensor:
         vectors = self.collection(sparse)
-        return self.network(torch.cat([vectors[key] for key in self.keys], dim=1), dense)
+        return self.network.score(torch.cat([vectors[key] for key in self.keys], dim=1), dense)
 
 
 def run_bare(config: RunConfig, steps: int, ranks: Ranks) -> float:

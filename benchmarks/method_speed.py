@@ -122,7 +122,7 @@ def step_ms(embeddings: FeatureEmbeddings, batches: list[KeyedJaggedTensor], ste
     optimizer = torch.optim.Adam(parameters) if parameters else None
 
     def step(number: int) -> None:
-        vectors, _ = embeddings(*physical[number % len(physical)])
+        vectors = embeddings(*physical[number % len(physical)])[0].vectors
         embeddings.zero_grad()
         vectors.backward(torch.full_like(vectors, 1e-4))
         embeddings.store.step()
@@ -143,7 +143,7 @@ def network_ms(embeddings: FeatureEmbeddings, steps: int) -> float:
 
     def step(_: int) -> None:
         optimizer.zero_grad()
-        network(vectors, dense).mean().backward()
+        network.score(vectors, dense).mean().backward()
         optimizer.step()
 
     return median_ms(step, steps)

@@ -106,7 +106,7 @@ class BareLoop:
         rows = slice(first, first + BATCH_SIZE)
         self.optimizer.zero_grad()
         vectors = self.tables(self.ids[:, rows].reshape(-1), self.offsets)  # (B, F·D)
-        logits = self.network(vectors, self.dense[rows])
+        logits = self.network.score(vectors, self.dense[rows])
         F.binary_cross_entropy_with_logits(logits, self.labels[rows]).backward()
         self.optimizer.step()
 

@@ -38,6 +38,21 @@ class RunConfig(BaseConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _attention_has_its_embeddings(self) -> Self:
+        asked = getattr(self.model, "attention", "refused")
+        if asked == "required" and self.embeddings.attention is None:
+            raise ValueError(
+                f"embeddings.attention, which {self.model.name} needs: the embeddings by which it "
+                "searches, such as {default: {method: full_table, embedding_dim: 16}}"
+            )
+        if asked == "refused" and self.embeddings.attention is not None:
+            raise ValueError(
+                f"no embeddings.attention: {self.model.name} has nothing that would read them "
+                "(dare does)"
+            )
+        return self
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a YAML file, applies `section.key=value` overrides, checks everything.

@@ -69,7 +69,7 @@ def measure(setting: Setting, size: Size, copy: float) -> Point:
 
     forward = setting.median_milliseconds(look_up)
     both = setting.median_milliseconds(lambda: look_up().backward(gradient))
-    ours = setting.median_milliseconds(lambda: embeddings(ids)[0].backward(gradient))
+    ours = setting.median_milliseconds(lambda: embeddings(ids)[0].vectors.backward(gradient))
     read, written = bytes_moved(ids, size)
     update = max(both - forward, 1e-6)
     return {

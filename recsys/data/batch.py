@@ -29,7 +29,8 @@ class Batch:
     dense: (B, N) float32. sparse: ids by feature, keys in schema order. labels: (B,) float32.
     group_ids: (B,) int64 where the data set has a group column. global_rows: rows of the whole
     batch, all ranks together; its mean loss is the sum over ranks ÷ global_rows. occurrences: rows
-    of tables that are looked up one by one, where a method of the model wants that.
+    of tables that are looked up one by one, where a method or the model wants that. attention: the
+    same, of the tables that only attention reads.
     """
 
     dense: Tensor
@@ -39,6 +40,7 @@ class Batch:
     global_rows: int
     group_ids: Tensor | None = None
     occurrences: Occurrences | None = None
+    attention: Occurrences | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,6 +58,9 @@ class Batch:
             occurrences=None
             if self.occurrences is None
             else self.occurrences.to(device, non_blocking=non_blocking),
+            attention=None
+            if self.attention is None
+            else self.attention.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> "Batch":
@@ -67,6 +72,7 @@ class Batch:
             labels=self.labels.pin_memory(),
             group_ids=None if self.group_ids is None else self.group_ids.pin_memory(),
             occurrences=None if self.occurrences is None else self.occurrences.pin_memory(),
+            attention=None if self.attention is None else self.attention.pin_memory(),
         )
 
     def record_stream(self, stream: torch.Stream) -> None:
@@ -75,5 +81,6 @@ class Batch:
             if tensor is not None:
                 tensor.record_stream(stream)
         self.sparse.record_stream(stream)
-        if self.occurrences is not None:
-            self.occurrences.record_stream(stream)
+        for occurrences in (self.occurrences, self.attention):
+            if occurrences is not None:
+                occurrences.record_stream(stream)

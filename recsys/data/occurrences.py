@@ -13,12 +13,14 @@ class Occurrences:
     """Row numbers by table, each a bag of one; a table with fewer than the others has empty bags.
 
     lengths: (features, B), how many ids each feature has in each row of the batch, for the features
-    that are looked up this way. counts: their sums, one for each feature, known without a GPU.
+    that are looked up this way. counts: their sums, and max_length: the largest of them; known
+    without a GPU.
     """
 
     rows: KeyedJaggedTensor
     lengths: Tensor
     counts: tuple[int, ...]
+    max_length: int
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Occurrences":
         """The same on another device."""
@@ -27,6 +29,10 @@ class Occurrences:
             rows=self.rows.to(device, non_blocking=non_blocking),
             lengths=self.lengths.to(device, non_blocking=non_blocking),
         )
+
+    def with_counted_keys(self) -> "Occurrences":
+        """The same, having counted each key's ids while they are on the CPU."""
+        return replace(self, rows=self.rows.sync())
 
     def pin_memory(self) -> "Occurrences":
         """The same in page-locked memory."""

@@ -2,27 +2,45 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import Batch
 from recsys.data.occurrences import Occurrences
-from recsys.embeddings.base import EmbeddingMethod, RowsOf, TableSpec
-from recsys.embeddings.combination import Combination
+from recsys.embeddings.base import EmbeddingMethod
+from recsys.embeddings.combination import Answers, Combination, Combined
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import (
+    ATTENTION,
+    build_methods,
+    history_features,
+    source_of,
+    unique_tables,
+)
+from recsys.embeddings.one_by_one import OneByOne
 from recsys.embeddings.optimizers import TableOptimizerConfig
 from recsys.embeddings.row_penalty import RowPenalty
-from recsys.embeddings.stores import build_store, occurrence_key
-from recsys.embeddings.table_store import TableStore
+from recsys.embeddings.stores import Reads, build_store
+from recsys.embeddings.table_store import TableGroup, TableStore
 from recsys.errors import RecsysError
 from recsys.fbgemm_kernels import check_fused
+from recsys.history_pair import HistoryPair
 from recsys.schema import Feature, Schema
 from recsys.torchrec_quietly import KeyedJaggedTensor
 
 
+class PhysicalIds(NamedTuple):
+    """Row numbers: bags by lookup, and occurrences by table for the groups that need them."""
+
+    bags: KeyedJaggedTensor
+    occurrences: Occurrences | None
+    attention: Occurrences | None
+
+
 class FeatureEmbeddings(nn.Module):
-    """Ids of all sparse features → their vectors side by side.
+    """Ids of all sparse features → their vectors.
 
     The lookup has two halves: `physical_ids` (integers only; the loader's threads run it) and
     `forward`.
@@ -35,32 +53,48 @@ class FeatureEmbeddings(nn.Module):
         mean_pooled: Sequence[str],
         one_by_one: Sequence[str],
         store: TableStore,
+        pairs: Sequence[HistoryPair] = (),
     ) -> None:
-        """`one_by_one`: features whose rows are combined before they are pooled."""
+        """`methods`: see `build_methods`. `one_by_one`: features that are not pooled by lookups."""
         super().__init__()
         self.features = tuple(features)
         self.methods = dict(methods)
         # A ModuleDict would refuse features named like its own attributes ("keys", "type" …).
         self.method_modules = nn.ModuleList(methods.values())
-        self.store = store
-        self.combination = Combination(store, self.methods, mean_pooled, one_by_one)
-        self.mean_pooled, self.one_by_one = frozenset(mean_pooled), tuple(one_by_one)
-        self.pooled = [name for name in methods if name not in one_by_one]
+        self.store, self.pairs = store, tuple(pairs)
+        self.mean_pooled = frozenset(mean_pooled)
+        self.one_by_one = _one_by_one(
+            {name: name for name in one_by_one}, methods, store.occurrences
+        )
+        for_attention = {name: source_of(name) for name in methods if name.endswith(ATTENTION)}
+        self.attention = _one_by_one(for_attention, methods, store.attention)
+        names = [name for name in methods if name not in for_attention]
+        histories = history_features(pairs)
+        self.fields = tuple(name for name in names if name not in histories)
+        self.combination = Combination(
+            store,
+            self.methods,
+            self.fields,
+            mean_pooled,
+            [feature.name for feature in features if feature.kind == "categorical"],
+            self.one_by_one,
+            self.attention,
+        )
+        self.pooled = [name for name in names if name not in one_by_one]
         self.keys = [look.key for name in self.pooled for look in methods[name].lookups]
-        self.is_identity = not one_by_one and all(m.is_plain_table for m in methods.values())
+        self.is_identity = self.combination.is_identity
         self.penalty: RowPenalty | None = None
 
     @property
     def output_dims(self) -> dict[str, int]:
-        """Width of each feature's vector, in the order of `forward`'s columns."""
+        """Width of each embedding's vector; those of `fields`, in order, are forward's columns."""
         return {name: method.output_dim for name, method in self.methods.items()}
 
-    def physical_ids(
-        self, sparse: KeyedJaggedTensor
-    ) -> tuple[KeyedJaggedTensor, Occurrences | None]:
+    def physical_ids(self, sparse: KeyedJaggedTensor) -> PhysicalIds:
         """Logical ids, one key per feature → row numbers, one key per lookup; and occurrences."""
         if self.is_identity:
-            return sparse, None
+            return PhysicalIds(sparse, None, None)
+        self._check_histories(sparse)
         values = [torch.empty(0, dtype=torch.int32)]
         lengths = [torch.empty(0, dtype=torch.int32)]
         for name in self.pooled:
@@ -74,56 +108,73 @@ class FeatureEmbeddings(nn.Module):
             lengths=torch.cat(lengths),
             stride=sparse.stride(),
         )
-        return bags, self._occurrences(sparse) if self.one_by_one else None
-
-    def _occurrences(self, sparse: KeyedJaggedTensor) -> Occurrences:
-        bags = [sparse[name] for name in self.one_by_one]
-        rows: dict[str, list[Tensor]] = {t.name: [] for t in self.combination.occurrence_tables}
-        for name, bag in zip(self.one_by_one, bags, strict=True):
-            method = self.methods[name]
-            for look, found in zip(method.lookups, method.rows(bag.values()), strict=True):
-                rows[look.table].append(found.int())
-        values = [torch.cat(parts) for parts in rows.values()]
-        most = max(len(found) for found in values)
-        place = torch.arange(most)
-        keyed = KeyedJaggedTensor(
-            keys=[occurrence_key(table) for table in rows],
-            values=torch.cat(values),
-            lengths=torch.cat([(place < len(found)).int() for found in values]),
-            stride=most,
+        one_by_one, attention = (
+            each.rows(sparse) if each.sources else None
+            for each in (self.one_by_one, self.attention)
         )
-        lengths = torch.stack([bag.lengths() for bag in bags])
-        return Occurrences(keyed, lengths, tuple(len(bag.values()) for bag in bags))
+        return PhysicalIds(bags, one_by_one, attention)
+
+    def _check_histories(self, sparse: KeyedJaggedTensor) -> None:
+        for pair in self.pairs:
+            first, *others = [sparse[name].lengths() for name in pair.history]
+            for name, lengths in zip(pair.history[1:], others, strict=True):
+                if not torch.equal(first, lengths):
+                    raise RecsysError(
+                        f"{pair.history[0]} and {name} are not of one length in every row",
+                        where="model.pairs",
+                        expected="sequences that describe the same behaviours",
+                        got=f"{int(first.sum())} and {int(lengths.sum())} behaviours in a batch",
+                        fix="prepare them with one max_length, or give them a pair each",
+                    )
 
     def to_physical(self, batch: Batch) -> Batch:
         """`physical_ids` of a whole batch: the loader's transform."""
-        bags, occurrences = self.physical_ids(batch.sparse)
+        bags, occurrences, attention = self.physical_ids(batch.sparse)
         # `sync` counts each key's ids while they are on the CPU: a GPU would be waited for
-        if occurrences is not None:
-            occurrences = replace(occurrences, rows=occurrences.rows.sync())
-        return replace(batch, sparse=bags.sync(), occurrences=occurrences)
+        return replace(
+            batch,
+            sparse=bags.sync(),
+            occurrences=None if occurrences is None else occurrences.with_counted_keys(),
+            attention=None if attention is None else attention.with_counted_keys(),
+        )
 
     def forward(
-        self, physical: KeyedJaggedTensor, occurrences: Occurrences | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Row numbers → vectors (B, ΣD) in feature order, and the L2 penalty of their rows, ()."""
+        self,
+        physical: KeyedJaggedTensor,
+        occurrences: Occurrences | None = None,
+        attention: Occurrences | None = None,
+    ) -> tuple[Combined, Tensor]:
+        """Row numbers → the vectors of the batch, and the L2 penalty of their rows, ()."""
         pooled = self.store(physical) if self.pooled else None  # (B, Σd)
-        found = self._look_up(occurrences) if self.one_by_one else None  # (S, Σd)
-        vectors = self.combination(physical, pooled, occurrences, found)
-        penalty = vectors.new_zeros(())
+        store = self.store
+        answers = Answers(
+            pooled,
+            _look_up(store.occurrences, occurrences) if self.one_by_one.sources else None,
+            _look_up(store.attention, attention) if self.attention.sources else None,
+        )
+        combined = self.combination(physical, occurrences, attention, answers)
+        penalty = combined.vectors.new_zeros(())
         if self.penalty is not None and self.training and pooled is not None:
             penalty = self.penalty(physical, pooled)
-        return vectors, penalty
+        return combined, penalty
 
-    def _look_up(self, occurrences: Occurrences | None) -> Tensor:
-        if occurrences is None or self.store.occurrences is None:
-            raise TypeError("a batch without the occurrences that the methods ask for")
-        return self.store.occurrences(occurrences.rows)
-
-    def materialise(self, feature: str) -> Tensor:
-        """One feature as a plain (cardinality, D) table."""
+    def materialise(self, embedding: str) -> Tensor:
+        """One embedding as a plain (cardinality, D) table."""
         with torch.no_grad():
-            return self.methods[feature].materialise(self.store.weights())
+            return self.methods[embedding].materialise(self.store.weights())
+
+
+def _one_by_one(
+    sources: Mapping[str, str], methods: Mapping[str, EmbeddingMethod], group: TableGroup | None
+) -> OneByOne:
+    return OneByOne(sources, methods, () if group is None else group.tables)
+
+
+def _look_up(group: TableGroup | None, occurrences: Occurrences | None) -> Tensor:
+    if occurrences is None or group is None:
+        raise TypeError("a batch without the occurrences that the methods ask for")
+    found: Tensor = group(occurrences.rows)  # (S, Σd)
+    return found
 
 
 def build_embeddings(
@@ -132,90 +183,55 @@ def build_embeddings(
     optimizer: TableOptimizerConfig,
     device: torch.device,
     *,
+    pairs: Sequence[HistoryPair] = (),
     is_sharded: bool = False,
 ) -> FeatureEmbeddings:
     """The embeddings of a data set's sparse features, not yet initialised."""
     config.check_names(schema)
     if config.store == "fused":
         check_fused(device)
-    methods = build_methods(config, schema)
-    one_by_one = _one_by_one(methods, [f.name for f in schema.of_kind("sequence")])
-    lookups = [
-        look
-        for name, method in methods.items()
-        if name not in one_by_one
-        for look in method.lookups
-    ]
+    methods = build_methods(config, schema, pairs)
+    sequences = [f.name for f in schema.of_kind("sequence")]
+    histories = history_features(pairs)
+    one_by_one = _not_pooled(methods, sequences, histories)
     store = build_store(
         "sharded" if is_sharded else config.store,
-        _unique_tables(methods),
-        lookups,
-        {look.table for name in one_by_one for look in methods[name].lookups},
+        unique_tables(methods),
+        _reads(config, methods, one_by_one),
         optimizer,
         device,
     )
     mean_pooled = [
-        f.name for f in schema.of_kind("sequence") if config.pooling_of(f.name) == "mean"
+        name for name in sequences if name not in histories and config.pooling_of(name) == "mean"
     ]
-    embeddings = FeatureEmbeddings(schema.sparse, methods, mean_pooled, one_by_one, store)
+    embeddings = FeatureEmbeddings(schema.sparse, methods, mean_pooled, one_by_one, store, pairs)
     if device.type == "cuda":
         embeddings.method_modules.to(device)
     return embeddings
 
 
-def _one_by_one(methods: Mapping[str, EmbeddingMethod], sequences: Sequence[str]) -> list[str]:
-    """Multi-valued features that combine before they pool, and all that share a table with them."""
+def _reads(
+    config: EmbeddingsConfig, methods: Mapping[str, EmbeddingMethod], one_by_one: Sequence[str]
+) -> Reads:
+    for_attention = [name for name in methods if name.endswith(ATTENTION)]
+    not_pooled = {*one_by_one, *for_attention}
+    return Reads(
+        bags=[k for name, m in methods.items() if name not in not_pooled for k in m.lookups],
+        occurrences={look.table for name in one_by_one for look in methods[name].lookups},
+        attention={look.table for name in for_attention for look in methods[name].lookups},
+        attention_learning_rate=config.attention.learning_rate if config.attention else None,
+    )
+
+
+def _not_pooled(
+    methods: Mapping[str, EmbeddingMethod], sequences: Sequence[str], histories: Sequence[str]
+) -> list[str]:
+    """The histories, other sequences that combine before they pool, and all that share a table."""
     found = {name for name in sequences if not methods[name].commutes_with_sum}
+    found |= set(histories)
     while True:
         tables = {look.table for name in found for look in methods[name].lookups}
         readers = {n for n, m in methods.items() if any(k.table in tables for k in m.lookups)}
         if readers <= found:
             return [name for name in methods if name in found]
         found |= readers
-
-
-def build_methods(config: EmbeddingsConfig, schema: Schema) -> dict[str, EmbeddingMethod]:
-    """The method of every sparse feature, in schema order."""
-    configs = config.resolved_methods(schema)
-    return {
-        feature.name: configs[feature.name].build(
-            feature.name,
-            feature.num_ids,
-            config.shared_tables.get(feature.name, feature.name),
-        )
-        for feature in schema.sparse
-    }
-
-
-def _unique_tables(methods: Mapping[str, EmbeddingMethod]) -> list[TableSpec]:
-    tables: dict[str, tuple[str, TableSpec]] = {}
-    for name, method in methods.items():
-        for table in method.tables():
-            owner, known = tables.setdefault(table.name, (name, table))
-            if _described(known) != _described(table):
-                raise RecsysError(
-                    f"{owner} and {name} cannot share the table {table.name!r}",
-                    expected=f"{_described(known)}, as {owner} needs it",
-                    got=f"{_described(table)} for {name}",
-                    fix="give features that share a table one size and init, or a table each",
-                )
-    return [table for _, table in tables.values()]
-
-
-def _described(table: TableSpec) -> str:
-    start = "" if isinstance(table.init, RowsOf) else f", {table.init}"
-    return f"{table.num_rows} rows of {table.dim} floats{start}"
-
-
-def row_counts(
-    methods: Mapping[str, EmbeddingMethod], id_counts: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Occurrences of each physical row in the train rows, by table; `id_counts` are (V,)."""
-    counts: dict[str, Tensor] = {}
-    for name, method in methods.items():
-        tables = {table.name: table for table in method.tables()}
-        ids = torch.arange(method.cardinality)
-        for look, rows in zip(method.lookups, method.rows(ids), strict=True):
-            total = counts.setdefault(look.table, torch.zeros(tables[look.table].num_rows))
-            total.index_add_(0, rows.long(), id_counts[name].float())
-    return counts

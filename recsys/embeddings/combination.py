@@ -1,18 +1,44 @@
 """Combination: what the tables answered → one vector for each feature and row of the batch."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from recsys.data.occurrences import Occurrences
 from recsys.embeddings.base import EmbeddingMethod
+from recsys.embeddings.one_by_one import OneByOne
 from recsys.embeddings.table_store import TableStore
 from recsys.torchrec_quietly import KeyedJaggedTensor
 
 
+class Combined(NamedTuple):
+    """The vectors of a batch.
+
+    vectors: (B, ΣD), the fields side by side. histories: (L, D) by feature, for those that the
+    model reads one by one, and their lengths (B,) int64. attention: what attention compares
+    instead, (L, A) by feature, where it has embeddings of its own. max_length: no history is
+    longer.
+    """
+
+    vectors: Tensor
+    histories: dict[str, Tensor]
+    lengths: dict[str, Tensor]
+    attention: dict[str, Tensor]
+    max_length: int
+
+
+class Answers(NamedTuple):
+    """What the groups of the store answered, beside what they were asked; (S, Σd) each."""
+
+    pooled: Tensor | None
+    occurrences: Tensor | None
+    attention: Tensor | None
+
+
 class Combination(nn.Module):
-    """Looked-up vectors → the features' vectors side by side, (B, ΣD), in feature order.
+    """Looked-up vectors → what the model reads.
 
     A module of its own: torchrec's pipeline traces a forward pass as far as modules without shards.
     The parameters of the methods belong to FeatureEmbeddings.
@@ -22,72 +48,77 @@ class Combination(nn.Module):
         self,
         store: TableStore,
         methods: Mapping[str, EmbeddingMethod],
+        fields: Sequence[str],
         mean_pooled: Collection[str],
-        one_by_one: Sequence[str],
+        single_valued: Collection[str],
+        one_by_one: OneByOne,
+        attention: OneByOne,
     ) -> None:
+        """`fields`: the features that get one vector for each row of the batch, in order."""
         super().__init__()
         dims = {table.name: table.dim for table in store.tables}
         self.widths = [dims[look.table] for look in store.lookups]
-        self.occurrence_tables = () if store.occurrences is None else store.occurrences.tables
-        self.methods, self.mean_pooled = dict(methods), frozenset(mean_pooled)
-        self.one_by_one = tuple(one_by_one)
+        self.methods, self.fields = dict(methods), tuple(fields)
+        self.mean_pooled, self.single_valued = frozenset(mean_pooled), frozenset(single_valued)
+        self.one_by_one, self.attention = one_by_one, attention
+        self.sum_by_row: Callable[[Tensor, Tensor], Tensor] = sum_by_row
+        is_one_by_one = bool(one_by_one.sources or attention.sources)
         all_plain = all(method.is_plain_table for method in methods.values())
-        self.is_identity = all_plain and not mean_pooled and not one_by_one
+        self.is_identity = all_plain and not mean_pooled and not is_one_by_one
 
     def forward(
         self,
         physical: KeyedJaggedTensor,
-        pooled: Tensor | None,
         occurrences: Occurrences | None,
-        found: Tensor | None,
-    ) -> Tensor:
-        """`pooled`: (B, Σd) of the lookups; `found`: (S, Σd) of the occurrences' tables."""
-        if self.is_identity and pooled is not None:
-            return pooled
-        vectors = dict(self._from_bags(physical, pooled)) if pooled is not None else {}
-        if occurrences is not None and found is not None:
-            vectors |= dict(self._from_occurrences(occurrences, found))
-        return torch.cat([vectors[name] for name in self.methods], dim=1)
+        attention: Occurrences | None,
+        answers: Answers,
+    ) -> Combined:
+        """The answers of the three groups to these rows."""
+        if self.is_identity and answers.pooled is not None:
+            return Combined(answers.pooled, {}, {}, {}, 0)
+        vectors, histories, lengths = {}, {}, {}
+        if answers.pooled is not None:
+            vectors = dict(self._from_bags(physical, answers.pooled))
+        if occurrences is not None and answers.occurrences is not None:
+            found = self.one_by_one.vectors(occurrences, answers.occurrences)
+            for number, (name, each) in enumerate(found):
+                if name in self.fields:
+                    vectors[name] = self._pool(name, each, occurrences.lengths[number])
+                else:
+                    histories[name], lengths[name] = each, occurrences.lengths[number].long()
+        attended = {}
+        if attention is not None and answers.attention is not None:
+            attended = dict(self.attention.vectors(attention, answers.attention))
+            attended = {self.attention.sources[name]: each for name, each in attended.items()}
+        max_length = 0 if occurrences is None else occurrences.max_length
+        side_by_side = torch.cat([vectors[name] for name in self.fields], dim=1)
+        return Combined(side_by_side, histories, lengths, attended, max_length)
 
     def _from_bags(
         self, physical: KeyedJaggedTensor, pooled: Tensor
     ) -> Iterator[tuple[str, Tensor]]:
         blocks = iter(torch.split(pooled, self.widths, dim=1))
-        for name, method in self.methods.items():
-            if name in self.one_by_one:
+        for name in self.fields:
+            if name in self.one_by_one.sources:
                 continue
+            method = self.methods[name]
             vector = method.combine([next(blocks) for _ in method.lookups])  # (B, D)
             if name in self.mean_pooled:
                 vector = vector / _at_least_one(physical[method.lookups[0].key].lengths())
             yield name, vector
 
-    def _from_occurrences(
-        self, occurrences: Occurrences, found: Tensor
-    ) -> Iterator[tuple[str, Tensor]]:
-        for number, (name, vectors) in enumerate(self.by_occurrence(occurrences, found)):
-            lengths = occurrences.lengths[number]
-            # `unsafe` leaves out a check that a batch without rows does not pass
-            summed = torch.segment_reduce(  # (B, D)
-                vectors, "sum", lengths=lengths.long(), axis=0, unsafe=True
-            )
-            if name in self.mean_pooled:
-                summed = summed / _at_least_one(lengths)
-            yield name, summed
+    def _pool(self, name: str, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """A feature's vectors (L, D), whose bags have `lengths` (B,) → (B, D)."""
+        if name in self.single_valued:
+            return vectors
+        summed = self.sum_by_row(vectors, lengths)
+        return summed / _at_least_one(lengths) if name in self.mean_pooled else summed
 
-    def by_occurrence(
-        self, occurrences: Occurrences, found: Tensor
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Each feature's combined vectors (L, D), one for each of its ids, before any pooling."""
-        blocks = torch.split(found, [table.dim for table in self.occurrence_tables], dim=1)
-        columns = {t.name: block for t, block in zip(self.occurrence_tables, blocks, strict=True)}
-        start = dict.fromkeys(columns, 0)
-        for name, count in zip(self.one_by_one, occurrences.counts, strict=True):
-            vectors = []
-            for look in self.methods[name].lookups:
-                first = start[look.table]
-                vectors.append(columns[look.table][first : first + count])
-                start[look.table] = first + count
-            yield name, self.methods[name].combine(vectors)
+
+def sum_by_row(vectors: Tensor, lengths: Tensor) -> Tensor:
+    """(L, D) in bags of `lengths` (B,) → (B, D)."""
+    # `unsafe` leaves out a check that a batch without rows does not pass
+    return torch.segment_reduce(vectors, "sum", lengths=lengths.long(), axis=0, unsafe=True)
 
 
 def _at_least_one(lengths: Tensor) -> Tensor:

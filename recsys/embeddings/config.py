@@ -1,10 +1,10 @@
 """The `embeddings:` section: which method embeds which feature."""
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PositiveFloat
 
 from recsys.base_config import BaseConfig
 from recsys.byte_sizes import parse_bytes
@@ -23,6 +23,18 @@ def _size(value: object) -> str | None:
     return str(value)
 
 
+class AttentionConfig(BaseConfig):
+    """Second embeddings of the features in a model's pairs, for attention alone (DARE, §4.1).
+
+    `per_feature` is keyed as above. Histories share tables as they do in `embeddings`.
+    """
+
+    default: MethodConfig
+    per_feature: dict[str, MethodConfig] = {}
+    # of these tables; null: as train.embedding_optimizer says
+    learning_rate: PositiveFloat | None = None
+
+
 class EmbeddingsConfig(BaseConfig):
     """A default, and what differs from it.
 
@@ -39,6 +51,8 @@ class EmbeddingsConfig(BaseConfig):
     numerical_per_feature: dict[str, Literal["vector", "raw"]] = {}
     # how a sequence feature's vectors become one
     pooling: dict[str, Literal["sum", "mean"]] = {}
+    # for models whose attention compares other vectors than those that it sums
+    attention: AttentionConfig | None = None
     # fused: torchrec + fbgemm, updated inside backward. plain: PyTorch, any optimiser, the oracle.
     store: Literal["fused", "plain"] = "fused"
     # on several devices: how a feature's tables may be sharded, and in which memory they lie
@@ -80,6 +94,22 @@ class EmbeddingsConfig(BaseConfig):
                 got=f"{reader.name}: {reader.cardinality} ids, {owner.name}: {owner.cardinality}",
                 fix="prepare the data with `shared_vocabulary`, or drop this line",
             )
+
+    def for_attention(self, features: Sequence[str]) -> "EmbeddingsConfig | None":
+        """The same for attention's embeddings of these features; None where it has none."""
+        if self.attention is None or not features:
+            return None
+        _check_patterns("embeddings.attention.per_feature", self.attention.per_feature, features)
+        shared = {
+            reader: owner
+            for reader, owner in self.shared_tables.items()
+            if reader in features and owner in features
+        }
+        return EmbeddingsConfig(
+            default=self.attention.default,
+            per_feature=self.attention.per_feature,
+            shared_tables=shared,
+        )
 
     def method_of(self, feature: str) -> MethodConfig:
         """The method config of a sparse feature; one that shares a table takes its owner's."""
@@ -123,7 +153,7 @@ def matching_key(name: str, patterns: Mapping[str, object]) -> str | None:
     return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
 
 
-def _check_patterns(section: str, patterns: Iterable[str], names: list[str]) -> None:
+def _check_patterns(section: str, patterns: Iterable[str], names: Sequence[str]) -> None:
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             raise RecsysError(

@@ -78,14 +78,22 @@ class TableStore(nn.Module):
     """All tables: those whose lookups are pooled by row of the batch, and those that are not.
 
     `bags` answers (B, Σd): the rows of each bag summed. `occurrences` answers (S, Σd), one row for
-    each occurrence of an id, for methods whose combination has to come before the sum. Both are
-    the same kind of group: an occurrence is a bag of one.
+    each occurrence of an id, for methods whose combination has to come before the sum and for
+    models that read histories one by one. `attention` does so for tables that only attention
+    reads, with a learning rate of its own. All are the same kind of group: an occurrence is a bag
+    of one.
     """
 
-    def __init__(self, bags: TableGroup | None, occurrences: TableGroup | None) -> None:
+    def __init__(
+        self,
+        bags: TableGroup | None,
+        occurrences: TableGroup | None,
+        attention: TableGroup | None = None,
+    ) -> None:
         super().__init__()
-        self.bags, self.occurrences = bags, occurrences
-        self.groups = tuple(group for group in (bags, occurrences) if group is not None)
+        self.bags, self.occurrences, self.attention = bags, occurrences, attention
+        groups = (bags, occurrences, attention)
+        self.groups = tuple(group for group in groups if group is not None)
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:

@@ -43,7 +43,7 @@ class DenseGraph(nn.Module):
         vectors = torch.cat(inputs[: self.num_sparse], dim=1)  # (B, ΣD)
         has_dense = len(inputs) > self.num_sparse
         dense = inputs[-1] if has_dense else vectors.new_zeros(vectors.shape[0], 0)
-        logits = self.network(vectors, dense)
+        logits = self.network.score(vectors, dense)
         return logits, torch.sigmoid(logits)
 
 

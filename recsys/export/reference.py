@@ -52,8 +52,8 @@ class RunReference:
         embeddings = self.model.embeddings
         with torch.no_grad():
             batch = self._physical(encoded)
-            vectors, _ = embeddings(batch.sparse, batch.occurrences)
-        blocks = vectors.cpu().split(list(embeddings.output_dims.values()), dim=1)
+            combined, _ = embeddings(batch.sparse, batch.occurrences)
+        blocks = combined.vectors.cpu().split(list(embeddings.output_dims.values()), dim=1)
         return {
             name: block.numpy() for name, block in zip(embeddings.output_dims, blocks, strict=True)
         }

@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from pydantic import Field as PydanticField
 from pydantic import PositiveInt, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from recsys.base_config import BaseConfig
 from recsys.errors import RecsysError
+from recsys.history_pair import HistoryPair
+from recsys.layers.history import History
 
 
 class Field(NamedTuple):
@@ -80,25 +82,6 @@ class EqualWidthModelConfig(BaseModelConfig, ABC):
             )
 
 
-Names = Annotated[tuple[str, ...], PydanticField(min_length=1)]
-
-
-class HistoryPair(BaseConfig):
-    """A target's features and, in the same order, the sequences of what came before it."""
-
-    target: Names
-    history: Names
-
-    @model_validator(mode="after")
-    def _same_number(self) -> Self:
-        if len(self.target) != len(self.history):
-            raise ValueError(
-                "as many features in target as in history: each history is compared with the "
-                f"target at its place ({len(self.target)} and {len(self.history)} here)"
-            )
-        return self
-
-
 class HistoryShape(NamedTuple):
     """One pair as a model sees it.
 
@@ -138,3 +121,20 @@ class SequenceModelConfig(BaseConfig, ABC):
         self, fields: Sequence[Field], num_dense: int, histories: Sequence[HistoryShape]
     ) -> nn.Module:
         """The network for these inputs; `fields` are the columns of `vectors`."""
+
+
+@runtime_checkable
+class HasAuxiliaryHead(Protocol):
+    """A model with a second head that is trained beside the first, by weight, and never scores."""
+
+    auxiliary_weight: float
+
+    def forward_with_auxiliary(
+        self, vectors: Tensor, dense: Tensor, *histories: History
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, → the logits (B,) of both heads."""
+
+
+def pairs_of(model: BaseModelConfig | SequenceModelConfig) -> tuple[HistoryPair, ...]:
+    """The pairs of a model of histories; none of another model."""
+    return model.pairs if isinstance(model, SequenceModelConfig) else ()

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import Batch
-from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings, row_counts
+from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.optimizers import TableOptimizerConfig
 from recsys.embeddings.row_penalty import RowPenalty
 from recsys.errors import RecsysError
-from recsys.models.base import BaseModelConfig
+from recsys.models.base import BaseModelConfig, SequenceModelConfig, pairs_of
 from recsys.models.network import Network, build_network
 from recsys.schema import Schema
 
@@ -27,9 +28,10 @@ class CTRModel(nn.Module):
         self.embeddings, self.network = embeddings, network
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A batch of physical row numbers → logits (B,) and the tables' L2 penalty, ()."""
-        vectors, penalty = self.embeddings(batch.sparse, batch.occurrences)
-        return self.network(vectors, batch.dense), penalty
+        """A batch of physical row numbers → logits (B,) and what is added to their loss, ()."""
+        combined, penalty = self.embeddings(batch.sparse, batch.occurrences, batch.attention)
+        logits, auxiliary = self.network(combined, batch.dense, batch.labels)
+        return logits, penalty + auxiliary
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """What the dense optimiser trains: everything but the tables."""
@@ -75,7 +77,7 @@ class CTRModel(nn.Module):
 
 def build_ctr_model(
     embeddings: EmbeddingsConfig,
-    model: BaseModelConfig,
+    model: BaseModelConfig | SequenceModelConfig,
     optimizer: TableOptimizerConfig,
     schema: Schema,
     *,
@@ -89,7 +91,9 @@ def build_ctr_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # what methods learn beside their tables
-        features = build_embeddings(embeddings, schema, optimizer, device, is_sharded=is_sharded)
+        features = build_embeddings(
+            embeddings, schema, optimizer, device, pairs=pairs_of(model), is_sharded=is_sharded
+        )
         torch.manual_seed(seed)
         network = build_network(model, embeddings, schema, features.output_dims)
     if not is_sharded:

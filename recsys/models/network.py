@@ -7,11 +7,25 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from recsys.embeddings.combination import Combined
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import ATTENTION, history_features
+from recsys.errors import RecsysError
+from recsys.history_pair import HistoryPair
 from recsys.layers.field_projection import FieldPadding, FieldProjection
+from recsys.layers.history import History
 from recsys.layers.numerical_embedding import NumericalEmbedding
-from recsys.models.base import BaseModelConfig, EqualWidthModelConfig, Field
+from recsys.models.base import (
+    BaseModelConfig,
+    EqualWidthModelConfig,
+    Field,
+    HasAuxiliaryHead,
+    HistoryShape,
+    SequenceModelConfig,
+    pairs_of,
+)
 from recsys.schema import Schema
 
 
@@ -28,9 +42,12 @@ class Network(nn.Module):
         vector_columns: Sequence[int],
         raw_columns: Sequence[int],
         projection: FieldProjection | FieldPadding | None = None,
+        pairs: Sequence[HistoryPair] = (),
+        columns: Mapping[str, slice] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.numerical, self.projection = model, numerical, projection
+        self.pairs, self.columns = tuple(pairs), dict(columns or {})
         self.register_buffer(
             "vector_columns", torch.tensor(vector_columns, dtype=torch.long), persistent=False
         )
@@ -39,38 +56,116 @@ class Network(nn.Module):
         )
         self.is_all_vector = len(raw_columns) == 0
 
-    def forward(self, vectors: Tensor, dense: Tensor) -> Tensor:
-        """Sparse features' vectors (B, ΣD) and numericals (B, N) → logits (B,)."""
+    def forward(
+        self, combined: Combined, dense: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors and numericals (B, N) → logits (B,), and the weighted loss of a second head, ().
+
+        The second head, where the model has one, is trained beside the first and never scores.
+        """
+        histories = [history_of(pair, combined, self.columns) for pair in self.pairs]
+        inputs = self._inputs(combined.vectors, dense)
+        model = self.model
+        if self.training and labels is not None and isinstance(model, HasAuxiliaryHead):
+            logits, second = model.forward_with_auxiliary(*inputs, *histories)
+            loss = F.binary_cross_entropy_with_logits(second, labels, reduction="sum")
+            return logits, model.auxiliary_weight * loss / max(len(labels), 1)
+        return model(*inputs, *histories), dense.new_zeros(())
+
+    def score(self, vectors: Tensor, dense: Tensor, *histories: History) -> Tensor:
+        """Fields' vectors (B, ΣD), numericals (B, N), a history for each pair → logits (B,)."""
+        logits: Tensor = self.model(*self._inputs(vectors, dense), *histories)
+        return logits
+
+    def _inputs(self, vectors: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
         if self.numerical is not None:
             chosen = dense if self.is_all_vector else dense[:, self.vector_columns]
             vectors = torch.cat([vectors, self.numerical(chosen)], dim=1)
             dense = dense[:, self.raw_columns]
         if self.projection is not None:
             vectors = self.projection(vectors)
-        return self.model(vectors, dense)
+        return vectors, dense
+
+
+def history_of(pair: HistoryPair, combined: Combined, columns: Mapping[str, slice]) -> History:
+    """A pair's part of what was looked up; `columns`: those of each field in the vectors."""
+    attention = combined.attention
+    return History(
+        torch.cat([combined.histories[name] for name in pair.history], dim=1),
+        combined.lengths[pair.history[0]],
+        torch.cat([combined.vectors[:, columns[name]] for name in pair.target], dim=1),
+        combined.max_length,
+        torch.cat([attention[name] for name in pair.history], dim=1) if attention else None,
+        torch.cat([attention[name] for name in pair.target], dim=1) if attention else None,
+    )
+
+
+def columns_of(fields: Mapping[str, int]) -> dict[str, slice]:
+    """The columns of each field, by name, where they stand side by side."""
+    columns, start = {}, 0
+    for name, dim in fields.items():
+        columns[name] = slice(start, start + dim)
+        start += dim
+    return columns
 
 
 def build_network(
-    model: BaseModelConfig,
+    model: BaseModelConfig | SequenceModelConfig,
     embeddings: EmbeddingsConfig,
     schema: Schema,
     output_dims: Mapping[str, int],
 ) -> Network:
-    """The network for a data set; `output_dims` are the sparse features' widths, in order."""
+    """The network for a data set; `output_dims` are the embeddings' widths, in order."""
     choices = [embeddings.numerical_of(feature.name) for feature in schema.numerical]
     vector_columns = [i for i, choice in enumerate(choices) if choice == "vector"]
     raw_columns = [i for i, choice in enumerate(choices) if choice == "raw"]
     numerical = None
     if vector_columns:
         numerical = NumericalEmbedding(len(vector_columns), embeddings.default.embedding_dim)
-    fields = _fields(embeddings, schema, output_dims)
-    network = model.build(fields, len(raw_columns))
+    pairs = pairs_of(model)
+    widths = _field_widths(schema, output_dims, pairs)
+    fields = _fields(embeddings, schema, widths)
+    if isinstance(model, SequenceModelConfig):
+        shapes = [_shape_of(pair, schema, output_dims) for pair in pairs]
+        network = model.build(fields, len(raw_columns), shapes)
+    else:
+        network = model.build(fields, len(raw_columns))
     projection = _projection(model, fields)
-    return Network(network, numerical, vector_columns, raw_columns, projection)
+    columns = columns_of(widths)
+    return Network(network, numerical, vector_columns, raw_columns, projection, pairs, columns)
+
+
+def _field_widths(
+    schema: Schema, output_dims: Mapping[str, int], pairs: Sequence[HistoryPair]
+) -> dict[str, int]:
+    """Of the sparse features that are fields: all but the histories."""
+    histories = history_features(pairs)
+    return {f.name: output_dims[f.name] for f in schema.sparse if f.name not in histories}
+
+
+def _shape_of(pair: HistoryPair, schema: Schema, output_dims: Mapping[str, int]) -> HistoryShape:
+    dims = {name: output_dims[name] for name in (*pair.target, *pair.history)}
+    attention = {name: output_dims.get(name + ATTENTION, dim) for name, dim in dims.items()}
+    for target, history in zip(pair.target, pair.history, strict=True):
+        for found in (dims, attention):
+            if found[target] != found[history]:
+                raise RecsysError(
+                    f"{target} and {history} are compared, so their vectors must be of one width",
+                    where="embeddings",
+                    expected=f"{found[target]}, as {target} has",
+                    got=f"{found[history]} for {history}",
+                    fix=f"write embeddings.shared_tables: {{{history}: {target}}}",
+                )
+    lengths = [schema.feature(name).max_length for name in pair.history]
+    return HistoryShape(
+        tuple(dims[name] for name in pair.target),
+        tuple(attention[name] for name in pair.target),
+        None if None in lengths else max(length for length in lengths if length is not None),
+    )
 
 
 def projected_floats(
-    model: BaseModelConfig,
+    model: BaseModelConfig | SequenceModelConfig,
     embeddings: EmbeddingsConfig,
     schema: Schema,
     output_dims: Mapping[str, int],
@@ -95,7 +190,7 @@ def _fields(
 
 
 def _projection(
-    model: BaseModelConfig, fields: Sequence[Field]
+    model: BaseModelConfig | SequenceModelConfig, fields: Sequence[Field]
 ) -> FieldProjection | FieldPadding | None:
     """What brings the fields to the model's one width; None where they have it."""
     if not isinstance(model, EqualWidthModelConfig):

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import Batch
-from recsys.data.occurrences import Occurrences
-from recsys.embeddings.combination import Combination
-from recsys.embeddings.table_store import TableGroup
+from recsys.embeddings.combination import sum_by_row
+from recsys.embeddings.table_store import TableGroup, TableStore
 from recsys.models.ctr_model import CTRModel
 from recsys.torchrec_quietly import KeyedJaggedTensor
 
@@ -28,34 +27,17 @@ def copied_rows(model: CTRModel, copies: "RowCopies", values: Sequence[Tensor]) 
     """Lookups inside read `values`, in the order of `copies.weights`."""
     named = dict(zip(copies.numbers, values, strict=True))
     combination = model.embeddings.combination
-    handle = combination.register_forward_hook(_pool_twice_differentiably)
-    with _replaced(model, lambda group, rows, found: copies.look_up(group, rows, named)):
-        yield
-    handle.remove()
-
-
-def _pool_twice_differentiably(
-    combination: Combination,
-    arguments: tuple[KeyedJaggedTensor, Tensor | None, Occurrences | None, Tensor | None],
-    vectors: Tensor,
-) -> Tensor:
-    """The same vectors (B, ΣD), whose occurrences are summed by what has a second derivative."""
-    physical, pooled, occurrences, found = arguments
-    if occurrences is None or found is None:
-        return vectors
-    # anew, because what was made of `vectors` would still ask for the derivative
-    parts = {} if pooled is None else dict(combination._from_bags(physical, pooled))
-    for number, (name, each) in enumerate(combination.by_occurrence(occurrences, found)):
-        lengths = occurrences.lengths[number].long()
-        parts[name] = _sum_by_owner(each, lengths)
-        if name in combination.mean_pooled:
-            parts[name] = parts[name] / lengths.clamp(min=1)[:, None]
-    return torch.cat([parts[name] for name in combination.methods], dim=1)
+    combination.sum_by_row = _sum_by_owner  # has a second derivative
+    try:
+        with _replaced(model, lambda group, rows, found: copies.look_up(group, rows, named)):
+            yield
+    finally:
+        combination.sum_by_row = sum_by_row
 
 
 def _sum_by_owner(vectors: Tensor, lengths: Tensor) -> Tensor:
     """(L, d) in bags of `lengths` (B,) → (B, d)."""
-    owners = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    owners = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths.long())
     return vectors.new_zeros(len(lengths), vectors.shape[1]).index_add(0, owners, vectors)
 
 
@@ -75,6 +57,16 @@ def _replaced(model: CTRModel, replace: Replacement) -> Iterator[None]:
             handle.remove()
 
 
+def _rows_for(group: TableGroup, store: TableStore, batch: Batch) -> KeyedJaggedTensor:
+    """What the batch asks of this group."""
+    if group is store.bags:
+        return batch.sparse
+    asked = batch.occurrences if group is store.occurrences else batch.attention
+    if asked is None:
+        raise TypeError("a batch without the occurrences that this model asks for")
+    return asked.rows
+
+
 class RowCopies:
     """The rows that some batches read, as plain tensors that can be differentiated twice.
 
@@ -86,7 +78,7 @@ class RowCopies:
         found: dict[str, list[Tensor]] = {}
         for batch in batches:
             for group in store.groups:
-                rows = batch.occurrences.rows if group is store.occurrences else batch.sparse  # type: ignore[union-attr]  # a batch for this model has them
+                rows = _rows_for(group, store, batch)
                 for look in group.lookups:
                     found.setdefault(look.table, []).append(rows[look.key].values().long())
         self.numbers = {table: torch.unique(torch.cat(parts)) for table, parts in found.items()}

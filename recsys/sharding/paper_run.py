@@ -10,6 +10,7 @@ from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.memory import EmbeddingBytes, OptimizerNames, check_budget, count_bytes
 from recsys.embeddings.optimizers import SgdConfig
 from recsys.errors import RecsysError
+from recsys.models.base import pairs_of
 from recsys.models.network import build_network, projected_floats
 from recsys.schema import Schema
 from recsys.sharding.choices import table_placements
@@ -89,4 +90,5 @@ def check_run_budget(config: RunConfig, schema: Schema) -> None:
 
 def _paper_embeddings(config: RunConfig, schema: Schema) -> FeatureEmbeddings:
     as_plain = config.embeddings.model_copy(update={"store": "plain"})
-    return build_embeddings(as_plain, schema, SgdConfig(learning_rate=1.0), torch.device("meta"))
+    optimizer, pairs = SgdConfig(learning_rate=1.0), pairs_of(config.model)
+    return build_embeddings(as_plain, schema, optimizer, torch.device("meta"), pairs=pairs)

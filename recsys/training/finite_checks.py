@@ -114,7 +114,7 @@ def _describe_rows(model: CTRModel, table: str, rows: Tensor, batch: Batch | Non
     ]
     if batch is not None:
         for name in features:
-            if name in model.embeddings.one_by_one:
+            if name not in model.embeddings.pooled:
                 continue
             for look in model.embeddings.methods[name].lookups:
                 used = batch.sparse[look.key].values()

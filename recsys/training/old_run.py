@@ -11,8 +11,9 @@ from torch import Tensor
 from recsys.config import load_config
 from recsys.data.readable import readable
 from recsys.embeddings.base import EmbeddingMethod
-from recsys.embeddings.collection import build_methods
+from recsys.embeddings.feature_methods import build_methods
 from recsys.errors import RecsysError
+from recsys.models.base import pairs_of
 from recsys.schema import Feature, Schema, VocabularyEncoding, load_schema
 from recsys.training.checkpoint_io import TABLES, load_weights
 from recsys.training.runs import CONFIG_FILE
@@ -80,7 +81,7 @@ def open_old_run(run_dir: Path) -> OldRun:
             where=config.data.path,
             fix="restore it, or start without train.warm_start",
         )
-    methods = build_methods(config.embeddings, schema)
+    methods = build_methods(config.embeddings, schema, pairs_of(config.model))
     return OldRun(best[-1], schema, config.data.path, methods, load_weights(best[-1]))
 
 

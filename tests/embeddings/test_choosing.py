@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from recsys.base_config import validate
-from recsys.embeddings.collection import build_methods
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import build_methods
 from recsys.schema import Feature, Schema
 from tests.embeddings.criteo import CRITEO
 

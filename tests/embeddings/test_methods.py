@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from recsys.embeddings.collection import build_embeddings, row_counts
+from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.hashed import HashedConfig
 from recsys.embeddings.hashing import hash_rows
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SparseAdamConfig
@@ -62,7 +63,7 @@ def test_rowwise_adagrad_takes_the_step_of_its_formula():
     embeddings = build_embeddings(config(), SCHEMA, ADAGRAD, CPU)
     embeddings.store.initialise(0)
     before = embeddings.store.weights()["a"].clone()
-    vectors, _ = embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))
+    vectors = embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors
     gradient = torch.tensor([3.0, 4.0])
     vectors[0, :2].backward(gradient)
     # state = mean of squares over the padded row of 4 = 6.25; step = learning_rate · g / √6.25
@@ -75,7 +76,7 @@ def test_shared_tables_are_one_table_and_train_together():
     embeddings = build_embeddings(options, SCHEMA, ADAGRAD, CPU)
     assert set(embeddings.store.weights()) == {"a", "b"}
     embeddings.store.initialise(0)
-    vectors, _ = embeddings(*embeddings.physical_ids(ids_of([0], [5], [5])))
+    vectors = embeddings(*embeddings.physical_ids(ids_of([0], [5], [5])))[0].vectors
     torch.testing.assert_close(vectors[:, 2:4], vectors[:, 4:6])
 
 
@@ -90,7 +91,7 @@ def test_features_keep_their_order_when_tables_interleave():
         values=torch.tensor([1, 2, 3], dtype=torch.int32),
         lengths=torch.ones(3, dtype=torch.int32),
     )
-    vectors, _ = embeddings(*embeddings.physical_ids(ids))
+    vectors = embeddings(*embeddings.physical_ids(ids))[0].vectors
     weights = embeddings.store.weights()
     expected = torch.cat([weights["b"][1], weights["a"][2], weights["b"][3]])
     torch.testing.assert_close(vectors[0], expected)
@@ -147,7 +148,7 @@ def test_dense_adam_with_l2_moves_rows_that_are_not_looked_up():
     embeddings = build_embeddings(config(store="plain"), SCHEMA, optimizer, CPU)
     embeddings.store.initialise(0)
     before = embeddings.store.weights()["a"].clone()
-    embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].sum().backward()
+    embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors.sum().backward()
     embeddings.store.optimizers()[0].step()
     # the first Adam step is learning_rate · sign(gradient), and λ·w is the gradient of λ/2·w²
     expected = before[7] - 0.1 * before[7].sign()
@@ -159,7 +160,7 @@ def test_sparse_adam_leaves_other_rows_alone():
     embeddings = build_embeddings(config(store="plain"), SCHEMA, optimizer, CPU)
     embeddings.store.initialise(0)
     before = embeddings.store.weights()["a"].clone()
-    embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].sum().backward()
+    embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors.sum().backward()
     embeddings.store.optimizers()[0].step()
     moved = (embeddings.store.weights()["a"] != before).any(1).nonzero().flatten().tolist()
     assert moved == [3]
@@ -187,7 +188,7 @@ def test_an_epochs_row_penalties_sum_to_the_dense_penalty():
     total = torch.zeros(())
     for start in range(0, 40, 8):
         batch = [columns[n][start : start + 8].tolist() for n in rows]
-        physical, _ = embeddings.physical_ids(ids_of(*batch))
+        physical, *_ = embeddings.physical_ids(ids_of(*batch))
         total += penalty(physical, store(physical)).detach()
     squares = sum(weight.square().sum() for weight in store.weights().values())
     num_batches = 5

@@ -6,8 +6,9 @@ import torch
 
 from recsys.base_config import validate
 from recsys.embeddings.base import NormalInit
-from recsys.embeddings.collection import build_embeddings, row_counts
+from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.mixed_dimension import MixedDimensionConfig
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.embeddings.power_rule import anchored_dims, count_floats, dims_within
@@ -228,7 +229,7 @@ def test_rows_for_ids_of_other_bands_are_zero_and_stay_so(kind, store, optimizer
     for _ in range(3):
         for step in embeddings.store.optimizers():
             step.zero_grad()
-        embeddings(*embeddings.physical_ids(sparse))[0].square().sum().backward()
+        embeddings(*embeddings.physical_ids(sparse))[0].vectors.square().sum().backward()
         embeddings.store.step()
     for name, weight in embeddings.store.weights().items():
         assert torch.equal(weight[-1], torch.zeros_like(weight[-1])), name
@@ -247,7 +248,7 @@ def test_band_gradients_equal_index_add(store):
     ids = torch.tensor([0, 1, 2, 7, 8, 8, 19], dtype=torch.int32)
     sparse = KeyedJaggedTensor(keys=["a"], values=ids, lengths=torch.ones(7, dtype=torch.int32))
     upstream = torch.randn(7, 6)
-    embeddings(*embeddings.physical_ids(sparse))[0].backward(upstream)
+    embeddings(*embeddings.physical_ids(sparse))[0].vectors.backward(upstream)
     embeddings.store.step()
     projections = [torch.eye(6), *(p.detach() for p in embeddings.method_modules.parameters())]
     after = embeddings.store.weights()

@@ -9,7 +9,7 @@ from recsys.embeddings.base import EmbeddingMethod, Lookup, NormalInit, TableSpe
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.full_table import FullTableConfig
 from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
-from recsys.embeddings.stores import build_store
+from recsys.embeddings.stores import Reads, build_store
 from recsys.schema import Feature
 from recsys.torchrec_quietly import KeyedJaggedTensor
 
@@ -66,8 +66,7 @@ def build(store: Literal["fused", "plain"], mean=(), optimizer=None) -> FeatureE
     built = build_store(
         store,
         list(tables.values()),
-        list(methods["color"].lookups),
-        {"tags/q", "tags/r"},
+        Reads(list(methods["color"].lookups), {"tags/q", "tags/r"}),
         optimizer,
         torch.device("cpu"),
     )
@@ -92,7 +91,7 @@ each_store = pytest.mark.parametrize("store", ["fused", "plain"])
 @pytest.mark.parametrize("mean", [(), ("tags",)], ids=["sum", "mean"])
 def test_vectors_are_pooled_after_they_are_combined(store, mean):
     embeddings = build(store, mean)
-    vectors, _ = embeddings(*embeddings.physical_ids(batch()))
+    vectors = embeddings(*embeddings.physical_ids(batch()))[0].vectors
     for column, (name, bags) in enumerate(IDS.items()):
         table = embeddings.materialise(name)
         for row, bag in enumerate(bags):
@@ -107,7 +106,7 @@ def test_updates_equal_autograd_over_the_same_tables(store, optimizer):
     """The reference sums q·r over each bag in plain tensors; one step of the same optimiser."""
     embeddings = build(store, optimizer=optimizer(learning_rate=0.1))
     weights = {n: w.clone().requires_grad_() for n, w in embeddings.store.weights().items()}
-    vectors, _ = embeddings(*embeddings.physical_ids(batch()))
+    vectors = embeddings(*embeddings.physical_ids(batch()))[0].vectors
     vectors.square().sum().backward()
     embeddings.store.step()
 
@@ -134,7 +133,7 @@ def test_updates_equal_autograd_over_the_same_tables(store, optimizer):
 def test_a_batch_without_a_single_id_gives_zeros(store):
     embeddings = build(store)
     ids = {"color": [[1], [1]], "tags": [[], []], "item": [[0], [0]]}
-    vectors, _ = embeddings(*embeddings.physical_ids(batch(ids)))
+    vectors = embeddings(*embeddings.physical_ids(batch(ids)))[0].vectors
     assert torch.equal(vectors[:, DIM : 2 * DIM], torch.zeros(2, DIM))
 
 
@@ -147,5 +146,5 @@ def test_a_batch_without_rows_gives_none(store):
         lengths=torch.empty(0, dtype=torch.int32),
         stride=0,
     )
-    vectors, _ = embeddings(*embeddings.physical_ids(empty))
+    vectors = embeddings(*embeddings.physical_ids(empty))[0].vectors
     assert vectors.shape == (0, 3 * DIM)

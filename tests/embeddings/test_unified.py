@@ -92,7 +92,7 @@ def test_hashed_values_need_no_vocabulary():
     assert {n: w.shape for n, w in embeddings.store.weights().items()} == {"unified": (40, 2)}
     values = torch.tensor([0, 2**31 - 2], dtype=torch.int32)
     ids = KeyedJaggedTensor(keys=["raw"], values=values, lengths=torch.ones(2, dtype=torch.int32))
-    assert embeddings(*embeddings.physical_ids(ids))[0].shape == (2, 6)
+    assert embeddings(*embeddings.physical_ids(ids))[0].vectors.shape == (2, 6)
 
 
 def test_rows_are_drawn_from_plus_minus_0_05_by_default():
@@ -180,8 +180,8 @@ def test_a_rows_gradient_is_the_sum_over_all_that_hash_to_it(combine, store):
         values=torch.cat(list(ids.values())).int(),
         lengths=torch.ones(3 * 64, dtype=torch.int32),
     )
-    physical, _ = embeddings.physical_ids(sparse)
-    vectors, _ = embeddings(physical)
+    physical, *_ = embeddings.physical_ids(sparse)
+    vectors = embeddings(physical)[0].vectors
     upstream = torch.randn(vectors.shape, generator=generator)
     vectors.backward(upstream)
     embeddings.store.step()

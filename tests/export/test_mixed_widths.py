@@ -38,7 +38,9 @@ def test_both_graphs_score_fields_of_several_widths(how, tmp_path):
     ids = {n: torch.randint(9, (ROWS,), generator=generator) for n in DIMS}
     vectors = {name: tables[name][ids[name]] for name in DIMS}
     with torch.no_grad():
-        logits = model.network(torch.cat([*vectors.values()], 1), torch.zeros(ROWS, 0)).numpy()
+        logits = model.network.score(
+            torch.cat([*vectors.values()], 1), torch.zeros(ROWS, 0)
+        ).numpy()
     assert logits.std() > 0.1
 
     write_graphs(model, schema, "autoint", tmp_path)

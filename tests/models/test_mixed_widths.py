@@ -75,8 +75,8 @@ def test_the_network_scores_what_the_model_scores_of_equal_widths(how, field_dim
     numerical = dense * network.numerical.vectors
     equal = network.projection(torch.cat([vectors, numerical], 1))
     assert equal.shape == (5, 4 * (field_dim or 8))
-    torch.testing.assert_close(network(vectors, dense), network.model(equal, dense[:, :0]))
-    network(vectors, dense).sum().backward()
+    torch.testing.assert_close(network.score(vectors, dense), network.model(equal, dense[:, :0]))
+    network.score(vectors, dense).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
