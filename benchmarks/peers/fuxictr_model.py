@@ -40,12 +40,22 @@ AUTOINT = {
     "layer_norm": False,
     "dnn_hidden_units": [],
 }
+DIN = {
+    **REGULARIZERS,
+    "dnn_hidden_units": [256, 128],
+    "dnn_activations": "ReLU",
+    "attention_hidden_units": [64],
+    "attention_hidden_activations": "ReLU",
+    "attention_dropout": 0,
+    "din_use_softmax": False,
+}
 # our name → (class and folder in its model zoo, settings of its own)
 MODELS = {
     "lr": ("LR", {"regularizer": 1e-5}),
     "dcn_v2": ("DCNv2", DCN_V2),
     "autoint": ("AutoInt", AUTOINT),
     "autoint_plus": ("AutoInt", {**AUTOINT, "dnn_hidden_units": [256, 128]}),
+    "din": ("DIN", DIN),
 }
 
 
