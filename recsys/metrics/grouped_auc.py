@@ -3,14 +3,14 @@
 H. Zhu et al., "Optimized cost per click in Taobao display advertising", KDD 2017, §4.1.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.errors import RecsysError
-from recsys.metrics.predictions import Z95, Booleans, Floats, Interval, Ints, check_predictions
+from recsys.metrics.group_resampling import resample_ratio
+from recsys.metrics.predictions import Booleans, Floats, Interval, Ints, check_predictions
 
 UInt64s = NDArray[np.uint64]
 GROUP_BITS = 31
@@ -21,7 +21,7 @@ class GroupedAuc:
     """`value` is None when no group has both classes.
 
     `dropped_share`: share of the rows that lie in groups of one class, which have no AUC.
-    `ci95`: groups taken as the independent units, linearised ratio; None below two groups.
+    `ci95`: groups with both classes drawn anew, 95 % percentile; None below two of them.
     """
 
     value: float | None
@@ -31,12 +31,57 @@ class GroupedAuc:
     dropped_share: float
 
 
+@dataclass(frozen=True)
+class PairedGroupedAuc:
+    """Two models on the same rows: `difference` = gauc_b - gauc_a.
+
+    `ci95`: of the difference; both models' AUCs of a group are drawn anew together.
+    """
+
+    gauc_a: float
+    gauc_b: float
+    difference: float
+    ci95: Interval
+    groups: int
+    groups_used: int
+
+
 def compute_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike) -> GroupedAuc:
     """Mean of the groups' exact AUCs, weighted by their rows (impressions).
 
     group_ids: (n,) integers. Logits are ranked as float32. One sort of n 64-bit keys (group, logit,
     label) and nothing per group; about 60 bytes per row.
     """
+    aucs, rows = measure_groups(logits, labels, group_ids)
+    used = ~np.isnan(aucs)
+    num_used = int(np.count_nonzero(used))
+    dropped = 1 - float(rows[used].sum() / rows.sum())
+    if num_used == 0:
+        return GroupedAuc(None, None, len(rows), 0, dropped)
+    weights, parts = rows[used].astype(np.float64), rows[used] * aucs[used]
+    value = float(parts.sum() / weights.sum())
+    return GroupedAuc(value, resample_ratio(parts, weights), len(rows), num_used, dropped)
+
+
+def compare_grouped_aucs(
+    logits_a: ArrayLike, logits_b: ArrayLike, labels: ArrayLike, group_ids: ArrayLike
+) -> PairedGroupedAuc | None:
+    """GAUC of two models, row by row the same rows; None below two groups with both classes."""
+    aucs_a, rows = measure_groups(logits_a, labels, group_ids)
+    aucs_b, _ = measure_groups(logits_b, labels, group_ids)
+    used = ~np.isnan(aucs_a)  # in both: the classes are the labels'
+    weights = rows[used].astype(np.float64)
+    ci95 = resample_ratio(weights * (aucs_b[used] - aucs_a[used]), weights)
+    if ci95 is None:
+        return None
+    gauc_a, gauc_b = (float(weights @ aucs[used] / weights.sum()) for aucs in (aucs_a, aucs_b))
+    return PairedGroupedAuc(gauc_a, gauc_b, gauc_b - gauc_a, ci95, len(rows), len(weights))
+
+
+def measure_groups(
+    logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike
+) -> tuple[Floats, Ints]:
+    """Exact AUC (NaN for one class) and rows of each group, by ascending group id."""
     scores, clicks = check_predictions(logits, labels)
     groups = np.asarray(group_ids)
     if groups.shape != scores.shape or groups.dtype.kind not in "iu":
@@ -47,7 +92,7 @@ def compute_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLi
         )
     keys = pack_keys(scores, clicks, groups)
     keys.sort()
-    return summarise(*aucs_of_groups(keys))
+    return aucs_of_groups(keys)
 
 
 def pack_keys(logits: Floats, labels: Booleans, group_ids: NDArray[np.integer]) -> UInt64s:
@@ -99,19 +144,3 @@ def per_run(starts: Ints, clicks: Ints) -> tuple[Ints, Ints]:
     """Rows and positives of each run, from the running sum of the labels."""
     ends = np.append(starts[1:], len(clicks))
     return ends - starts, np.diff(clicks[ends - 1], prepend=0)
-
-
-def summarise(aucs: Floats, rows: Ints) -> GroupedAuc:
-    used = ~np.isnan(aucs)
-    num_used = int(np.count_nonzero(used))
-    dropped = 1 - float(rows[used].sum() / rows.sum())
-    if num_used == 0:
-        return GroupedAuc(None, None, len(rows), 0, dropped)
-    weights, values = rows[used] / rows[used].sum(), aucs[used]
-    value = float(weights @ values)
-    ci95 = None
-    if num_used > 1:
-        squares = float(np.square(weights * (values - value)).sum())
-        margin = Z95 * math.sqrt(squares * num_used / (num_used - 1))
-        ci95 = (max(0.0, value - margin), min(1.0, value + margin))
-    return GroupedAuc(value, ci95, len(rows), num_used, dropped)

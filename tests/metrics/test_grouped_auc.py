@@ -75,3 +75,15 @@ def test_no_group_with_both_classes_has_no_value():
 def test_wrong_group_ids_are_refused(group_ids):
     with pytest.raises(RecsysError, match="group ids"):
         compute_grouped_auc(np.array([1.0, 2.0]), np.array([0, 1]), group_ids)
+
+
+def test_a_perfectly_ordered_pair_has_auc_1_and_a_tie_one_half():
+    labels, group_ids = np.array([0, 1]), np.array([3, 3])
+    assert compute_grouped_auc(np.array([0.1, 0.2]), labels, group_ids).value == 1.0
+    assert compute_grouped_auc(np.array([0.2, 0.1]), labels, group_ids).value == 0.0
+    assert compute_grouped_auc(np.array([0.1, 0.1]), labels, group_ids).value == 0.5
+
+
+def test_five_positives_above_five_negatives_have_auc_1():
+    found = compute_grouped_auc(np.arange(10.0), np.arange(10) >= 5, np.zeros(10, int))
+    assert found.value == 1.0

@@ -1,0 +1,105 @@
+"""Relevance of a behaviour to a target: mutual information with the label, from counted rows.
+
+N. Feng et al., "Long-sequence recommendation models need decoupled embeddings" (DARE), ICLR 2025,
+§4.3: for target category c, behaviour category b and position p, the information between "the
+behaviour at p is of b" and the label, among the rows whose target is of c.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from recsys.metrics.behaviours import Behaviours
+from recsys.metrics.predictions import Floats, Ints
+
+ANYWHERE = 0  # in place of a rank: a behaviour of b stands somewhere in the history
+ZERO_COUNT = 1e-5  # what stands for a count of zero, as in the authors' evaluation
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was counted for m cells; `information` in bits.
+
+    positives, negatives: rows of the cell's target that have the behaviour there, by label.
+    """
+
+    information: Floats
+    positives: Ints
+    negatives: Ints
+
+    @property
+    def support(self) -> Ints:
+        """(m,) rows of the rarer label."""
+        return np.minimum(self.positives, self.negatives)
+
+
+class Relevance:
+    """Counts rows for chosen cells (target, behaviour, rank), chunk by chunk.
+
+    Memory grows with the cells and not with the rows. Ids lie below `num_ids`, ranks at most at
+    `max_rank`; num_ids² · max_rank must fit in 62 bits.
+    """
+
+    def __init__(self, num_ids: int, max_rank: int) -> None:
+        self.num_ids, self.max_rank = num_ids, max_rank
+        self.keys: Ints = np.empty(0, np.int64)  # ascending
+        self.counts = np.zeros((2, 0), np.int64)  # by label
+        self.target_counts = np.zeros((2, num_ids), np.int64)
+
+    def want(self, targets: Ints, ids: Ints, ranks: Ints) -> None:
+        """Names cells to count, (m,) each; before the first `add`."""
+        self.keys = np.union1d(self.keys, self._keys(targets, ids, ranks))
+        self.counts = np.zeros((2, len(self.keys)), np.int64)
+
+    def add(self, behaviours: Behaviours) -> None:
+        """Counts the rows; ranks above `max_rank` count only as being somewhere."""
+        first_of_row = np.unique(behaviours.rows * self.num_ids + behaviours.ids)
+        rows = np.concatenate([behaviours.rows, first_of_row // self.num_ids])
+        ids = np.concatenate([behaviours.ids, first_of_row % self.num_ids])
+        ranks = np.concatenate([behaviours.ranks, np.full(len(first_of_row), ANYWHERE)])
+        near = ranks <= self.max_rank
+        keys = self._keys(behaviours.targets[rows[near]], ids[near], ranks[near])
+        clicks = behaviours.labels[rows[near]]
+        for label in (0, 1):
+            found = np.sort(keys[clicks == label])
+            self.counts[label] += np.searchsorted(found, self.keys, side="right")
+            self.counts[label] -= np.searchsorted(found, self.keys, side="left")
+            targets = behaviours.targets[behaviours.labels == label]
+            self.target_counts[label] += np.bincount(targets, minlength=self.num_ids)
+
+    def evidence(self, targets: Ints, ids: Ints, ranks: Ints) -> Evidence:
+        """What was counted for these cells, (m,) each; all of them must have been wanted."""
+        keys = self._keys(targets, ids, ranks)
+        at = np.searchsorted(self.keys, keys)
+        if len(keys) and not np.array_equal(self.keys[np.minimum(at, len(self.keys) - 1)], keys):
+            raise KeyError("a cell that was not wanted has no counts")
+        negatives, positives = self.counts[:, at]
+        all_negatives, all_positives = self.target_counts[:, targets]
+        information = compute_information(positives, negatives, all_positives, all_negatives)
+        return Evidence(information, positives, negatives)
+
+    def target_rows(self) -> Ints:
+        """(num_ids,) counted rows of each target."""
+        return self.target_counts.sum(axis=0)
+
+    def _keys(self, targets: Ints, ids: Ints, ranks: Ints) -> Ints:
+        return (targets.astype(np.int64) * self.num_ids + ids) * (self.max_rank + 1) + ranks
+
+
+def compute_information(
+    positives: ArrayLike, negatives: ArrayLike, all_positives: ArrayLike, all_negatives: ArrayLike
+) -> Floats:
+    """Mutual information in bits between presence and label; 0 where presence tells nothing.
+
+    positives, negatives: rows with the behaviour; all_…: rows with and without. A joint count of
+    zero is taken as 0.00001.
+    """
+    with_it = np.array([positives, negatives], dtype=np.float64)
+    without_it = np.array([all_positives, all_negatives], dtype=np.float64) - with_it
+    joint = np.stack([with_it, without_it])  # (presence, label, m)
+    joint[joint == 0] = ZERO_COUNT
+    joint /= joint.sum(axis=(0, 1))
+    independent = joint.sum(axis=0, keepdims=True) * joint.sum(axis=1, keepdims=True)
+    information: Floats = (joint * np.log2(joint / independent)).sum(axis=(0, 1))
+    return information

@@ -1,0 +1,131 @@
+"""Retrieval quality: does the search stage find the behaviours that tell most about the label?
+
+N. Feng et al., "Long-sequence recommendation models need decoupled embeddings" (DARE), ICLR 2025,
+§4.3: NDCG of the retrieved behaviours with mutual information as the gain.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.errors import RecsysError
+from recsys.metrics.behaviours import Behaviours
+from recsys.metrics.predictions import Booleans, Floats, Ints
+from recsys.metrics.relevance import Relevance
+
+
+@dataclass(frozen=True)
+class SupportRule:
+    """Which rows are measured: their relevance must rest on enough counted rows.
+
+    A target needs `min_target_rows`. A behaviour has support with `min_count` positives and as many
+    negatives of its cell; of a row's behaviours at most the share `max_unsupported` may lack it
+    (20 of 200). The defaults are those of the authors' evaluation.
+    """
+
+    min_target_rows: int = 700
+    min_count: int = 50
+    max_unsupported: float = 0.1
+
+
+@dataclass(frozen=True)
+class RetrievalQuality:
+    """`ndcg`: mean over rows, 1 = the most relevant behaviours in their order; None without rows.
+
+    most_recent, random: what the last K behaviours, and K drawn blindly, would get. rows: with a
+    history; of these rare_target_rows and unsupported_rows were left out.
+    """
+
+    k: int
+    ndcg: float | None
+    most_recent: float | None
+    random: float | None
+    rows: int
+    rows_used: int
+    rare_target_rows: int
+    unsupported_rows: int
+
+
+def compute_retrieval_quality(
+    relevance: Relevance,
+    behaviours: Behaviours,
+    retrieved: Ints,
+    rule: SupportRule | None = None,
+) -> RetrievalQuality:
+    """NDCG of each row's retrieved behaviours against its most relevant ones, gains not scaled up.
+
+    retrieved: (n, K) ranks, best first, 1 = the most recent, 0 = none. Every cell of `behaviours`
+    must be among those that `relevance` counted. Histories shorter than K are compared whole.
+    """
+    check_retrieved(behaviours, retrieved)
+    rule, k = rule or SupportRule(), retrieved.shape[1]
+    evidence = relevance.evidence(
+        behaviours.targets[behaviours.rows], behaviours.ids, behaviours.ranks
+    )
+    has_history = behaviours.lengths > 0
+    is_rare = relevance.target_rows()[behaviours.targets] < rule.min_target_rows
+    lacking = row_sums(behaviours, (evidence.support < rule.min_count).astype(np.float64))
+    is_weak = lacking > rule.max_unsupported * behaviours.lengths
+    used = has_history & ~is_rare & ~is_weak
+    information = evidence.information
+    ideal = ideal_gain(behaviours, information, k)
+    return RetrievalQuality(
+        k,
+        ndcg=mean_share(retrieved_gain(behaviours, information, retrieved), ideal, used),
+        most_recent=mean_share(most_recent_gain(behaviours, information, k), ideal, used),
+        random=mean_share(random_gain(behaviours, information, k), ideal, used),
+        rows=int(has_history.sum()),
+        rows_used=int(used.sum()),
+        rare_target_rows=int((has_history & is_rare).sum()),
+        unsupported_rows=int((has_history & ~is_rare & is_weak).sum()),
+    )
+
+
+def check_retrieved(behaviours: Behaviours, retrieved: Ints) -> None:
+    fits = retrieved.ndim == 2 and len(retrieved) == len(behaviours.lengths)
+    if not fits or (retrieved > behaviours.lengths[:, None]).any() or (retrieved < 0).any():
+        raise RecsysError(
+            "what was retrieved does not fit the histories",
+            expected=f"({len(behaviours.lengths)}, K) ranks from 1 to the row's length, 0 for none",
+            got=f"shape {retrieved.shape}, ranks up to {retrieved.max(initial=0)}",
+        )
+
+
+def discounts(places: Ints) -> Floats:
+    """1 ÷ log₂(place + 2), places from 0."""
+    return np.asarray(1 / np.log2(places + 2), dtype=np.float64)
+
+
+def row_sums(behaviours: Behaviours, values: Floats) -> Floats:
+    sums: Floats = np.bincount(behaviours.rows, values, len(behaviours.lengths)).astype(np.float64)
+    return sums
+
+
+def retrieved_gain(behaviours: Behaviours, information: Floats, retrieved: Ints) -> Floats:
+    is_one = retrieved > 0
+    places = (behaviours.ends[:, None] - retrieved)[is_one]
+    gains = np.zeros(retrieved.shape)
+    gains[is_one] = information[places]
+    found: Floats = gains @ discounts(np.arange(retrieved.shape[1]))
+    return found
+
+
+def ideal_gain(behaviours: Behaviours, information: Floats, k: int) -> Floats:
+    order, places = behaviours.order_by(information)
+    return row_sums(behaviours, np.where(places < k, information[order] * discounts(places), 0.0))
+
+
+def most_recent_gain(behaviours: Behaviours, information: Floats, k: int) -> Floats:
+    places = behaviours.ranks - 1
+    return row_sums(behaviours, np.where(places < k, information * discounts(places), 0.0))
+
+
+def random_gain(behaviours: Behaviours, information: Floats, k: int) -> Floats:
+    """The mean over all choices: each place gets the row's mean relevance."""
+    means = row_sums(behaviours, information) / np.maximum(behaviours.lengths, 1)
+    so_far = np.concatenate(([0.0], np.cumsum(discounts(np.arange(k)))))
+    return means * so_far[np.minimum(behaviours.lengths, k)]
+
+
+def mean_share(gains: Floats, ideal: Floats, used: Booleans) -> float | None:
+    return float((gains[used] / ideal[used]).mean()) if used.any() else None

@@ -1,0 +1,98 @@
+"""Random histories, and the metrics of them by plain loops over dictionaries."""
+
+from collections import Counter
+from math import log2
+
+import numpy as np
+
+from recsys.metrics import Behaviours, Relevance
+from recsys.metrics.relevance import ANYWHERE
+
+
+def make_histories(rows, num_ids, max_length, seed):
+    """A click is likelier when the most recent behaviour is of the target's category."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, max_length + 1, rows)
+    targets, ids = rng.integers(0, num_ids, rows), rng.integers(0, num_ids, lengths.sum())
+    last = np.where(lengths > 0, np.append(ids, -1)[np.cumsum(lengths) - 1], -1)
+    labels = rng.random(rows) < np.where(last == targets, 0.8, 0.3)
+    return Behaviours(targets, ids, lengths, labels)
+
+
+def split_rows(behaviours, chunks):
+    """The same rows in several pieces."""
+    for part in np.array_split(np.arange(len(behaviours.targets)), chunks):
+        inside = (behaviours.rows >= part[0]) & (behaviours.rows <= part[-1])
+        yield Behaviours(
+            behaviours.targets[part], behaviours.ids[inside], behaviours.lengths[part],
+            behaviours.labels[part],
+        )  # fmt: skip
+
+
+def relevance_of(behaviours, num_ids, chunks=1):
+    """What is counted from these rows for all their own cells."""
+    relevance = Relevance(num_ids, int(behaviours.lengths.max()))
+    targets = behaviours.targets[behaviours.rows]
+    relevance.want(targets, behaviours.ids, behaviours.ranks)
+    relevance.want(targets, behaviours.ids, np.full(len(targets), ANYWHERE))
+    for part in split_rows(behaviours, chunks):
+        relevance.add(part)
+    return relevance
+
+
+def histories_of(behaviours):
+    """(target, history with the most recent first, label) of each row."""
+    histories = np.split(behaviours.ids, behaviours.ends[:-1])
+    return [
+        (int(target), [int(i) for i in history[::-1]], bool(label))
+        for target, history, label in zip(
+            behaviours.targets, histories, behaviours.labels, strict=True
+        )
+    ]
+
+
+def counts_by_loop(behaviours):
+    """(cell, label) and (target, label) → rows."""
+    cells, targets = Counter(), Counter()
+    for target, history, label in histories_of(behaviours):
+        targets[target, label] += 1
+        for place, behaviour in enumerate(history):
+            cells[(target, behaviour, place + 1), label] += 1
+    return cells, targets
+
+
+def information_by_loop(behaviours):
+    """Cell → bits, from the four joint counts."""
+    cells, targets = counts_by_loop(behaviours)
+    information = {}
+    for cell in {cell for cell, _ in cells}:
+        joint = {(1, y): cells[cell, bool(y)] for y in (0, 1)}
+        joint |= {(0, y): targets[cell[0], bool(y)] - joint[1, y] for y in (0, 1)}
+        joint = {key: count or 1e-5 for key, count in joint.items()}
+        total = sum(joint.values())
+        information[cell] = sum(
+            count / total * log2(
+                count * total
+                / ((joint[x, 0] + joint[x, 1]) * (joint[0, y] + joint[1, y]))
+            )
+            for (x, y), count in joint.items()
+        )  # fmt: skip
+    return information
+
+
+def ndcg_by_loop(behaviours, retrieved, min_target_rows, min_count, max_unsupported):
+    """Mean NDCG, and how many rows it is of."""
+    information = information_by_loop(behaviours)
+    cells, targets = counts_by_loop(behaviours)
+    found, k = [], retrieved.shape[1]
+    for (target, history, _), ranks in zip(histories_of(behaviours), retrieved, strict=True):
+        own = [(target, behaviour, place + 1) for place, behaviour in enumerate(history)]
+        few = [c for c in own if min(cells[c, True], cells[c, False]) < min_count]
+        rare = targets[target, True] + targets[target, False] < min_target_rows
+        if not own or rare or len(few) > max_unsupported * len(own):
+            continue
+        gains = [information[c] for c in own]
+        ideal = sum(g / log2(i + 2) for i, g in enumerate(sorted(gains, reverse=True)[:k]))
+        dcg = sum(gains[rank - 1] / log2(i + 2) for i, rank in enumerate(ranks) if rank)
+        found.append(dcg / ideal)
+    return (sum(found) / len(found) if found else None), len(found)

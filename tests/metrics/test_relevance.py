@@ -1,0 +1,99 @@
+import math
+
+import numpy as np
+import pytest
+
+from recsys.errors import RecsysError
+from recsys.metrics import Behaviours, Relevance, compute_information
+from recsys.metrics.relevance import ANYWHERE
+from tests.metrics.histories import information_by_loop, make_histories, relevance_of
+
+
+def test_a_behaviour_that_decides_the_label_tells_all_of_its_entropy():
+    # 4 positives with it and 4 negatives without it: one bit, but for the two zeros taken as 1e-5
+    assert compute_information([4], [0], [4], [4]) == pytest.approx([1.0], abs=1e-4)
+    assert compute_information([0], [4], [4], [4]) == pytest.approx([1.0], abs=1e-4)
+
+
+def test_an_independent_behaviour_tells_nothing():
+    assert compute_information([2], [6], [4], [12]) == pytest.approx([0.0], abs=1e-12)
+
+
+def test_information_by_hand():
+    # 8 rows: with it 3 positives, 1 negative; without it 1 and 3
+    expected = 2 * (3 / 8 * math.log2(3 / 8 / (1 / 4)) + 1 / 8 * math.log2(1 / 8 / (1 / 4)))
+    assert compute_information([3], [1], [4], [4]) == pytest.approx([expected])
+
+
+def test_what_was_never_seen_tells_next_to_nothing():
+    assert 0 <= compute_information([0], [0], [400], [800])[0] < 1e-6
+
+
+def test_counts_of_a_few_rows_by_hand():
+    # rows (target; history, oldest first; label): (1; 2 3; 1), (1; 3; 0), (1; ; 1), (2; 3 3; 1)
+    behaviours = Behaviours(
+        targets=np.array([1, 1, 1, 2]),
+        ids=np.array([2, 3, 3, 3, 3]),
+        lengths=np.array([2, 1, 0, 2]),
+        labels=np.array([True, False, True, True]),
+    )
+    relevance = Relevance(num_ids=4, max_rank=2)
+    cells = [(1, 3, 1), (1, 2, 2), (1, 3, 2), (2, 3, 1), (2, 3, ANYWHERE), (1, 3, ANYWHERE)]
+    targets, ids, ranks = np.array(cells).T
+    relevance.want(targets, ids, ranks)
+    relevance.add(behaviours)
+    evidence = relevance.evidence(targets, ids, ranks)
+    assert evidence.positives.tolist() == [1, 1, 0, 1, 1, 1]
+    assert evidence.negatives.tolist() == [1, 0, 0, 0, 0, 1]
+    assert evidence.support.tolist() == [1, 0, 0, 0, 0, 1]
+    assert relevance.target_rows().tolist() == [0, 3, 1, 0]
+
+
+@pytest.mark.parametrize("chunks", [1, 7])
+def test_chunks_of_random_histories_equal_a_loop(chunks):
+    behaviours = make_histories(rows=700, num_ids=5, max_length=6, seed=2)
+    relevance = relevance_of(behaviours, num_ids=5, chunks=chunks)
+    targets = behaviours.targets[behaviours.rows]
+    evidence = relevance.evidence(targets, behaviours.ids, behaviours.ranks)
+    expected = information_by_loop(behaviours)
+    assert evidence.information == pytest.approx(
+        [expected[cell] for cell in zip(targets, behaviours.ids, behaviours.ranks, strict=True)],
+        abs=1e-12,
+    )
+
+
+def test_behaviours_beyond_the_last_rank_count_only_as_being_there():
+    behaviours = make_histories(rows=50, num_ids=3, max_length=5, seed=4)
+    relevance = Relevance(num_ids=3, max_rank=2)
+    cells = [grid.ravel() for grid in np.meshgrid([0, 1, 2], [0, 1, 2], [ANYWHERE, 1, 2])]
+    relevance.want(*cells)
+    relevance.add(behaviours)
+    evidence = relevance.evidence(*cells)
+    ids = np.split(behaviours.ids, behaviours.ends[:-1])
+    for target, identifier, rank, seen in zip(
+        *cells, evidence.positives + evidence.negatives, strict=True
+    ):
+        histories = [h for h, t in zip(ids, behaviours.targets, strict=True) if t == target]
+        if rank == ANYWHERE:
+            assert seen == sum(identifier in history for history in histories)
+        else:
+            assert seen == sum(history[-rank:][:1] == [identifier] for history in histories
+                               if len(history) >= rank)  # fmt: skip
+
+
+def test_a_cell_that_was_not_counted_is_refused():
+    relevance = Relevance(num_ids=4, max_rank=2)
+    relevance.want(np.array([1]), np.array([2]), np.array([1]))
+    with pytest.raises(KeyError):
+        relevance.evidence(np.array([1]), np.array([3]), np.array([1]))
+
+
+def test_arrays_that_do_not_belong_together_are_refused():
+    with pytest.raises(RecsysError, match="2 rows and 3 behaviours"):
+        Behaviours(np.array([1, 2]), np.array([1]), np.array([1, 2]), np.array([True, False]))
+
+
+def test_ranks_count_back_from_the_most_recent():
+    behaviours = Behaviours(np.zeros(3, int), np.arange(4), np.array([3, 0, 1]), np.zeros(3, bool))
+    assert behaviours.ranks.tolist() == [3, 2, 1, 1]
+    assert behaviours.rows.tolist() == [0, 0, 0, 2]
