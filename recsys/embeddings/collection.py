@@ -21,7 +21,7 @@ from recsys.embeddings.feature_methods import (
 )
 from recsys.embeddings.one_by_one import OneByOne
 from recsys.embeddings.optimizers import TableOptimizerConfig
-from recsys.embeddings.row_penalty import RowPenalty
+from recsys.embeddings.row_penalty import Charge, OccurrencePenalty, RowPenalty
 from recsys.embeddings.stores import Reads, build_store
 from recsys.embeddings.table_store import TableGroup, TableStore
 from recsys.errors import RecsysError
@@ -84,6 +84,8 @@ class FeatureEmbeddings(nn.Module):
         self.keys = [look.key for name in self.pooled for look in methods[name].lookups]
         self.is_identity = self.combination.is_identity
         self.penalty: RowPenalty | None = None
+        self.occurrence_penalty: OccurrencePenalty | None = None
+        self.attention_penalty: OccurrencePenalty | None = None
 
     @property
     def output_dims(self) -> dict[str, int]:
@@ -145,18 +147,45 @@ class FeatureEmbeddings(nn.Module):
         attention: Occurrences | None = None,
     ) -> tuple[Combined, Tensor]:
         """Row numbers → the vectors of the batch, and the L2 penalty of their rows, ()."""
-        pooled = self.store(physical) if self.pooled else None  # (B, Σd)
         store = self.store
         answers = Answers(
-            pooled,
+            store(physical) if self.pooled else None,  # (B, Σd)
             _look_up(store.occurrences, occurrences) if self.one_by_one.sources else None,
             _look_up(store.attention, attention) if self.attention.sources else None,
         )
         combined = self.combination(physical, occurrences, attention, answers)
-        penalty = combined.vectors.new_zeros(())
-        if self.penalty is not None and self.training and pooled is not None:
-            penalty = self.penalty(physical, pooled)
-        return combined, penalty
+        total = combined.vectors.new_zeros(())
+        if self.training:
+            if self.penalty is not None:
+                total = total + self.penalty(physical, answers.pooled)
+            if self.occurrence_penalty is not None:
+                total = total + self.occurrence_penalty(occurrences, answers.occurrences)
+            if self.attention_penalty is not None:
+                total = total + self.attention_penalty(attention, answers.attention)
+        return combined, total
+
+    def add_penalties(
+        self, row_counts: Mapping[str, Tensor], charge: Charge, device: torch.device
+    ) -> None:
+        """Rows pay for their size when they are looked up; `row_counts` are by table."""
+        store, kinds = self.store, {f.name: f.kind for f in self.features}
+        single_valued = [
+            look.key
+            for name in self.pooled
+            if kinds[name] == "categorical"
+            for look in self.methods[name].lookups
+        ]
+
+        def one_by_one(group: TableGroup | None) -> OccurrencePenalty | None:
+            if group is None:
+                return None
+            return OccurrencePenalty(group.tables, row_counts, charge).to(device)
+
+        if (bags := store.bags) is not None:
+            penalty = RowPenalty(bags.tables, bags.lookups, single_valued, row_counts, charge)
+            self.penalty = penalty.to(device)
+        self.occurrence_penalty = one_by_one(store.occurrences)
+        self.attention_penalty = one_by_one(store.attention)
 
     def materialise(self, embedding: str) -> Tensor:
         """One embedding as a plain (cardinality, D) table."""

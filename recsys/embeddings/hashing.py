@@ -13,16 +13,21 @@ Test vectors are in `tests/embeddings/test_hashing.py`; a change here is a new v
 """
 
 import hashlib
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.embedding_rule import Hash
 
 HASH_VERSION: Literal[1] = 1
+Integers = NDArray[np.integer[Any]]
 TEST_IDS = (0, 1, 2, 12345, 2**31 - 1)
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_MASK = 2**64 - 1
 
 
 def feature_salt(name: str) -> int:
@@ -33,7 +38,7 @@ def feature_salt(name: str) -> int:
 
 def _signed(value: int) -> int:
     """A 64-bit pattern as torch's int64 holds it."""
-    value &= 2**64 - 1
+    value &= _MASK
     return value - 2**64 if value >= 2**63 else value
 
 
@@ -48,9 +53,31 @@ def hash_rows(ids: Tensor, salt: int, num_rows: int) -> Tensor:
 
 
 def hash_chunks(ids: Tensor, salt: int, num_chunks: int, num_rows: int) -> Tensor:
-    """Ids (L,) → rows (num_chunks, L); chunk k has the salt `salt` + k."""
-    starts = [_signed((salt + chunk + 1) * _GOLDEN) for chunk in range(num_chunks)]
-    mixed = ids.long() + torch.tensor(starts, device=ids.device)[:, None]
+    """Ids (L,) → rows (num_chunks, L) int64; chunk k has the salt `salt` + k."""
+    starts = [(salt + chunk + 1) * _GOLDEN & _MASK for chunk in range(num_chunks)]
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+        return torch.from_numpy(_by_numpy(ids.numpy(), starts, num_rows))
+    return _by_torch(ids, starts, num_rows)
+
+
+def _by_numpy(ids: Integers, starts: Sequence[int], num_rows: int) -> NDArray[np.int64]:
+    """On a CPU: numpy has unsigned integers, and divides by a constant without a division."""
+    mixed = ids.astype(np.uint64) + np.array(starts, dtype=np.uint64)[:, None]
+    shifted = np.empty_like(mixed)
+    for bits, factor in ((30, _MIX_1), (27, _MIX_2), (31, 1)):
+        np.right_shift(mixed, np.uint64(bits), out=shifted)
+        mixed ^= shifted
+        mixed *= np.uint64(factor)
+    mixed >>= np.uint64(1)
+    np.floor_divide(mixed, np.uint64(num_rows), out=shifted)
+    shifted *= np.uint64(num_rows)
+    mixed -= shifted
+    return mixed.view(np.int64)
+
+
+def _by_torch(ids: Tensor, starts: Sequence[int], num_rows: int) -> Tensor:
+    """On any device, and in exported graphs."""
+    mixed = ids.long() + torch.tensor([_signed(s) for s in starts], device=ids.device)[:, None]
     mixed = (mixed ^ _shift_right(mixed, 30)) * _signed(_MIX_1)
     mixed = (mixed ^ _shift_right(mixed, 27)) * _signed(_MIX_2)
     mixed = mixed ^ _shift_right(mixed, 31)

@@ -1,9 +1,9 @@
 """The optimisers that tables can have, and where each can run."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from recsys.base_config import BaseConfig
 
@@ -14,11 +14,20 @@ class TableOptimizerConfig(BaseConfig):
     `l2` is the λ of λ/2·‖tables‖² beside the mean log loss. Optimisers that touch whole tables
     apply it at every step; sparse ones charge a row when it is looked up, in proportion to
     1 ÷ (how often it occurs in an epoch), so that the penalty over an epoch is the same.
+    `mini_batch_l2` is the λ of DIN's mini-batch aware regularisation (Zhou et al. 2018, §5.1, eq.
+    6): each row that a batch looks up pays λ/2·‖row‖² ÷ (its occurrences in the train rows), once.
     """
 
     name: str
     learning_rate: PositiveFloat
     l2: NonNegativeFloat = 0.0
+    mini_batch_l2: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _one_l2(self) -> Self:
+        if self.l2 > 0 and self.mini_batch_l2 > 0:
+            raise ValueError("either l2 or mini_batch_l2, and not both")
+        return self
 
     @property
     def touches_whole_tables(self) -> bool:

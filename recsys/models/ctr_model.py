@@ -10,7 +10,7 @@ from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.optimizers import TableOptimizerConfig
-from recsys.embeddings.row_penalty import RowPenalty
+from recsys.embeddings.row_penalty import Charge
 from recsys.errors import RecsysError
 from recsys.models.base import BaseModelConfig, SequenceModelConfig, pairs_of
 from recsys.models.network import Network, build_network
@@ -58,21 +58,10 @@ class CTRModel(nn.Module):
                     got=given.get(name, "no such weights"),
                 )
 
-    def add_row_penalty(self, id_counts: Mapping[str, Tensor], train_rows: int, l2: float) -> None:
-        """Charges λ/2·‖tables‖² to the rows of each batch; `id_counts` (V,) by feature."""
-        embeddings = self.embeddings
-        categorical = {f.name for f in embeddings.features if f.kind == "categorical"}
-        single_valued = [
-            look.key
-            for name in embeddings.pooled
-            if name in categorical
-            for look in embeddings.methods[name].lookups
-        ]
-        store = embeddings.store
-        counts = row_counts(embeddings.methods, id_counts)
-        embeddings.penalty = RowPenalty(
-            store.tables, store.lookups, single_valued, counts, 0.5 * l2 * train_rows
-        ).to(self.network.vector_columns.device)
+    def add_row_penalty(self, id_counts: Mapping[str, Tensor], charge: Charge) -> None:
+        """Charges the rows of each batch for their size; `id_counts` (V,) by feature."""
+        counts = row_counts(self.embeddings.methods, id_counts)
+        self.embeddings.add_penalties(counts, charge, self.network.vector_columns.device)
 
 
 def build_ctr_model(

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from recsys.config import RunConfig, dump_config, load_config
-from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import SCHEMA_FILE, Schema, load_schema
@@ -168,25 +167,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return answer.stdout.strip()
-
-
-def id_counts(schema: Schema, dataset_dir: Path) -> dict[str, torch.Tensor]:
-    """How often each id occurs in the train rows, (V,) by sparse feature, from the vocabularies."""
-    counts = {}
-    for feature in schema.sparse:
-        if feature.encoding is None or feature.encoding.kind != "vocabulary":
-            raise RecsysError(
-                f"{feature.name}: l2 needs to know how often each id occurs",
-                where="train.embedding_optimizer.l2",
-                got="a hashed feature, which has no vocabulary",
-                fix="set l2 to 0, or use optimizer adam with embeddings.store: plain",
-            )
-        table = read_vocabulary(dataset_dir, feature)
-        total = torch.zeros(feature.num_ids)
-        total[torch.from_numpy(table["id"].to_numpy().astype("int64"))] = torch.from_numpy(
-            table["count"].to_numpy().astype("float32")
-        )
-        # Id 0 stands for every other occurrence in the train rows.
-        total[0] = max(schema.split("train").rows - float(total.sum()), 1.0)
-        counts[feature.name] = total
-    return counts

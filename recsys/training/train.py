@@ -12,7 +12,9 @@ import torch
 from lightning import Callback, Trainer
 
 from recsys.config import RunConfig
+from recsys.data.id_counts import count_ids
 from recsys.data.loader import BatchLoader
+from recsys.embeddings.row_penalty import Charge
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema, load_schema
@@ -47,7 +49,6 @@ from recsys.training.runs import (
     PLAN_FILE,
     TRAINING_FILE,
     continue_run_folder,
-    id_counts,
     start_run_folder,
     write_json,
 )
@@ -109,7 +110,7 @@ def train(
             description = describe_plan(built.plan, built.model.embeddings, counted)
             write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
         torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
-        add_row_penalty(built.model, config, schema)
+        add_row_penalty(built.model, config, schema, ranks)
         module = build_module(built.model, config.train, ranks, forward)
         _fit(module, config, schema, run_dir, checkpoint, signals)
 
@@ -158,12 +159,25 @@ def _warm_start(config: RunConfig, schema: Schema, model: CTRModel) -> WarmStart
     return warm_start(model, schema, config.data.path, old_run, with_network=with_network)
 
 
-def add_row_penalty(model: CTRModel, config: RunConfig, schema: Schema) -> None:
+def add_row_penalty(model: CTRModel, config: RunConfig, schema: Schema, ranks: Ranks) -> None:
     """L2 of sparse updates, where the config asks for it."""
     optimizer = config.train.embedding_optimizer
-    if optimizer.l2 > 0 and not (config.embeddings.store == "plain" and optimizer.name == "adam"):
-        counts = id_counts(schema, config.data.path)
-        model.add_row_penalty(counts, schema.split("train").rows, optimizer.l2)
+    is_dense_decay = config.embeddings.store == "plain" and optimizer.name == "adam"
+    is_by_batch = optimizer.mini_batch_l2 > 0
+    if not is_by_batch and (optimizer.l2 == 0 or is_dense_decay):
+        return
+    if is_by_batch and ranks.world_size > 1:
+        raise RecsysError(
+            "mini-batch aware regularisation counts a row once for the whole batch, whose ids "
+            "processes do not exchange",
+            where="train.embedding_optimizer.mini_batch_l2",
+            expected="0, or one process",
+            got=f"{optimizer.mini_batch_l2:g} on {ranks.world_size} processes",
+            fix="use l2, which charges every occurrence by itself",
+        )
+    rows = schema.split("train").rows
+    charge = Charge(0.5 * optimizer.mini_batch_l2 or 0.5 * optimizer.l2 * rows, is_by_batch)
+    model.add_row_penalty(count_ids(schema, config.data.path), charge)
 
 
 def _fit(

@@ -27,11 +27,19 @@ def test_hash_equals_the_published_splitmix64_sequence(value, salt, first_output
 
 
 @pytest.mark.parametrize("salt", [0, 1, 7])
-@pytest.mark.parametrize("num_rows", [1, 2, 1000, 999_983])
+@pytest.mark.parametrize("num_rows", [1, 2, 1000, 999_983, 2**31, 2**62])
 def test_hash_equals_unbounded_integer_arithmetic(salt, num_rows):
     ids = [0, 1, 2, 12345, 2**24 + 1, 2**31 - 1]
     rows = hash_rows(torch.tensor(ids, dtype=torch.int32), salt, num_rows)
     assert rows.tolist() == [splitmix_row(i, salt, num_rows) for i in ids]
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_graphs_and_devices_hash_as_a_cpu_does(dtype, monkeypatch):
+    ids = torch.tensor([0, 1, 12345, 2**31 - 1], dtype=dtype)
+    on_cpu = hash_chunks(ids, feature_salt("C1"), 4, 999_983)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(hash_chunks(ids, feature_salt("C1"), 4, 999_983), on_cpu)
 
 
 def test_hash_fills_rows_evenly():

@@ -39,7 +39,7 @@ def train_steps(configs: Mapping[str, RunConfig], steps: int) -> dict[str, Steps
 def _train(config, steps, ranks) -> Steps:
     schema = load_schema(config.data.path)
     model, forward, plan = build_on_ranks(config, schema, ranks)
-    add_row_penalty(model, config, schema)
+    add_row_penalty(model, config, schema, ranks)
     dense = config.train.dense_optimizer
     optimizer = DENSE_OPTIMIZERS[dense.name](model.dense_parameters(), lr=dense.learning_rate)
     stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True))
