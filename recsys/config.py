@@ -12,7 +12,6 @@ from recsys.data.config import DataConfig
 from recsys.embeddings.allocation import AllocationFacts, allocated_methods
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.models import ModelConfig
-from recsys.schema import load_schema
 from recsys.search_config import SearchConfig
 from recsys.train_config import ReportConfig, TrainConfig
 
@@ -66,7 +65,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     config = validate(RunConfig, content, str(path))
     if allocation is None:
         return config
-    schema, model = load_schema(config.data.path), config.model.model_dump(mode="json")
+    schema, model = config.data.load_schema(), config.model.model_dump(mode="json")
     found, facts = allocated_methods(Path(str(allocation)), schema, model)
     per_feature = {**config.embeddings.per_feature, **found}
     resolved = config.embeddings.model_copy(update={"per_feature": per_feature})

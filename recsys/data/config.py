@@ -1,20 +1,26 @@
 """DataConfig: which data set, how large a batch, how the rows are shuffled and loaded."""
 
+import fnmatch
 from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
 from recsys.base_config import BaseConfig
+from recsys.errors import RecsysError, did_you_mean
+from recsys.schema import Schema, load_schema
 
 
 class DataConfig(BaseConfig):
     """The rows of a run follow from path, global_batch_size, num_shards, shuffle_rows and the seed.
 
-    The other fields change speed and memory only.
+    `leave_out` says which columns of them. The other fields change speed and memory only.
     """
 
     path: Path = Field(description="the data set: a folder that `recsys prepare` wrote")
     global_batch_size: PositiveInt = Field(description="rows of one step, all ranks together")
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="features, by name or wildcard, that this run does not see"
+    )
     num_shards: PositiveInt = Field(
         default=8,
         description="logical parts that the train rows are cut into and dealt to the ranks; "
@@ -31,6 +37,32 @@ class DataConfig(BaseConfig):
     prefetch_batches: PositiveInt = Field(
         default=8, description="batches made ahead of the one in use"
     )
+
+    def load_schema(self) -> Schema:
+        """The data set's schema without what is left out."""
+        schema = load_schema(self.path)
+        names = [feature.name for feature in schema.features]
+        for pattern in self.leave_out:
+            if not fnmatch.filter(names, pattern):
+                raise RecsysError(
+                    f"the data set {schema.name!r} has no feature {pattern!r} to leave out",
+                    where="data.leave_out",
+                    expected=", ".join(names),
+                    fix=did_you_mean(pattern, names),
+                )
+        kept = tuple(
+            feature
+            for feature in schema.features
+            if not any(fnmatch.fnmatchcase(feature.name, p) for p in self.leave_out)
+        )
+        if not any(feature.kind != "numerical" for feature in kept):
+            raise RecsysError(
+                "no feature with ids would be left",
+                where="data.leave_out",
+                expected="at least one categorical or sequence feature",
+                got=f"only {', '.join(f.name for f in kept) or 'the label'}",
+            )
+        return schema.model_copy(update={"features": kept})
 
     @property
     def window_rows(self) -> int:

@@ -9,7 +9,7 @@ from recsys.config import RunConfig
 from recsys.embeddings.allocation import Allocation, load_allocation, save_allocation
 from recsys.errors import RecsysError
 from recsys.reports.text import percent, size
-from recsys.schema import Schema, load_schema
+from recsys.schema import Schema
 from recsys.search.dnis_search import search_dnis
 from recsys.search.factor_module import FactorModule
 from recsys.search.found import IN_FILE, Found, StopIfAsked, full_bytes, searched_tables
@@ -35,7 +35,7 @@ def search(
     `out_dir/supernet` is a run folder like any other. `resume` goes on after the last checkpoint
     of the supernet, or after the last candidates that were scored.
     """
-    schema = load_schema(config.data.path)
+    schema = config.data.load_schema()
     settings = _check(config, schema)
     join: AbstractContextManager[Ranks] = ranks_of(config) if ranks is None else nullcontext(ranks)
     with join as ranks, run_lock(out_dir, rank=ranks.rank):

@@ -6,7 +6,6 @@ from pathlib import Path
 from recsys.byte_sizes import parse_bytes
 from recsys.config import load_config
 from recsys.errors import RecsysError, did_you_mean
-from recsys.schema import load_schema
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.description import PlanDescription, describe_plan
 from recsys.sharding.paper_run import PaperRun, check_run_budget, count_run_bytes
@@ -39,7 +38,7 @@ def plan_on_paper(
         host_bytes=parse_bytes(host_memory, "--host-memory"),
     )
     config = load_config(config_path, overrides)
-    schema = load_schema(config.data.path)
+    schema = config.data.load_schema()
     check_run_budget(config, schema)
     found = plan_run(config, schema, cluster)
     embeddings = PaperRun(config, schema, cluster).embeddings()

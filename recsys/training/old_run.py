@@ -75,7 +75,7 @@ def open_old_run(run_dir: Path) -> OldRun:
             fix=f"finish it with `recsys train --resume {run_dir}`",
         )
     config, schema = load_config(run_dir / CONFIG_FILE), load_schema(run_dir)
-    if load_schema(config.data.path).fingerprint() != schema.fingerprint():
+    if config.data.load_schema().fingerprint() != schema.fingerprint():
         raise RecsysError(
             f"the data set of {run_dir} has changed since: what its ids mean is not known any more",
             where=config.data.path,

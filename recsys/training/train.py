@@ -17,7 +17,7 @@ from recsys.data.loader import BatchLoader
 from recsys.embeddings.row_penalty import Charge
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
-from recsys.schema import Schema, load_schema
+from recsys.schema import Schema
 from recsys.sharding.description import describe_plan
 from recsys.sharding.paper_run import check_run_budget, count_run_bytes
 from recsys.train_config import TrainConfig
@@ -83,7 +83,7 @@ def train(
     `build_module` makes what is trained; a search has steps of its own.
     """
     keep_freed_memory()
-    schema = load_schema(config.data.path)
+    schema = config.data.load_schema()
     for split in ("train", "valid"):
         schema.split(split)
     choose_slices(schema, config.report.slices)  # a wrong name now and not after training

@@ -146,3 +146,21 @@ def test_help_names_every_command(recsys):
     assert code == 0
     for name in ("doctor", "demo", "prepare", "train", "evaluate", "export", "verify", "compare"):
         assert name in out
+
+
+def test_a_run_does_not_see_what_is_left_out(recsys, config, tiny_dataset, tmp_path):
+    run, export = tmp_path / "run", tmp_path / "export"
+    left_out = ["train.epochs=1", "data.leave_out=[history, pri*]"]
+    assert recsys("train", config, *left_out, "--out", run)[0] == 0
+    report = json.loads((run / "report.json").read_text())
+    assert set(report["embeddings"]["features"]) == {"color", "shop", "item"}
+    assert recsys("train", "--resume", run)[0] == 0
+    assert recsys("export", run, "--out", export)[0] == 0
+    assert recsys("verify", export, "--data", tiny_dataset / "test")[0] == 0
+
+
+def test_only_known_features_can_be_left_out(recsys, config, tmp_path):
+    code, _, err = recsys("train", config, "data.leave_out=[histry]", "--out", tmp_path / "run")
+    assert code == 2
+    assert "histry" in err and "history" in err
+    assert not (tmp_path / "run").exists()
