@@ -242,8 +242,11 @@ def compare(
     run_b: Annotated[Path, typer.Argument(help="another run on the same rows")],
     split: Annotated[str, typer.Option(help="the split whose predictions are compared")] = "test",
 ) -> None:
-    """Compare two runs' AUC on the same rows: difference, interval, DeLong's p-value."""
-    from recsys.reports import compare_runs
+    """Compare two runs' AUC on the same rows: difference, interval, DeLong's p-value.
+
+    Where rows are grouped, by user say, also their GAUC: its interval draws the users anew.
+    """
+    from recsys.reports import compare_runs, compare_runs_by_group
 
     test = compare_runs(run_a, run_b, split)
     low, high = test.ci95
@@ -251,6 +254,14 @@ def compare(
         f"AUC {test.auc_a:.5f} and {test.auc_b:.5f}: difference {test.difference:+.5f} "
         f"(95 % interval {low:+.5f} to {high:+.5f}), p = {test.p_value:.3g}"
     )
+    grouped = compare_runs_by_group(run_a, run_b, split)
+    if grouped is not None:
+        low, high = grouped.ci95
+        typer.echo(
+            f"GAUC {grouped.gauc_a:.5f} and {grouped.gauc_b:.5f}: difference "
+            f"{grouped.difference:+.5f} (95 % interval {low:+.5f} to {high:+.5f}), from "
+            f"{grouped.groups_used:,} of {grouped.groups:,} groups"
+        )
 
 
 def main() -> None:

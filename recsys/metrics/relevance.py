@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from recsys.metrics.behaviours import Behaviours
 from recsys.metrics.predictions import Floats, Ints
 
-ANYWHERE = 0  # in place of a rank: a behaviour of b stands somewhere in the history
 ZERO_COUNT = 1e-5  # what stands for a count of zero, as in the authors' evaluation
 
 
@@ -53,14 +52,11 @@ class Relevance:
         self.counts = np.zeros((2, len(self.keys)), np.int64)
 
     def add(self, behaviours: Behaviours) -> None:
-        """Counts the rows; ranks above `max_rank` count only as being somewhere."""
-        first_of_row = np.unique(behaviours.rows * self.num_ids + behaviours.ids)
-        rows = np.concatenate([behaviours.rows, first_of_row // self.num_ids])
-        ids = np.concatenate([behaviours.ids, first_of_row % self.num_ids])
-        ranks = np.concatenate([behaviours.ranks, np.full(len(first_of_row), ANYWHERE)])
-        near = ranks <= self.max_rank
-        keys = self._keys(behaviours.targets[rows[near]], ids[near], ranks[near])
-        clicks = behaviours.labels[rows[near]]
+        """Counts the rows; behaviours of a rank above `max_rank` are passed over."""
+        near = behaviours.ranks <= self.max_rank
+        rows = behaviours.rows[near]
+        keys = self._keys(behaviours.targets[rows], behaviours.ids[near], behaviours.ranks[near])
+        clicks = behaviours.labels[rows]
         for label in (0, 1):
             found = np.sort(keys[clicks == label])
             self.counts[label] += np.searchsorted(found, self.keys, side="right")

@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from recsys.errors import RecsysError
-from recsys.metrics import PairedAucTest, compare_aucs
-from recsys.reports.split_metrics import open_predictions, read_labels, read_logits
+from recsys.metrics import PairedAucTest, PairedGroupedAuc, compare_aucs, compare_grouped_aucs
+from recsys.reports.split_metrics import (
+    GROUP_COLUMN,
+    open_predictions,
+    read,
+    read_labels,
+    read_logits,
+)
 
 
 def compare_runs(run_a: Path, run_b: Path, split: str = "test") -> PairedAucTest:
@@ -14,16 +21,42 @@ def compare_runs(run_a: Path, run_b: Path, split: str = "test") -> PairedAucTest
 
     Raises RecsysError when the two did not predict the same rows (compared by their labels).
     """
+    paths, files = open_pair(run_a, run_b, split)
+    logits_a, logits_b = (read_logits(f, path) for f, path in zip(files, paths, strict=True))
+    return compare_aucs(logits_a, logits_b, read_labels(files[0], paths[0]))
+
+
+def compare_runs_by_group(run_a: Path, run_b: Path, split: str = "test") -> PairedGroupedAuc | None:
+    """The same of GAUC, with an interval by drawing users anew.
+
+    None for a data set without groups, and where fewer than two have both classes.
+    """
+    paths, files = open_pair(run_a, run_b, split)
+    if any(GROUP_COLUMN not in file.schema_arrow.names for file in files):
+        return None
+    groups, groups_b = (read(f, GROUP_COLUMN, path) for f, path in zip(files, paths, strict=True))
+    if not np.array_equal(groups, groups_b):
+        refuse_other_rows(paths, "equal groups in equal order", "other groups")
+    logits_a, logits_b = (read_logits(f, path) for f, path in zip(files, paths, strict=True))
+    return compare_grouped_aucs(logits_a, logits_b, read_labels(files[0], paths[0]), groups)
+
+
+def open_pair(run_a: Path, run_b: Path, split: str) -> tuple[list[Path], list[pq.ParquetFile]]:
+    """Both runs' predictions of one split, once their labels agree."""
     paths = [run / "predictions" / f"{split}.parquet" for run in (run_a, run_b)]
     files = [open_predictions(path) for path in paths]
     labels, labels_b = (read_labels(file, path) for file, path in zip(files, paths, strict=True))
     if not np.array_equal(labels, labels_b):
-        raise RecsysError(
-            "the two runs did not predict the same rows, so they cannot be compared in pairs",
-            where=f"{paths[0]} and {paths[1]}",
-            expected="equal labels in equal order",
-            got=f"{len(labels)} and {len(labels_b)} rows",
-            fix="evaluate both runs on the same data set and split",
-        )
-    logits_a, logits_b = (read_logits(f, path) for f, path in zip(files, paths, strict=True))
-    return compare_aucs(logits_a, logits_b, labels)
+        got = f"{len(labels)} and {len(labels_b)} rows"
+        refuse_other_rows(paths, "equal labels in equal order", got)
+    return paths, files
+
+
+def refuse_other_rows(paths: list[Path], expected: str, got: str) -> None:
+    raise RecsysError(
+        "the two runs did not predict the same rows, so they cannot be compared in pairs",
+        where=f"{paths[0]} and {paths[1]}",
+        expected=expected,
+        got=got,
+        fix="evaluate both runs on the same data set and split",
+    )

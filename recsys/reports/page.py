@@ -13,7 +13,12 @@ from recsys.reports.figures import (
     draw_train_loss,
     draw_valid_auc,
 )
-from recsys.reports.tables import strip_for, tabulate_bytes, tabulate_slices
+from recsys.reports.tables import (
+    strip_for,
+    tabulate_bytes,
+    tabulate_history_lengths,
+    tabulate_slices,
+)
 
 FILTERS = ("fixed", "count", "percent", "interval", "size", "short")
 
@@ -33,7 +38,8 @@ def render_page(report: Report) -> str:
         main=main,
         figures=draw_figures(report),
         slices=tabulate_slices(main.slices),
-        strip=strip_for(main.slices, main.auc),
+        strip=strip_for((entry for rows in main.slices.values() for entry in rows), main.auc),
+        history_lengths=tabulate_history_lengths(main.history_lengths, main.auc),
         bytes=tabulate_bytes(report.embeddings),
     )
 

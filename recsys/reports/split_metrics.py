@@ -22,9 +22,10 @@ from recsys.metrics import (
 )
 from recsys.metrics.predictions import check_labels
 from recsys.metrics.reliability import ece_of
+from recsys.reports.history_lengths import HistoryLengthMetrics, compute_history_lengths
 from recsys.reports.slices import SliceMetrics, compute_slices
 
-SLICE_PREFIX = "slice/"
+SLICE_PREFIX, LENGTH_PREFIX, GROUP_COLUMN = "slice/", "history_length/", "group_id"
 Array = NDArray[np.generic]
 
 
@@ -60,33 +61,41 @@ class SplitMetrics(BaseConfig):
     roc: tuple[tuple[float, float], ...] = ()
     reliability: tuple[ReliabilityBin, ...] = ()
     slices: dict[str, tuple[SliceMetrics, ...]] = {}
+    history_lengths: dict[str, tuple[HistoryLengthMetrics, ...]] = {}
 
 
 def evaluate_predictions(path: Path) -> SplitMetrics:
-    """Reads `label`, `logit`, optional `group_id` and `slice/FEATURE` columns; measures everything.
+    """Measures the columns `label` and `logit`, and `group_id` where there is one.
 
+    `slice/FEATURE` and `history_length/FEATURE`, as many as there are, get an AUC by value each.
     Raises RecsysError for a file that is missing or not Parquet, a missing column, no rows, a logit
     that is not finite, a label other than 0 and 1.
     """
     file = open_predictions(path)
     logits, labels = read_logits(file, path), read_labels(file, path)
+    groups = None
+    if GROUP_COLUMN in file.schema_arrow.names:
+        groups = read(file, GROUP_COLUMN, path)
+    metrics = measure(
+        logits, labels, None if groups is None else compute_grouped_auc(logits, labels, groups)
+    )
     slices = {
-        name.removeprefix(SLICE_PREFIX): compute_slices(logits, labels, read_ids(file, name, path))
-        for name in file.schema_arrow.names
-        if name.startswith(SLICE_PREFIX)
+        name: compute_slices(logits, labels, ids)
+        for name, ids in read_all(file, SLICE_PREFIX, path).items()
     }
-    grouped = None
-    if "group_id" in file.schema_arrow.names:
-        grouped = compute_grouped_auc(logits, labels, read(file, "group_id", path))
-    return measure(logits, labels, grouped, slices)
+    history_lengths = {
+        name: compute_history_lengths(logits, labels, lengths, groups)
+        for name, lengths in without_repeats(read_all(file, LENGTH_PREFIX, path)).items()
+    }
+    return metrics.model_copy(update={"slices": slices, "history_lengths": history_lengths})
 
 
 def measure(
     logits: NDArray[np.floating],
     labels: NDArray[np.bool_],
     grouped: GroupedAuc | None,
-    slices: dict[str, tuple[SliceMetrics, ...]],
 ) -> SplitMetrics:
+    """What is measured of all rows together."""
     interval = compute_auc_interval(logits, labels)
     curve = compute_reliability(logits, labels)
     roc = compute_roc(logits, labels)
@@ -107,7 +116,6 @@ def measure(
         gauc_dropped_share=grouped.dropped_share if grouped else None,
         roc=tuple(zip(*(rate.round(6).tolist() for rate in roc), strict=True)) if roc else (),
         reliability=to_bins(curve),
-        slices=slices,
     )
 
 
@@ -141,6 +149,21 @@ def read(file: pq.ParquetFile, column: str, path: Path) -> Array:
             f"the predictions have no column {column!r}", where=path, got=", ".join(names)
         )
     return file.read(columns=[column])[column].to_numpy()
+
+
+def read_all(file: pq.ParquetFile, prefix: str, path: Path) -> dict[str, NDArray[np.integer]]:
+    """The columns whose names start so, by what follows."""
+    names = [name for name in file.schema_arrow.names if name.startswith(prefix)]
+    return {name.removeprefix(prefix): read_ids(file, name, path) for name in names}
+
+
+def without_repeats(columns: dict[str, NDArray[np.integer]]) -> dict[str, NDArray[np.integer]]:
+    """Of equal columns the first: the items and the categories of one history are as many."""
+    kept: dict[str, NDArray[np.integer]] = {}
+    for name, column in columns.items():
+        if not any(np.array_equal(column, other) for other in kept.values()):
+            kept[name] = column
+    return kept
 
 
 def read_ids(file: pq.ParquetFile, column: str, path: Path) -> NDArray[np.integer]:

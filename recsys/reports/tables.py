@@ -1,8 +1,10 @@
 """The page's tables with pictures in them: AUC per value with intervals, bytes per feature."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
+from recsys.reports.history_lengths import HistoryLengthMetrics
 from recsys.reports.run_folder import EmbeddingBytes, FeatureBytes
 from recsys.reports.slices import SliceMetrics
 from recsys.reports.text import size
@@ -33,6 +35,16 @@ class SliceTable:
 
 
 @dataclass(frozen=True)
+class HistoryLengthTable:
+    """AUC by the length of one history."""
+
+    feature: str
+    title: str
+    rows: tuple[HistoryLengthMetrics, ...]
+    strip: Strip | None
+
+
+@dataclass(frozen=True)
 class BytesTable:
     """Features by served bytes, largest first; `rest` counts those left out of the page.
 
@@ -50,9 +62,11 @@ class BytesTable:
     other_bytes: int
 
 
-def strip_for(slices: dict[str, tuple[SliceMetrics, ...]], overall: float | None) -> Strip | None:
-    """One axis for all features, so that they can be compared."""
-    known = [s.auc_ci95 for rows in slices.values() for s in rows if s.auc_ci95]
+def strip_for(
+    measured: Iterable[SliceMetrics | HistoryLengthMetrics], overall: float | None
+) -> Strip | None:
+    """One axis for all of them, so that they can be compared."""
+    known = [each.auc_ci95 for each in measured if each.auc_ci95]
     if not known or overall is None:
         return None
     narrow = [ci for ci in known if ci[1] - ci[0] <= WIDEST_INTERVAL] or known
@@ -60,6 +74,25 @@ def strip_for(slices: dict[str, tuple[SliceMetrics, ...]], overall: float | None
     high = max(overall, *(ci[1] for ci in narrow))
     air = (high - low) * 0.05 or 0.01
     return Strip(low - air, high + air)
+
+
+def tabulate_history_lengths(
+    lengths: Mapping[str, tuple[HistoryLengthMetrics, ...]], overall: float | None
+) -> list[HistoryLengthTable]:
+    return [
+        HistoryLengthTable(
+            feature, history_length_title(feature, rows), rows, strip_for(rows, overall)
+        )
+        for feature, rows in lengths.items()
+    ]
+
+
+def history_length_title(feature: str, rows: tuple[HistoryLengthMetrics, ...]) -> str:
+    known = [row for row in rows if row.auc is not None]
+    if len(known) < 2:
+        return f"{feature}: too few lengths with both classes to compare"
+    first, last = (f"{row.auc:.3f} with {row.behaviours}" for row in (known[0], known[-1]))
+    return f"{feature}: AUC {first} behaviours, {last}"
 
 
 def tabulate_slices(slices: dict[str, tuple[SliceMetrics, ...]]) -> list[SliceTable]:

@@ -6,7 +6,6 @@ from math import log2
 import numpy as np
 
 from recsys.metrics import Behaviours, Relevance
-from recsys.metrics.relevance import ANYWHERE
 
 
 def make_histories(rows, num_ids, max_length, seed):
@@ -34,7 +33,6 @@ def relevance_of(behaviours, num_ids, chunks=1):
     relevance = Relevance(num_ids, int(behaviours.lengths.max()))
     targets = behaviours.targets[behaviours.rows]
     relevance.want(targets, behaviours.ids, behaviours.ranks)
-    relevance.want(targets, behaviours.ids, np.full(len(targets), ANYWHERE))
     for part in split_rows(behaviours, chunks):
         relevance.add(part)
     return relevance

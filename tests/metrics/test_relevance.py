@@ -5,8 +5,12 @@ import pytest
 
 from recsys.errors import RecsysError
 from recsys.metrics import Behaviours, Relevance, compute_information
-from recsys.metrics.relevance import ANYWHERE
-from tests.metrics.histories import information_by_loop, make_histories, relevance_of
+from tests.metrics.histories import (
+    counts_by_loop,
+    information_by_loop,
+    make_histories,
+    relevance_of,
+)
 
 
 def test_a_behaviour_that_decides_the_label_tells_all_of_its_entropy():
@@ -38,14 +42,14 @@ def test_counts_of_a_few_rows_by_hand():
         labels=np.array([True, False, True, True]),
     )
     relevance = Relevance(num_ids=4, max_rank=2)
-    cells = [(1, 3, 1), (1, 2, 2), (1, 3, 2), (2, 3, 1), (2, 3, ANYWHERE), (1, 3, ANYWHERE)]
+    cells = [(1, 3, 1), (1, 2, 2), (1, 3, 2), (2, 3, 1)]
     targets, ids, ranks = np.array(cells).T
     relevance.want(targets, ids, ranks)
     relevance.add(behaviours)
     evidence = relevance.evidence(targets, ids, ranks)
-    assert evidence.positives.tolist() == [1, 1, 0, 1, 1, 1]
-    assert evidence.negatives.tolist() == [1, 0, 0, 0, 0, 1]
-    assert evidence.support.tolist() == [1, 0, 0, 0, 0, 1]
+    assert evidence.positives.tolist() == [1, 1, 0, 1]
+    assert evidence.negatives.tolist() == [1, 0, 0, 0]
+    assert evidence.support.tolist() == [1, 0, 0, 0]
     assert relevance.target_rows().tolist() == [0, 3, 1, 0]
 
 
@@ -62,23 +66,17 @@ def test_chunks_of_random_histories_equal_a_loop(chunks):
     )
 
 
-def test_behaviours_beyond_the_last_rank_count_only_as_being_there():
+def test_behaviours_beyond_the_last_rank_are_passed_over():
     behaviours = make_histories(rows=50, num_ids=3, max_length=5, seed=4)
     relevance = Relevance(num_ids=3, max_rank=2)
-    cells = [grid.ravel() for grid in np.meshgrid([0, 1, 2], [0, 1, 2], [ANYWHERE, 1, 2])]
+    cells = [grid.ravel() for grid in np.meshgrid([0, 1, 2], [0, 1, 2], [1, 2])]
     relevance.want(*cells)
     relevance.add(behaviours)
     evidence = relevance.evidence(*cells)
-    ids = np.split(behaviours.ids, behaviours.ends[:-1])
-    for target, identifier, rank, seen in zip(
-        *cells, evidence.positives + evidence.negatives, strict=True
-    ):
-        histories = [h for h, t in zip(ids, behaviours.targets, strict=True) if t == target]
-        if rank == ANYWHERE:
-            assert seen == sum(identifier in history for history in histories)
-        else:
-            assert seen == sum(history[-rank:][:1] == [identifier] for history in histories
-                               if len(history) >= rank)  # fmt: skip
+    expected, _ = counts_by_loop(behaviours)
+    for number, cell in enumerate(zip(*cells, strict=True)):
+        assert evidence.positives[number] == expected[cell, True]
+        assert evidence.negatives[number] == expected[cell, False]
 
 
 def test_a_cell_that_was_not_counted_is_refused():
