@@ -42,10 +42,12 @@ class TrainConfig(BaseConfig):
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     seed: NonNegativeInt = 0
-    # after `plateau_patience` validations without a better AUC all learning rates are multiplied
+    # what validations judge by: AUC over all valid rows, or within the groups of the data set
+    monitor: Literal["auc", "gauc"] = "auc"
+    # after `plateau_patience` validations without a better one all learning rates are multiplied
     plateau_factor: float = Field(0.1, gt=0, le=1)
     plateau_patience: PositiveInt = 1
-    # validations in a row without a better AUC that end training; null trains to the end
+    # validations in a row without a better one that end training; null trains to the end
     early_stopping_patience: PositiveInt | None = 2
     # null validates at the end of each epoch
     validate_every_steps: PositiveInt | None = None

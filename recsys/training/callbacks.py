@@ -28,20 +28,20 @@ def as_ctr_module(module: LightningModule) -> CTRModule:
 
 
 class ValidationSchedule(Callback):
-    """Learning-rate plateau and early stopping on the valid AUC, and the best weights so far."""
+    """Learning-rate plateau and early stopping by the valid rows, and the best weights so far."""
 
     def __init__(self, config: TrainConfig, checkpoints_dir: Path) -> None:
         self.config, self.checkpoints_dir = config, checkpoints_dir
-        self.best_auc = float("-inf")
+        self.best_score = float("-inf")
         self.best_step = 0
         self.best_epoch = 0
         self.validations_without_gain = 0
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         module = as_ctr_module(pl_module)
-        auc = float(trainer.callback_metrics["valid/auc"])
-        if auc > self.best_auc + MIN_IMPROVEMENT:
-            self.best_auc, self.validations_without_gain = auc, 0
+        score = float(trainer.callback_metrics[f"valid/{self.config.monitor}"])
+        if score > self.best_score + MIN_IMPROVEMENT:
+            self.best_score, self.validations_without_gain = score, 0
             self.best_step, self.best_epoch = trainer.global_step, module.trained.epoch
             self._save_best(trainer, module)
             return
@@ -73,14 +73,15 @@ class ValidationSchedule(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "best_auc": self.best_auc if self.best_step else None,
+            "best_score": self.best_score if self.best_step else None,
             "best_step": self.best_step,
             "best_epoch": self.best_epoch,
             "validations_without_gain": self.validations_without_gain,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_auc = float("-inf") if state_dict["best_auc"] is None else state_dict["best_auc"]
+        score = state_dict["best_score"]
+        self.best_score = float("-inf") if score is None else score
         self.best_step, self.best_epoch = state_dict["best_step"], state_dict["best_epoch"]
         self.validations_without_gain = state_dict["validations_without_gain"]
 
@@ -137,12 +138,16 @@ class PlainProgress(Callback):
         print(  # noqa: T201  progress is this callback's purpose
             f"epoch {as_ctr_module(pl_module).trained.epoch + 1}  step {trainer.global_step}  "
             f"train loss {float(metrics.get('train/loss', float('nan'))):.5f}  "
-            f"valid AUC {float(metrics['valid/auc']):.5f}  "
+            f"valid AUC {float(metrics['valid/auc']):.5f}  {_gauc(metrics)}"
             f"log loss {float(metrics['valid/log_loss']):.5f}  "
             f"{self.speed.samples_per_second:,.0f} samples/s",
             file=sys.stderr,
             flush=True,
         )
+
+
+def _gauc(metrics: Mapping[str, Any]) -> str:
+    return f"GAUC {float(metrics['valid/gauc']):.5f}  " if "valid/gauc" in metrics else ""
 
 
 class ProgressBar(TQDMProgressBar):
@@ -160,7 +165,7 @@ class ProgressBar(TQDMProgressBar):
     def get_metrics(self, trainer: lightning.Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = dict(super().get_metrics(trainer, pl_module))
         metrics.pop("v_num", None)
-        for name in ("train/loss", "valid/auc"):
+        for name in ("train/loss", "valid/auc", "valid/gauc"):
             if name in trainer.callback_metrics:
                 metrics[name] = f"{float(trainer.callback_metrics[name]):.4f}"
         metrics["samples/s"] = f"{self.speed.samples_per_second:,.0f}"

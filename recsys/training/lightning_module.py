@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from recsys.data.batch import Batch, Cursor
 from recsys.errors import RecsysError
 from recsys.metrics import compute_auc, compute_log_loss
+from recsys.metrics.grouped_auc import mean_grouped_auc
 from recsys.models.ctr_model import CTRModel
 from recsys.train_config import TrainConfig
 from recsys.training.finite_checks import check_gradients, check_loss, check_state
@@ -47,7 +48,7 @@ class CTRModule(lightning.LightningModule):
         self.learning_rate_factor = 1.0
         self.trained = Cursor(0, -1)
         self._rng_state: Tensor | None = None
-        self._scored: list[tuple[np.ndarray, np.ndarray]] = []
+        self._scored: list[tuple[np.ndarray, ...]] = []
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         dense = self.config.dense_optimizer
@@ -94,11 +95,14 @@ class CTRModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         logits, _ = self.model(batch)
-        self._scored.append((logits.float().cpu().numpy(), batch.labels.cpu().numpy()))
+        scored = [logits.float(), batch.labels]
+        if self.config.monitor == "gauc" and batch.group_ids is not None:
+            scored.append(batch.group_ids)
+        self._scored.append(tuple(tensor.cpu().numpy() for tensor in scored))
 
     def on_validation_epoch_end(self) -> None:
         scored = [part for parts in self.ranks.gather(self._scored) for part in parts]
-        logits, labels = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+        logits, labels, *groups = (np.concatenate(parts) for parts in zip(*scored, strict=True))
         self._scored.clear()
         # fused Adam has counted the validation's lookups as steps
         self.model.embeddings.store.restore_step_count(self.trainer.global_step)
@@ -111,6 +115,9 @@ class CTRModule(lightning.LightningModule):
                 fix="prepare the data with another split",
             )
         self.log("valid/auc", torch.tensor(auc, dtype=torch.float64))
+        if groups:
+            gauc = _check_gauc(mean_grouped_auc(logits, labels, groups[0]))
+            self.log("valid/gauc", torch.tensor(gauc, dtype=torch.float64))
         self.log(
             "valid/log_loss", torch.tensor(compute_log_loss(logits, labels), dtype=torch.float64)
         )
@@ -149,6 +156,17 @@ class CTRModule(lightning.LightningModule):
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
+
+
+def _check_gauc(gauc: float | None) -> float:
+    if gauc is None:
+        raise RecsysError(
+            "no group of the valid split has rows of both classes, so no GAUC can choose the best "
+            "model",
+            where="train.monitor",
+            fix="set it to auc, or prepare the data with another split",
+        )
+    return gauc
 
 
 def _rng_state(saved: list[Tensor], ranks: Ranks, step: int) -> Tensor:

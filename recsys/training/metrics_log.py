@@ -25,6 +25,7 @@ COLUMNS = (
     "train/loss",
     "valid/auc",
     "valid/log_loss",
+    "valid/gauc",
     "learning_rate",
     "samples_per_second",
 )
@@ -59,8 +60,9 @@ class MetricsLog(Callback):
             self._log(trainer, pl_module, figures)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        names = ("valid/auc", "valid/log_loss")
-        self._log(trainer, pl_module, {n: float(trainer.callback_metrics[n]) for n in names})
+        found = trainer.callback_metrics
+        names = [name for name in COLUMNS if name.startswith("valid/") and name in found]
+        self._log(trainer, pl_module, {name: float(found[name]) for name in names})
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         self._close()

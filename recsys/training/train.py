@@ -87,6 +87,7 @@ def train(
     for split in ("train", "valid"):
         schema.split(split)
     choose_slices(schema, config.report.slices)  # a wrong name now and not after training
+    _check_monitor(config, schema)
     check_run_budget(config, schema)
     device = choose_device(config.train.device)
     if config.train.precision == "bf16":
@@ -113,6 +114,16 @@ def train(
         add_row_penalty(built.model, config, schema, ranks)
         module = build_module(built.model, config.train, ranks, forward)
         _fit(module, config, schema, run_dir, checkpoint, signals)
+
+
+def _check_monitor(config: RunConfig, schema: Schema) -> None:
+    if config.train.monitor == "gauc" and schema.group is None:
+        raise RecsysError(
+            f"the data set {schema.name!r} has no groups within which to judge",
+            where="train.monitor",
+            expected="auc, or a data set that was prepared with `group`",
+            got="gauc",
+        )
 
 
 def _open_run_folder(
@@ -215,7 +226,7 @@ def _fit(
         "model": config.model.name,
         "seed": config.train.seed,
         "best_epoch": schedule.best_epoch,
-        "best_valid_auc": schedule.best_auc,
+        f"best_valid_{config.train.monitor}": schedule.best_score,
         "training": {
             "epochs": module.trained.epoch + 1,
             "steps": trainer.global_step,

@@ -164,3 +164,14 @@ def test_only_known_features_can_be_left_out(recsys, config, tmp_path):
     assert code == 2
     assert "histry" in err and "history" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_training_can_be_judged_within_groups(recsys, config, tmp_path):
+    run = tmp_path / "run"
+    code, _, err = recsys("train", config, "train.monitor=gauc", "--out", run)
+    assert (code, "GAUC" in err) == (0, True)
+    facts = json.loads((run / "training.json").read_text())
+    best = pl.read_csv(run / "metrics.csv")["valid/gauc"].max()
+    report = json.loads((run / "report.json").read_text())
+    assert facts["best_valid_gauc"] == pytest.approx(best)
+    assert report["splits"]["valid"]["gauc"] == pytest.approx(best)
