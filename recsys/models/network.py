@@ -56,9 +56,7 @@ class Network(nn.Module):
         )
         self.is_all_vector = len(raw_columns) == 0
 
-    def forward(
-        self, combined: Combined, dense: Tensor, labels: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, combined: Combined, dense: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors and numericals (B, N) → logits (B,), and the weighted loss of a second head, ().
 
         The second head, where the model has one, is trained beside the first and never scores.
@@ -66,11 +64,11 @@ class Network(nn.Module):
         histories = [history_of(pair, combined, self.columns) for pair in self.pairs]
         inputs = self._inputs(combined.vectors, dense)
         model = self.model
-        if self.training and labels is not None and isinstance(model, HasAuxiliaryHead):
-            logits, second = model.forward_with_auxiliary(*inputs, *histories)
-            loss = F.binary_cross_entropy_with_logits(second, labels, reduction="sum")
-            return logits, model.auxiliary_weight * loss / max(len(labels), 1)
-        return model(*inputs, *histories), dense.new_zeros(())
+        if not (self.training and isinstance(model, HasAuxiliaryHead) and model.auxiliary_weight):
+            return self.model(*inputs, *histories), dense.new_zeros(())
+        logits, second = model.forward_with_auxiliary(*inputs, *histories)
+        loss = F.binary_cross_entropy_with_logits(second, labels, reduction="sum")
+        return logits, model.auxiliary_weight * loss / max(len(labels), 1)
 
     def score(self, vectors: Tensor, dense: Tensor, *histories: History) -> Tensor:
         """Fields' vectors (B, ΣD), numericals (B, N), a history for each pair → logits (B,)."""
