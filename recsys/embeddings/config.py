@@ -94,6 +94,15 @@ class EmbeddingsConfig(BaseConfig):
                 got=f"{reader.name}: {reader.cardinality} ids, {owner.name}: {owner.cardinality}",
                 fix="prepare the data with `shared_vocabulary`, or drop this line",
             )
+        own, owners = self.per_feature.get(reader.name), self.method_of(owner.name)
+        if own is not None and own != owners:
+            raise RecsysError(
+                f"{reader.name} has another method than {owner.name}, whose table it reads",
+                where=f"embeddings.per_feature.{reader.name}",
+                expected=f"{owner.name}'s: {owners.method}, embedding_dim {owners.embedding_dim}",
+                got=f"{own.method}, embedding_dim {own.embedding_dim}",
+                fix=f"drop this entry, or {where}",
+            )
 
     def for_attention(self, features: Sequence[str]) -> "EmbeddingsConfig | None":
         """The same for attention's embeddings of these features; None where it has none."""

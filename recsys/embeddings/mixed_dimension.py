@@ -85,7 +85,10 @@ class MixedDimensionConfig(BaseMethodConfig):
         budget = self.budget_floats
         if self.budget_share is not None:
             budget = int(self.budget_share * sum(sizes) * self.embedding_dim)
-        dims = anchored_dims(sizes, *rule) if budget is None else dims_within(budget, sizes, *rule)
+        if budget is None:
+            dims = anchored_dims(sizes, *rule)
+        else:
+            dims = dims_within(budget, cardinalities, *rule)
         return {
             feature: MixedDimensionConfig(embedding_dim=self.embedding_dim, init=self.init, dim=dim)
             for feature, dim in zip(cardinalities, dims, strict=True)

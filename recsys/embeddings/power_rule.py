@@ -4,7 +4,7 @@
 rounded, to a power of two if so wished, and lie between 1 and the base dim D.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,22 +22,23 @@ def anchored_dims(
 
 
 def dims_within(
-    budget: int, sizes: Sequence[int], temperature: float, base_dim: int, rounding: Rounding
+    budget: int, features: Mapping[str, int], temperature: float, base_dim: int, rounding: Rounding
 ) -> list[int]:
     """Dims of the largest λ for which rows and projections are at most `budget` floats.
 
     Rounding and bounds make the sum of floats a step function of λ, in which each step is tried:
     a λ solved for without them would overshoot, most of all where many dims are raised to 1.
     """
-    least = 0
+    least, sizes = 0, list(features.values())
     for scale in _scales(sizes, temperature, base_dim):
         dims = _dims(scale, sizes, temperature, base_dim, rounding)
         least = count_floats(sizes, dims, base_dim)
         if least <= budget:
             return dims
     raise RecsysError(
-        f"mixed dimensions of {len(sizes)} features do not fit the budget",
-        expected=f"at least {least} floats: one for each id, and the projections",
+        "mixed dimensions do not fit the budget",
+        where=", ".join(features),
+        expected=f"at least {least} floats: one for each of their ids, and the projections",
         got=f"{budget} floats",
         fix="raise the budget, or give the largest features a method that shares rows",
     )

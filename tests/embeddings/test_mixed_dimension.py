@@ -99,7 +99,8 @@ def test_the_budget_is_met_with_projections(share, temperature, rounding):
 def test_the_budgets_scale_is_the_largest():
     sizes, dim, alpha = [1000, 300, 50, 7], 8, 0.4
     for budget in (1400, 2000, 3333, 5000, 9000, 20_000):
-        found = count_floats(sizes, dims_within(budget, sizes, alpha, dim, "none"), dim)
+        features = dict(zip("abcd", sizes, strict=True))
+        found = count_floats(sizes, dims_within(budget, features, alpha, dim, "none"), dim)
         tried = []
         for scale in np.geomspace(0.1, 1000, 20_000):  # the definition, scale by scale
             raw = np.floor(scale * np.array(sizes, float) ** -alpha + 0.5)
@@ -109,9 +110,9 @@ def test_the_budgets_scale_is_the_largest():
 
 def test_a_budget_below_one_float_an_id_is_refused():
     least = sum(CRITEO_SIZES) + 26 * 16
-    rule = (CRITEO_SIZES, 0.3, 16, "none")
+    rule = (CRITEO, 0.3, 16, "none")
     assert dims_within(least, *rule) == [1] * 26
-    with pytest.raises(RecsysError, match=f"at least {least} floats"):
+    with pytest.raises(RecsysError, match=f"(?s)C1, C2.*at least {least} floats"):
         dims_within(least - 1, *rule)
     config = MixedDimensionConfig(embedding_dim=16, temperature=0.3, budget_share=0.01)
     with pytest.raises(RecsysError, match="do not fit the budget"):
