@@ -1,19 +1,14 @@
-"""The runs of `embedding_budgets`: each is a process of its own, kept and not repeated.
+"""The runs of `embedding_budgets`, kept and not repeated.
 
 DIR/runs.jsonl has a line for each run, DIR/runs its folder. A search trains one supernet for each
-model and seed (DIR/searches) and chooses from it for every share.
+model and seed (DIR/searches) and chooses from it for every share. For two cores start two of them
+with other models or methods: each reads what the other has written.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections import defaultdict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 import yaml
@@ -30,7 +25,14 @@ from benchmarks.budget_methods import (
     serve_bytes,
 )
 from recsys.config import RunConfig, load_config
+from recsys.errors import RecsysError
+from recsys.reports import write_report
 from recsys.schema import load_schema
+from recsys.search.search import STATE_FILE, SUPERNET
+from recsys.search.search import search as run_search
+from recsys.training.evaluation import evaluate_split
+from recsys.training.runs import load_trained
+from recsys.training.train import train as run_training
 
 NONE_FITS = "no candidate fits into the budget"
 
@@ -55,15 +57,16 @@ class Runs:
     """Does tasks and remembers what came of them."""
 
     def __init__(self, work: Path) -> None:
-        self.work, self.log = work.resolve(), work / "runs.jsonl"
+        self.work = work.resolve()
         self.work.mkdir(parents=True, exist_ok=True)
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log = self.work / "runs.jsonl"
         self.done: dict[Task, dict] = {}
-        for line in lines:
-            facts = {"dataset": "criteo_kaggle", **json.loads(line)}
+        self.read()
+
+    def read(self) -> None:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        for facts in map(json.loads, lines):
             self.done[Task(*(facts[field] for field in Task._fields))] = facts
-        self.lock = Lock()
-        self.searching: dict[tuple, Lock] = defaultdict(Lock)
 
     def data(self, dataset: str) -> Path:
         """The prepared rows."""
@@ -80,23 +83,21 @@ class Runs:
         same = self.done.get(task, {}).get("same_as_share")
         return self.work / "runs" / (task if same is None else task._replace(share=same)).name
 
-    def do(self, tasks: Iterable[Task], jobs: int) -> None:
-        """All that are not done yet, `jobs` at a time."""
-        left = [task for task in dict.fromkeys(tasks) if task not in self.done]
-        for dataset in dict.fromkeys(task.dataset for task in left):
-            self.data(dataset)
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(self._do, left))
+    def do(self, tasks: Iterable[Task]) -> None:
+        """All that are not done yet."""
+        for task in tasks:
+            self.read()
+            if task not in self.done:
+                self._do(task)
 
     def _do(self, task: Task) -> None:
-        search = task.method in SEARCHES
-        with self.searching[(task.model, task.method, task.seed)] if search else Lock():
-            config, choice = self._searched(task) if search else self._largest(task)
+        chosen = self._searched(task) if task.method in SEARCHES else self._largest(task)
+        config, choice = chosen
         facts = {**task._asdict(), **(self._scores(task, config, choice) if config else choice)}
-        with self.lock, self.log.open("a") as file:
-            self.done[task] = facts
+        with self.log.open("a") as file:
             file.write(json.dumps(facts) + "\n")
-            print(f"{task.name}: {facts.get('test_auc', 'none so small')}", flush=True)
+        self.done[task] = facts
+        print(f"{task.name}: {facts.get('test_auc', 'none so small')}", flush=True)
 
     def _largest(self, task: Task) -> tuple[RunConfig | None, dict]:
         found = largest_within(*task[:4], self.data(task.dataset))
@@ -109,16 +110,14 @@ class Runs:
         out = self.work / "searches" / f"{task.model}-{task.method.replace(', ', '_')}-{task.seed}"
         config = search_config(*task[:4], self.data(task.dataset))
         file, kept = write_config(config, task.seed, out), out / f"{task.share}"
-        (out / "candidates.json").unlink(missing_ok=True)  # scored for another share
-        if (out / "supernet" / "training.json").exists():
-            command = ["search", "--resume", out, f"search.budget_share={task.share}"]
-        else:
-            shutil.rmtree(out, ignore_errors=True)
-            command = ["search", file, "--out", out]
-        done = recsys(*command)
-        if done.returncode and NONE_FITS in " ".join(done.stderr.split()):
+        (out / STATE_FILE).unlink(missing_ok=True)  # scored for another share
+        has_begun = (out / SUPERNET / "config.yaml").exists()
+        try:
+            run_search(load_config(file), out, resume=has_begun)
+        except RecsysError as error:
+            if NONE_FITS not in str(error):
+                raise
             return None, {"none": NONE_FITS}
-        check(done)
         kept.mkdir(parents=True, exist_ok=True)
         for made in out.glob("allocation.*"):
             shutil.copyfile(made, kept / made.name)
@@ -148,8 +147,11 @@ class Runs:
 def train(config: RunConfig, seed: int, run: Path) -> dict:
     """AUCs and the commit that trained it."""
     shutil.rmtree(run, ignore_errors=True)  # what an interrupted benchmark left
-    check(recsys("train", write_config(config, seed, run), "--out", run))
-    splits = json.loads((run / "report.json").read_text())["splits"]
+    run_training(load_config(write_config(config, seed, run)), run)
+    trained = load_trained(run)
+    for split in ("valid", "test"):
+        evaluate_split(trained, split)
+    splits = write_report(run, trained.dataset_dir)["splits"]
     return {
         **{f"{name}_auc": splits[name]["auc"] for name in ("valid", "test")},
         "commit": json.loads((run / "environment.json").read_text())["commit"],
@@ -164,17 +166,3 @@ def write_config(config: RunConfig, seed: int, out: Path) -> Path:
     file = out.with_name(f"{out.name}.yaml")
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file
-
-
-def recsys(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "recsys", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"},
-        capture_output=True,
-        text=True,
-    )
-
-
-def check(done: subprocess.CompletedProcess[str]) -> None:
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])

@@ -1,6 +1,6 @@
 """What AUC does each embedding method reach per megabyte, on the same rows with the same model?
 
-    python -m benchmarks.embedding_budgets --work DIR --models dcn_v2 --jobs 2
+    python -m benchmarks.embedding_budgets --work DIR --models dcn_v2 autoint
 
 Real Criteo rows, the committed configs, only `embeddings` differs. Every method gets the largest
 setting whose serving bytes (as `recsys.embeddings.memory` counts them) are within a share of the
@@ -16,6 +16,8 @@ import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from benchmarks.budget_methods import FULL, METHODS, SEARCHES
 from benchmarks.budget_picture import write_picture
@@ -85,11 +87,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *SEARCHES])
     parser.add_argument("--shares", nargs="+", type=float, default=list(SHARES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     runs = Runs(arguments.work)
-    runs.do(tasks(arguments), arguments.jobs)
+    runs.do(tasks(arguments))
     full_bytes = runs.full_bytes(DATASET)
     found = [
         facts

@@ -14,6 +14,8 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from benchmarks.budget_methods import FULL
 from benchmarks.budget_runs import Runs, Task
 from benchmarks.record import write_record
@@ -76,12 +78,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     runs = Runs(arguments.work)
     wanted = list(tasks(arguments.seeds))
-    runs.do(wanted, arguments.jobs)
+    runs.do(wanted)
     searched = [task for task in wanted if task.method in SEARCHED]
     found = [compare(runs, task) for task in searched if "test_auc" in runs.done[task]]
     text = to_markdown(found, runs.full_bytes(DATASET))

@@ -12,6 +12,8 @@ import argparse
 import statistics
 from pathlib import Path
 
+import torch
+
 from benchmarks.budget_methods import FULL, HASHED, SHARED, SHARED_TWO
 from benchmarks.budget_runs import Runs, Task
 from benchmarks.record import write_record
@@ -76,12 +78,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     runs = Runs(arguments.work)
     wanted = tasks(arguments.seeds)
-    runs.do(wanted, arguments.jobs)
+    runs.do(wanted)
     text = to_markdown(runs, arguments.seeds)
     print(text)
     if not arguments.no_record:
