@@ -43,9 +43,9 @@ def mean_std(values: list[float], sign: str = "") -> str:
     return f"{statistics.mean(values):{sign}.4f} ± {spread:.4f}"
 
 
-def to_markdown(runs: Runs, seeds: list[int]) -> str:
+def to_markdown(runs: Runs, datasets: list[str], seeds: list[int]) -> str:
     lines = []
-    for dataset in DATASETS:
+    for dataset in datasets:
         aucs = {t: runs.done[t].get("test_auc") for t in tasks(seeds) if t.dataset == dataset}
 
         def of(method: str, share: float, known: dict = aucs, name: str = dataset) -> list[float]:
@@ -78,13 +78,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--datasets", nargs="+", default=list(DATASETS))
     parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     runs = Runs(arguments.work)
-    wanted = tasks(arguments.seeds)
+    wanted = [t for t in tasks(arguments.seeds) if t.dataset in arguments.datasets]
     runs.do(wanted)
-    text = to_markdown(runs, arguments.seeds)
+    text = to_markdown(runs, arguments.datasets, arguments.seeds)
     print(text)
     if not arguments.no_record:
         found = {"runs": [runs.done[task] for task in wanted]}
