@@ -45,6 +45,16 @@ class History:
         ends = torch.cumsum(self.lengths, 0)
         return ends[self.rows] - torch.arange(len(self.vectors), device=self.lengths.device)
 
+    @cached_property
+    def starts(self) -> Tensor:
+        """(B,) int64: where each row's behaviours begin."""
+        return torch.cumsum(self.lengths, 0) - self.lengths
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(L,) int64: where behaviours go in a block (B, max_length), most recent first."""
+        return self.rows * self.max_length + self.ranks - 1
+
     def with_vectors(self, vectors: Tensor) -> "History":
         """The same behaviours with other vectors (L, D')."""
         return replace(self, vectors=vectors)

@@ -5,9 +5,23 @@ from typing import Annotated
 from pydantic import Field
 
 from recsys.models.autoint import AutoIntConfig
+from recsys.models.dare import DAREConfig
 from recsys.models.dcn_v2 import DCNv2Config
+from recsys.models.din import DINConfig
 from recsys.models.logistic_regression import LogisticRegressionConfig
+from recsys.models.mean_pooling import MeanPoolingConfig
+from recsys.models.sim_hard import SIMHardConfig
+from recsys.models.twin import TWINConfig
 
 ModelConfig = Annotated[
-    LogisticRegressionConfig | DCNv2Config | AutoIntConfig, Field(discriminator="name")
+    LogisticRegressionConfig
+    | DCNv2Config
+    | AutoIntConfig
+    # these read histories
+    | MeanPoolingConfig
+    | DINConfig
+    | SIMHardConfig
+    | TWINConfig
+    | DAREConfig,
+    Field(discriminator="name"),
 ]

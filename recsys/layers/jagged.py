@@ -1,0 +1,128 @@
+"""Sums, softmax and top-k within each row of a History; nothing here has a (B, T, D) block.
+
+The same bits from run to run, on CPU and CUDA. Rows without behaviours give zeros.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from recsys.layers.history import History
+
+
+def expand(values: Tensor, history: History) -> Tensor:
+    """Rows' values (B, D) → (L, D): each behaviour gets its row's."""
+    if torch.compiler.is_exporting():
+        return values.index_select(0, history.rows)
+    return _Expand.apply(values, history.rows, history.starts)  # type: ignore[no-untyped-call]  # torch.autograd is untyped
+
+
+def pool(vectors: Tensor, history: History, weights: Tensor | None = None) -> Tensor:
+    """Behaviours' vectors (L, D) → their sum in each row (B, D), weighted by `weights` (L,)."""
+    if torch.compiler.is_exporting():  # onnxruntime has no bags
+        weighted = vectors if weights is None else vectors * weights[:, None]
+        zeros = vectors.new_zeros(history.lengths.shape[0], vectors.shape[1])
+        return zeros.index_add(0, history.rows, weighted)
+    return _Pool.apply(vectors, weights, history.rows, history.starts)  # type: ignore[no-untyped-call]  # torch.autograd is untyped
+
+
+def to_block(values: Tensor, history: History, fill: float | bool) -> Tensor:
+    """Scalars (L,) → (B, T), a row's most recent behaviour first, `fill` after its oldest."""
+    num_rows, longest = history.lengths.shape[0], history.max_length
+    block = values.new_full((num_rows * longest,), fill).scatter(0, history.places, values)
+    return block.view(num_rows, longest)
+
+
+def from_block(block: Tensor, history: History) -> Tensor:
+    """Scalars (B, T) → those of behaviours (L,); undoes `to_block`."""
+    return block.flatten().gather(0, history.places)
+
+
+def softmax(scores: Tensor, history: History, chosen: Tensor | None = None) -> Tensor:
+    """Scores (L,) → weights (L,) that sum to 1 in each row that has any.
+
+    `chosen` (L,) bool: the others get weight 0, and a row without a chosen one all zeros.
+    """
+    lowest = torch.finfo(scores.dtype).min  # not -inf: rows of nothing but fill must stay finite
+    if chosen is not None:
+        scores = scores.masked_fill(~chosen, lowest)
+    weights = from_block(torch.softmax(to_block(scores, history, lowest), dim=1), history)
+    return weights if chosen is None else weights * chosen
+
+
+def top_k(scores: Tensor, history: History, k: int) -> Tensor:
+    """(L,) bool: the k highest scores (L,) of each row; of equal ones the most recent."""
+    return from_block(_top_k_of_block(to_block(scores.detach(), history, -torch.inf), k), history)
+
+
+def ranked_top_k(scores: Tensor, history: History, k: int) -> tuple[Tensor, Tensor]:
+    """Ranks (B, k) int64 and scores (B, k) of each row's k highest scores (L,), highest first.
+
+    Of equal scores the most recent comes first. Where a row has fewer: rank 0, score -inf.
+    """
+    block = to_block(scores.detach(), history, -torch.inf)  # (B, T)
+    num_rows, longest = block.shape
+    ages = torch.arange(longest, device=block.device)
+    chosen = _top_k_of_block(block, k) & (block > -torch.inf)
+    # the chosen ones' places, most recent first; `longest` where there are fewer than k
+    places = torch.where(chosen, ages, longest).topk(min(k, longest), dim=1, largest=False).values
+    found = torch.cat([block, block.new_full((num_rows, 1), -torch.inf)], 1).gather(1, places)
+    found, order = found.sort(dim=1, descending=True, stable=True)
+    ranks = (places.gather(1, order) + 1) * (found > -torch.inf)
+    missing = (0, max(k - longest, 0))
+    padded = torch.nn.functional.pad(found, missing, value=-torch.inf)
+    return torch.nn.functional.pad(ranks, missing), padded
+
+
+def _top_k_of_block(block: Tensor, k: int) -> Tensor:
+    """(B, T) → (B, T) bool, true for k of each row: the highest, of equal ones the first."""
+    if k >= block.shape[1]:
+        return torch.ones_like(block, dtype=torch.bool)
+    lowest = block.topk(k, dim=1).values[:, -1:]  # (B, 1)
+    above, level = block > lowest, block == lowest
+    still_free = k - above.sum(1, keepdim=True)
+    return above | (level & (level.cumsum(1) <= still_free))
+
+
+class _Expand(torch.autograd.Function):
+    """Autograd's own gradient of a gather is 5 × slower on the CPU, and not repeatable on CUDA."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor, rows: Tensor, starts: Tensor) -> Tensor:
+        ctx.save_for_backward(starts)
+        return values.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (starts,) = ctx.saved_tensors  # type: ignore[attr-defined]  # torch sets it
+        return _sum(gradient, starts, None), None, None
+
+
+class _Pool(torch.autograd.Function):
+    """Autograd's gradient of a bag sorts the ids first; here they are sorted already."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, vectors: Tensor, weights: Tensor | None, rows: Tensor, starts: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(*((rows,) if weights is None else (rows, vectors, weights)))
+        return _sum(vectors, starts, weights)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, *weighted = ctx.saved_tensors  # type: ignore[attr-defined]  # torch sets it
+        expanded = gradient.index_select(0, rows)  # (L, D)
+        if not weighted:
+            return expanded, None, None, None
+        vectors, weights = weighted
+        of_weights = torch.linalg.vecdot(vectors, expanded)
+        return expanded.mul_(weights[:, None]), of_weights, None, None
+
+
+def _sum(vectors: Tensor, starts: Tensor, weights: Tensor | None) -> Tensor:
+    """Vectors (L, D), the first behaviour of each row (B,) → sums (B, D), each in order."""
+    if len(vectors) == 0 or len(starts) == 0:
+        return vectors.new_zeros(len(starts), vectors.shape[1])
+    order = torch.arange(len(vectors), device=vectors.device)
+    bags = torch.embedding_bag(vectors.contiguous(), order, starts, False, 0, False, weights)
+    return bags[0]

@@ -1,0 +1,60 @@
+"""DIN's local activation unit: how strongly each behaviour speaks for the target (§4.3)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recsys.layers.dice import Dice
+from recsys.layers.history import History
+from recsys.layers.jagged import expand
+from recsys.layers.mlp import Activation, build_linear, build_mlp
+
+
+class LocalActivationUnit(nn.Module):
+    """score = MLP([q, k, q − k, q · k]) of a target q and each behaviour k, both (dim,).
+
+    The first linear's weight (H, 4·dim) is applied in parts: q's part once a row instead of once
+    a behaviour, k's part with that of q − k, and nothing is concatenated.
+    `padded_length`: Dice counts every row as if it had so many behaviours, the missing ones being
+    zero vectors, as FuxiCTR does; None counts those that there are.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden_dims: Sequence[int],
+        *,
+        activation: Activation,
+        dropout: float,
+        padded_length: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.padded_length = padded_length
+        self.mlp = build_mlp(4 * dim, hidden_dims, activation=activation, dropout=dropout)
+        self.mlp.append(build_linear(hidden_dims[-1] if hidden_dims else 4 * dim, 1))
+
+    def forward(self, history: History) -> Tensor:
+        """Scores (L,)."""
+        of_rows, hidden = self._first_linear(history)  # (B, H), (L, H)
+        counts = None
+        if self.padded_length is not None and self.training:
+            # a missing behaviour, k = 0, is q's part alone: one for each row stands for all
+            missing = self.padded_length - history.lengths
+            counts = torch.cat([hidden.new_ones(len(hidden)), missing.to(hidden.dtype)])
+            hidden = torch.cat([hidden, of_rows])
+        for layer in list(self.mlp)[1:]:
+            hidden = layer(hidden, counts) if isinstance(layer, Dice) else layer(hidden)
+        return hidden[: history.keys.shape[0], 0]
+
+    def _first_linear(self, history: History) -> tuple[Tensor, Tensor]:
+        """(B, H): what a row's query and the bias give. (L, H): all of the linear's output."""
+        linear, keys, query = self.mlp[0], history.keys, history.query
+        assert isinstance(linear, nn.Linear)  # Sequential forgets the type
+        of_query, of_key, of_difference, of_product = torch.split(
+            linear.weight, query.shape[1], dim=1
+        )
+        of_rows = F.linear(query, of_query + of_difference, linear.bias)
+        hidden = torch.addmm(expand(of_rows, history), keys, (of_key - of_difference).t())
+        return of_rows, torch.addmm(hidden, expand(query, history) * keys, of_product.t())

@@ -1,0 +1,119 @@
+"""DIN: the target decides how much of each behaviour it sees (Zhou et al. 2018, KDD, §4.3)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field as PydanticField
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from recsys.errors import RecsysError
+from recsys.layers.history import History
+from recsys.layers.jagged import pool, ranked_top_k, softmax, top_k
+from recsys.layers.local_activation import LocalActivationUnit
+from recsys.layers.mlp import Activation
+from recsys.models.base import Field, HistoryShape
+from recsys.models.sequence_tail import Tail, TailedModelConfig, pooled_dims
+
+
+class DINConfig(TailedModelConfig):
+    """The paper's sum of behaviours, weighted by their scores as they are.
+
+    softmax: weights that sum to 1; scale_scores divides the scores by √D before it. Both are on in
+    the authors' code. top_k: only the highest scores of a row count, as where DARE's authors
+    compare with DIN. dice_statistics: padded counts in the attention MLP the behaviours that a row
+    lacks of the data set's max_length too, as FuxiCTR does.
+    """
+
+    name: Literal["din"] = "din"
+    attention_hidden_dims: tuple[PositiveInt, ...] = (64,)
+    attention_activation: Activation = "dice"
+    attention_dropout: float = PydanticField(0.0, ge=0, lt=1)
+    softmax: bool = False
+    scale_scores: bool = False
+    top_k: PositiveInt | None = None
+    dice_statistics: Literal["behaviours", "padded"] = "behaviours"
+
+    def build(
+        self, fields: Sequence[Field], num_dense: int, histories: Sequence[HistoryShape]
+    ) -> "DIN":
+        attention = [
+            DINAttention(
+                self._build_unit(i, shape),
+                self.softmax,
+                shape.dim**-0.5 if self.scale_scores else 1.0,
+                self.top_k,
+            )
+            for i, shape in enumerate(histories)
+        ]
+        return DIN(attention, self.build_tail(fields, num_dense, pooled_dims(histories)))
+
+    def _build_unit(self, pair: int, shape: HistoryShape) -> LocalActivationUnit:
+        is_padded = self.dice_statistics == "padded"
+        if is_padded and shape.max_length is None:
+            raise RecsysError(
+                "histories are counted as if padded to a length, and no max_length says which",
+                where=f"model.pairs.{pair}: {', '.join(self.pairs[pair].history)}",
+                expected="sequences with a max_length in the data set's schema",
+                fix="set model.dice_statistics: behaviours, or prepare the data with max_length",
+            )
+        return LocalActivationUnit(
+            shape.dim,
+            self.attention_hidden_dims,
+            activation=self.attention_activation,
+            dropout=self.attention_dropout,
+            padded_length=shape.max_length if is_padded else None,
+        )
+
+
+class DINAttention(nn.Module):
+    """What each behaviour of one pair weighs."""
+
+    def __init__(
+        self, unit: LocalActivationUnit, has_softmax: bool, scale: float, num_found: int | None
+    ) -> None:
+        super().__init__()
+        self.unit, self.has_softmax, self.scale = unit, has_softmax, scale
+        self.num_found = num_found
+
+    def scores(self, history: History) -> Tensor:
+        """(L,)."""
+        scores: Tensor = self.unit(history)
+        return scores if self.scale == 1.0 else scores * self.scale
+
+    def forward(self, history: History) -> Tensor:
+        """Weights (L,)."""
+        scores = self.scores(history)
+        found = None if self.num_found is None else top_k(scores, history, self.num_found)
+        if self.has_softmax:
+            return softmax(scores, history, found)
+        return scores if found is None else scores * found
+
+
+class DIN(nn.Module):
+    """Attention of its own for each pair, then the tail."""
+
+    def __init__(self, attention: Sequence[DINAttention], tail: Tail) -> None:
+        super().__init__()
+        self.attention = nn.ModuleList(attention)
+        self.tail = tail
+
+    def forward(self, vectors: Tensor, dense: Tensor, *histories: History) -> Tensor:
+        """(B, ΣD), (B, N), histories → logits (B,)."""
+        pooled = [
+            pool(history.vectors, history, attend(history))
+            for attend, history in zip(self.attention, histories, strict=True)
+        ]
+        return self.tail(vectors, dense, pooled, [history.target for history in histories])
+
+    def attention_weights(self, history: History, pair: int = 0) -> Tensor:
+        """(L,): what each behaviour of that pair weighs."""
+        return self.attention[pair](history)
+
+    @torch.no_grad()
+    def retrieve(self, history: History, k: int, pair: int = 0) -> tuple[Tensor, Tensor]:
+        """Ranks (B, k) of the k highest scores, 0 where there is none, and the scores (B, k)."""
+        attention = self.attention[pair]
+        assert isinstance(attention, DINAttention)  # ModuleList forgets the type
+        return ranked_top_k(attention.scores(history), history, k)

@@ -1,0 +1,73 @@
+"""What sequence models share: pooled histories beside all other fields, an MLP, a logit."""
+
+from abc import ABC
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field as PydanticField
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from recsys.layers.mlp import Activation, build_linear, build_mlp
+from recsys.models.base import Field, HistoryShape, SequenceModelConfig
+
+
+class TailedModelConfig(SequenceModelConfig, ABC):
+    """A sequence model that ends in an MLP over [fields, pooled histories, numericals].
+
+    target_aware: beside each pooled history its product with the target (DARE's target-aware
+    representation; the third part of [u, i, u · i] in DIN's published code).
+    input_batch_norm: a BatchNorm in front of the MLP, as both codes have. batch_norm: one in each
+    of its layers. Training on several CPU processes refuses both.
+    """
+
+    hidden_dims: tuple[PositiveInt, ...] = (200, 80)
+    activation: Activation = "dice"
+    dropout: float = PydanticField(0.0, ge=0, lt=1)
+    batch_norm: bool = False
+    input_batch_norm: bool = False
+    target_aware: bool = False
+
+    def build_tail(
+        self,
+        fields: Sequence[Field],
+        num_dense: int,
+        pooled_dims: Sequence[int],
+        hidden_dims: Sequence[int] | None = None,
+    ) -> "Tail":
+        """The tail for pooled histories of these widths; `hidden_dims` instead of the config's."""
+        in_dim = sum(field.dim for field in fields) + num_dense
+        in_dim += sum(pooled_dims) * (2 if self.target_aware else 1)
+        widths = self.hidden_dims if hidden_dims is None else hidden_dims
+        mlp = build_mlp(
+            in_dim,
+            widths,
+            activation=self.activation,
+            dropout=self.dropout,
+            batch_norm=self.batch_norm,
+        ).append(build_linear(widths[-1] if widths else in_dim, 1))
+        if self.input_batch_norm:
+            mlp.insert(0, nn.BatchNorm1d(in_dim))
+        return Tail(mlp, self.target_aware)
+
+
+class Tail(nn.Module):
+    """logit = MLP([fields, for each pair its pooled history and (pooled · target), numericals])."""
+
+    def __init__(self, mlp: nn.Sequential, is_target_aware: bool) -> None:
+        super().__init__()
+        self.mlp, self.is_target_aware = mlp, is_target_aware
+
+    def forward(
+        self, vectors: Tensor, dense: Tensor, pooled: Sequence[Tensor], targets: Sequence[Tensor]
+    ) -> Tensor:
+        """(B, ΣD), (B, N) and for each pair (B, D), twice → logits (B,)."""
+        parts = [vectors]
+        for history, target in zip(pooled, targets, strict=True):
+            parts += [history, history * target] if self.is_target_aware else [history]
+        return self.mlp(torch.cat([*parts, dense], dim=1)).squeeze(1)
+
+
+def pooled_dims(histories: Sequence[HistoryShape]) -> list[int]:
+    """Widths of histories pooled as they are."""
+    return [shape.dim for shape in histories]

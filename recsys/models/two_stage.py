@@ -1,0 +1,122 @@
+"""Two-stage models: DARE, TWIN and SIM's hard search are this one with other choices."""
+
+from abc import ABC
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field as PydanticField
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from recsys.errors import RecsysError
+from recsys.layers.history import History
+from recsys.layers.mlp import Activation
+from recsys.layers.two_stage_attention import RankEmbedding, TwoStageAttention
+from recsys.models.base import Field, HistoryShape
+from recsys.models.sequence_tail import Tail, TailedModelConfig
+
+
+class TwoStageModelConfig(TailedModelConfig, ABC):
+    """Searches `top_k` behaviours of each history and weighs them by the softmax of their scores.
+
+    position_dim: width of what is learned for each rank (1 = the most recent), for the scores and
+    beside the pooled vectors; None: order plays no part.
+    auxiliary_weight: weight of the loss of a second head, in training only: the same fields, the
+    histories weighed whole instead of searched. 0: no such head.
+    """
+
+    activation: Activation = "prelu"
+    target_aware: bool = True
+    top_k: PositiveInt = 20
+    position_dim: PositiveInt | None = 16
+    auxiliary_weight: float = PydanticField(1.0, ge=0)
+    auxiliary_hidden_dims: tuple[PositiveInt, ...] = (200,)
+
+    def build(
+        self, fields: Sequence[Field], num_dense: int, histories: Sequence[HistoryShape]
+    ) -> "TwoStage":
+        attention = [self._build_attention(i, shape) for i, shape in enumerate(histories)]
+        dims = [shape.dim + (self.position_dim or 0) for shape in histories]
+        tail = self.build_tail(fields, num_dense, dims)
+        auxiliary = None
+        if self.auxiliary_weight > 0:
+            auxiliary = self.build_tail(fields, num_dense, dims, self.auxiliary_hidden_dims)
+        return TwoStage(attention, tail, auxiliary, self.auxiliary_weight)
+
+    def attention_position_dim_of(self, position_dim: int) -> int | None:
+        """Width of what scores ranks; None: they are scored by what is pooled."""
+        return None
+
+    def same_columns(self, pair: int, shape: HistoryShape) -> slice | None:
+        """Columns of a vector by which behaviours are found; None: by their scores."""
+        return None
+
+    def _build_attention(self, pair: int, shape: HistoryShape) -> TwoStageAttention:
+        same = self.same_columns(pair, shape)
+        if self.position_dim is None:
+            return TwoStageAttention(self.top_k, same=same)
+        if shape.max_length is None:
+            raise RecsysError(
+                "the ranks of a history need an embedding each, and no max_length bounds them",
+                where=f"model.pairs.{pair}: {', '.join(self.pairs[pair].history)}",
+                expected="sequences with a max_length in the data set's schema",
+                fix="set model.position_dim: null, or prepare the data with max_length",
+            )
+        positions = RankEmbedding(shape.max_length, self.position_dim)
+        apart = self.attention_position_dim_of(self.position_dim)
+        scored = None if apart is None else RankEmbedding(shape.max_length, apart)
+        return TwoStageAttention(self.top_k, positions, scored, same)
+
+
+class TwoStage(nn.Module):
+    """Search, weigh and pool each history, then the tail; a second head while training."""
+
+    def __init__(
+        self,
+        attention: Sequence[TwoStageAttention],
+        tail: Tail,
+        auxiliary_tail: Tail | None,
+        auxiliary_weight: float,
+    ) -> None:
+        super().__init__()
+        self.attention = nn.ModuleList(attention)
+        self.tail, self.auxiliary_tail = tail, auxiliary_tail
+        self.auxiliary_weight = auxiliary_weight
+
+    def forward(self, vectors: Tensor, dense: Tensor, *histories: History) -> Tensor:
+        """(B, ΣD), (B, N), histories → logits (B,)."""
+        pooled = []
+        for attention, history in zip(self._pairs(), histories, strict=True):
+            scores = attention.scores(history)
+            pooled.append(attention.pool(scores, history, attention.found(scores, history)))
+        return self.tail(vectors, dense, pooled, self._targets(histories))
+
+    def forward_with_auxiliary(
+        self, vectors: Tensor, dense: Tensor, *histories: History
+    ) -> tuple[Tensor, Tensor]:
+        """(B, ΣD), (B, N), histories → logits (B,) and those of the second head (B,)."""
+        assert self.auxiliary_tail is not None  # there is one with a weight above 0
+        searched, whole = [], []
+        for attention, history in zip(self._pairs(), histories, strict=True):
+            scores = attention.scores(history)
+            searched.append(attention.pool(scores, history, attention.found(scores, history)))
+            whole.append(attention.pool(scores, history))
+        targets = self._targets(histories)
+        logits: Tensor = self.tail(vectors, dense, searched, targets)
+        return logits, self.auxiliary_tail(vectors, dense, whole, targets)
+
+    def attention_weights(self, history: History, pair: int = 0) -> Tensor:
+        """(L,): what each behaviour of that pair weighs, 0 where it was not found."""
+        return self._pairs()[pair].weights(history)
+
+    @torch.no_grad()
+    def retrieve(self, history: History, k: int, pair: int = 0) -> tuple[Tensor, Tensor]:
+        """The search alone: ranks (B, k) int64, 0 where there is none, and the scores (B, k)."""
+        return self._pairs()[pair].retrieve(history, k)
+
+    def _pairs(self) -> list[TwoStageAttention]:
+        return [module for module in self.attention if isinstance(module, TwoStageAttention)]
+
+    def _targets(self, histories: Sequence[History]) -> list[Tensor]:
+        pairs = zip(self._pairs(), histories, strict=True)
+        return [attention.target(history) for attention, history in pairs]
