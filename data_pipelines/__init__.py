@@ -5,10 +5,11 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines import avazu, criteo, movielens
+from data_pipelines import amazon, avazu, criteo, movielens, taobao
 from data_pipelines.encoders import load_encoders
-from data_pipelines.pipeline import Progress, encode_staged, run_pipeline
+from data_pipelines.pipeline import encode_staged, run_pipeline
 from data_pipelines.plan import make_plan
+from data_pipelines.reading import Progress
 from data_pipelines.recipe import Recipe, load_recipe, override_recipe
 from data_pipelines.sources import Source, TableSource
 from data_pipelines.staging import read_chunks, stage_chunk
@@ -25,12 +26,20 @@ DATASETS: dict[str, Recipe] = {
     "criteo_x4_002": criteo.X4_002,
     "avazu_x4_001": avazu.X4_001,
     "avazu_x4_002": avazu.X4_002,
+    "taobao": taobao.TAOBAO,
+    "amazon_reviews": amazon.AMAZON_REVIEWS,
+    "amazon_lists": amazon.AMAZON_LISTS,
+    "amazon_electronics_din": amazon.AMAZON_ELECTRONICS_DIN,
+    "taobao_dare": taobao.TAOBAO_DARE,
+    "tmall_dare": taobao.TMALL_DARE,
 }
 
 SOURCES: dict[str, Source] = {
     "table": TableSource(),
     "avazu": avazu.AvazuSource(),
     "movielens_1m": movielens.MovieLensSource(),
+    "amazon_reviews": amazon.AmazonReviewsSource(),
+    "item_lists": amazon.ItemListsSource(),
 }
 
 

@@ -12,6 +12,7 @@ from data_pipelines.transforms import TransformFit, apply_transform, makes_token
 from data_pipelines.vocabulary import (
     HashIds,
     IdRule,
+    Int64s,
     TextVocabulary,
     TokenVocabulary,
     load_vocabulary,
@@ -47,12 +48,15 @@ class FeatureEncoder:
         """Every row's compact form."""
         return column if self.is_fitted_late else self._prepare(column)
 
-    def fit(self, staged: pl.Series, round_number: int) -> None:
-        """Learns from train rows: first the transform, if it needs it, then the counts."""
+    def fit(self, staged: pl.Series, weights: Int64s | None = None) -> None:
+        """Learns from train rows: first the transform, if it needs it, then the counts.
+
+        `weights` says how often each row of a text column stands in the train rows.
+        """
         if isinstance(self.transform, TransformFit):
             self.transform.add(staged)
         elif self.ids is not None:
-            self._count(self._prepare(staged) if self.is_fitted_late else staged)
+            self._count(self._prepare(staged) if self.is_fitted_late else staged, weights)
 
     def end_round(self, round_number: int) -> None:
         """Settles what this round learnt."""
@@ -87,9 +91,9 @@ class FeatureEncoder:
             column = apply_transform(self.transform, column)
         return column if self.ids is None else self.ids.stage(column)
 
-    def _count(self, prepared: pl.Series) -> None:
+    def _count(self, prepared: pl.Series, weights: Int64s | None) -> None:
         assert self.ids is not None
-        self.ids.count(prepared)
+        self.ids.count(prepared, weights)
 
     def _finish(self, prepared: pl.Series) -> pl.Series:
         return prepared if self.ids is None else self.ids.encode(prepared)
@@ -107,8 +111,10 @@ class SequenceEncoder(FeatureEncoder):
         items = items.to_frame("v").select(pl.when(pl.col("v") != "").then(pl.col("v"))).to_series()
         return _as_lists(self.ids.stage(items), lists.list.len())
 
-    def _count(self, prepared: pl.Series) -> None:
-        super()._count(_flatten(prepared))
+    def _count(self, prepared: pl.Series, weights: Int64s | None) -> None:
+        if weights is not None:
+            weights = np.repeat(weights, prepared.list.len().to_numpy())
+        super()._count(_flatten(prepared), weights)
 
     def _finish(self, prepared: pl.Series) -> pl.Series:
         return _as_lists(super()._finish(_flatten(prepared)), prepared.list.len())

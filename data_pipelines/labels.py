@@ -10,6 +10,15 @@ from recsys.errors import RecsysError
 
 def apply_label(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -> pl.DataFrame:
     """The frame with an int8 column `label`; rows that the rule drops are gone."""
+    labels = label_values(frame, label, path, first_row)
+    labelled = frame.with_columns(labels)
+    if label.column != "label":
+        labelled = labelled.drop(label.column)
+    return labelled.filter(labels.is_not_null()) if labels.null_count() else labelled
+
+
+def label_values(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -> pl.Series:
+    """`label`, int8: 0, 1, or null where the rule drops the row."""
     text = pl.col(label.column)
     number = text.cast(pl.Float64, strict=False)
     dropped = pl.lit(False)
@@ -21,8 +30,10 @@ def apply_label(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -
             dropped = (number < high) & (number > low)
         case OneOf(positive=ones, negative=zeros):
             positive, negative = text.is_in(ones), text.is_in(zeros)
-    known = (positive | negative | dropped).fill_null(False)
-    checked = frame.select(known=known, kept=~dropped.fill_null(False))
+    checked = frame.select(
+        known=(positive | negative | dropped).fill_null(False),
+        label=pl.when(~dropped).then(positive.cast(pl.Int8)),
+    )
     if not checked["known"].all():
         row = int((~checked["known"]).arg_true()[0])
         raise RecsysError(
@@ -32,10 +43,7 @@ def apply_label(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -
             got=repr(frame[label.column][row]),
             fix="change the raw value, or the rule under label.rule",
         )
-    labelled = frame.with_columns(positive.cast(pl.Int8).alias("label"))
-    if label.column != "label":
-        labelled = labelled.drop(label.column)
-    return labelled if checked["kept"].all() else labelled.filter(checked["kept"])
+    return checked["label"]
 
 
 def _describe(rule: Binary | Threshold | OneOf) -> str:

@@ -1,13 +1,15 @@
 """prepare: read and stage the raw files → split → fit on train rows → encode and write."""
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
 from data_pipelines.encoders import FeatureEncoder, new_encoders
+from data_pipelines.event_pipeline import fit_events, read_samples, write_events
 from data_pipelines.plan import make_plan
-from data_pipelines.reading import prefetch
+from data_pipelines.reading import Progress, prefetch
 from data_pipelines.recipe import Recipe
 from data_pipelines.sources import Source
 from data_pipelines.splits import SPLITS, SplitCodes
@@ -22,7 +24,7 @@ from data_pipelines.writing import SplitWriter, new_folder, readable_os_errors, 
 from recsys.errors import RecsysError
 from recsys.schema import Schema, Split
 
-Progress = Callable[[str, int, int | None], None]
+Built = tuple[list[FeatureEncoder], dict[str, Split]]
 
 
 def run_pipeline(
@@ -35,23 +37,45 @@ def run_pipeline(
 ) -> Schema:
     """Builds the data set beside `out` and renames it at the end."""
     with readable_os_errors(out), new_folder(out, overwrite) as folder:
-        encoders, staged = _stage(recipe, source, raw, folder / "staged", progress)
-        codes = assign_splits(recipe, staged)
-        _fit(encoders, staged, codes, progress)
-        splits = _write(encoders, staged, codes, folder, progress)
-        staged.remove()
+        build = _build_events if recipe.events else _build_rows
+        encoders, splits = build(recipe, source, raw, folder, progress)
         for encoder in encoders:
             encoder.save(folder)
         schema = Schema(
             name=recipe.name,
             features=tuple(e.describe() for e in encoders),
-            group="group_id" if recipe.group else None,
+            group="group_id" if recipe.group_column else None,
             splits=splits,
             recipe=recipe.model_dump(mode="json"),
             created_by=f"polars {pl.__version__}",
         )
         save_schema(schema, folder)
     return schema
+
+
+def _build_rows(
+    recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
+) -> Built:
+    """One row of the files, one row of the data set."""
+    encoders, staged = _stage(recipe, source, raw, folder / "staged", progress)
+    codes = assign_splits(recipe, staged)
+    _fit(encoders, staged, codes, progress)
+    splits = _write(encoders, staged, codes, folder, progress)
+    staged.remove()
+    return encoders, splits
+
+
+def _build_events(
+    recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
+) -> Built:
+    """Samples with histories, made of a log."""
+    staged = folder / "staged"
+    staged.mkdir()
+    encoders, samples = read_samples(recipe, source, raw, staged, progress)
+    fit_events(encoders, samples)
+    splits = write_events(encoders, samples, folder, progress)
+    shutil.rmtree(staged)
+    return encoders, splits
 
 
 def _stage(
@@ -86,7 +110,7 @@ def _fit(
         for first, frame in prefetch(staged.chunks(names)):
             train = frame.filter(pl.Series(codes[first : first + len(frame)] == 0))
             for encoder in active:
-                encoder.fit(train[encoder.feature.name], round_number)
+                encoder.fit(train[encoder.feature.name])
             progress("fit", first + len(frame), staged.rows)
         for encoder in active:
             encoder.end_round(round_number)

@@ -4,7 +4,7 @@ import fnmatch
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar, cast
@@ -14,6 +14,8 @@ from recsys.errors import RecsysError
 BLOCK_BYTES = 32 << 20
 
 T = TypeVar("T")
+
+Progress = Callable[[str, int, int | None], None]  # (stage, rows done, rows in all)
 
 
 class Block(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
+from data_pipelines.event_rules import Events, Separator
 from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.schema import CriteoBucket, Keep, Log
 
@@ -16,10 +17,6 @@ Fractions = tuple[float, float, float]
 def _named(tag: str) -> BeforeValidator:
     """Lets `transform: log` stand for `transform: {kind: log}`."""
     return BeforeValidator(lambda value: {tag: value} if isinstance(value, str) else value)
-
-
-# What a shell leaves of "\t".
-_tab = BeforeValidator(lambda value: {"\\t": "\t", "tab": "\t"}.get(value, value))
 
 
 class StandardizeRule(BaseConfig):
@@ -59,10 +56,10 @@ EncodingRule = Annotated[VocabularyRule | HashRule, Field(discriminator="kind"),
 
 
 class FileFormat(BaseConfig):
-    """How the raw files are written; text may be gzipped. `columns`: names for want of a header."""
+    """How the raw files are written; text may be gzipped. `columns` stands for the header."""
 
     format: Literal["text", "parquet"] = "text"
-    separator: Annotated[str, Field(min_length=1, max_length=1), _tab] = ","
+    separator: Separator = ","
     header: bool = True
     columns: tuple[str, ...] = ()
     quote: str | None = '"'
@@ -172,8 +169,25 @@ class ByGroup(BaseConfig):
     fractions: Fractions = (0.8, 0.1, 0.1)
 
 
+class LastItem(BaseConfig):
+    """Of an event log: each user's last target is test; the one before it is valid for some users.
+
+    `valid_users` is the share of users, chosen by their hash and the seed.
+    """
+
+    method: Literal["last_item"] = "last_item"
+    seed: NonNegativeInt = 1
+    valid_users: Annotated[float, Field(gt=0, le=1)] = 0.05
+
+
+class LastTwoItems(BaseConfig):
+    """Of an event log: each user's last target is test, the one before it valid."""
+
+    method: Literal["last_two_items"] = "last_two_items"
+
+
 SplitRule = Annotated[
-    RandomSplit | StratifiedFolds | ByTime | GivenFiles | ByGroup,
+    RandomSplit | StratifiedFolds | ByTime | GivenFiles | ByGroup | LastItem | LastTwoItems,
     Field(discriminator="method"),
     _named("method"),
 ]
@@ -183,7 +197,7 @@ class Recipe(BaseConfig):
     """One data set's rules. `source` names its raw files' reader in `data_pipelines.SOURCES`."""
 
     name: str
-    source: Literal["table", "avazu", "movielens_1m"] = "table"
+    source: Literal["table", "avazu", "movielens_1m", "amazon_reviews", "item_lists"] = "table"
     file: FileFormat = FileFormat()
     label: Label = Label()
     numerical: Numerical = Numerical()
@@ -195,6 +209,26 @@ class Recipe(BaseConfig):
     per_feature: dict[str, FeatureOptions] = {}
     shared_vocabulary: dict[str, str] = {}
     split: SplitRule = RandomSplit()
+    events: Events | None = None
+
+    @property
+    def group_column(self) -> str | None:
+        """Whose rows are ranked among themselves; of an event log, always the user."""
+        return self.events.user if self.events else self.group
+
+    @model_validator(mode="after")
+    def _check_split(self) -> "Recipe":
+        needs_events = isinstance(self.split, LastItem | LastTwoItems)
+        if self.events and not (needs_events or isinstance(self.split, ByTime | ByGroup)):
+            raise ValueError(
+                "split.method of an event log is last_item, last_two_items, by_time or by_group, "
+                f"not {self.split.method}"
+            )
+        if needs_events and not self.events:
+            raise ValueError(f"split.method {self.split.method} needs an event log (events: …)")
+        if self.events and isinstance(self.split, ByTime) and not self.events.time:
+            raise ValueError("split.method by_time needs events.time")
+        return self
 
     @model_validator(mode="after")
     def _check_fractions(self) -> "Recipe":

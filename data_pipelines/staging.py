@@ -62,6 +62,23 @@ def group_ids(values: pl.Series) -> pl.Series:
     return pl.Series("group_id", hashes * values.is_not_null().to_numpy())
 
 
+def write_arrow(frame: pl.DataFrame, path: Path) -> None:
+    """One frame as an Arrow file."""
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_arrow(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """The frame, or some of its columns, read into memory, not mapped."""
+    with pa.OSFile(str(path), "rb") as file:
+        names = pa.ipc.open_file(file).schema.names
+        fields = [names.index(c) for c in columns] if columns is not None else None
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
+        table = pa.ipc.open_file(file, options=options).read_all()
+    return pl.DataFrame(pl.from_arrow(table))
+
+
 @dataclass
 class Staged:
     """Every row's codes, on disk in chunks; labels and what the split needs, in memory."""
@@ -77,10 +94,7 @@ class Staged:
 
     def add(self, frame: pl.DataFrame) -> None:
         """Writes one chunk."""
-        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-        path = self._path(len(self.chunk_rows))
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        write_arrow(frame, self._path(len(self.chunk_rows)))
         self.chunk_rows.append(len(frame))
         self.labels.append(frame["label"].to_numpy())
 
@@ -88,12 +102,7 @@ class Staged:
         """(number of the first row, frame) of each chunk, read into memory, not mapped."""
         first = 0
         for index, rows in enumerate(self.chunk_rows):
-            with pa.OSFile(str(self._path(index)), "rb") as file:
-                names = pa.ipc.open_file(file).schema.names
-                fields = [names.index(c) for c in columns] if columns is not None else None
-                options = pa.ipc.IpcReadOptions(included_fields=fields)
-                table = pa.ipc.open_file(file, options=options).read_all()
-            yield first, pl.DataFrame(pl.from_arrow(table))
+            yield first, read_arrow(self._path(index), columns)
             first += rows
 
     def remove(self) -> None:
@@ -111,8 +120,9 @@ def stage_chunk(
     columns = [e.stage(frame[e.feature.column]).alias(e.feature.name) for e in encoders]
     if "label" in frame.columns:
         columns.append(frame["label"])
-    if recipe.group and recipe.group in frame.columns:
-        columns.append(group_ids(frame[recipe.group]))
+    group = recipe.group_column
+    if group and group in frame.columns:
+        columns.append(group_ids(frame[group]))
     return pl.DataFrame(columns).rechunk()
 
 
@@ -125,7 +135,7 @@ def split_keys(recipe: Recipe, chunk: RawChunk) -> NDArray[np.generic]:
     if name is None:
         return np.empty(0, np.uint8)
     if isinstance(rule, ByTime):
-        return _times(chunk.frame[name], chunk.path)
+        return parse_times(chunk.frame[name], chunk.path)
     assert isinstance(rule, ByGroup)
     return group_split(hash_distinct(chunk.frame[name].cast(pl.String)), rule.seed, rule.fractions)
 
@@ -142,7 +152,7 @@ def _split_of_file(rule: GivenFiles, path: Path) -> int:
     )
 
 
-def _times(values: pl.Series, path: Path) -> NDArray[np.float64]:
+def parse_times(values: pl.Series, path: Path, first_row: int | None = None) -> NDArray[np.float64]:
     """Numbers as they are; dates and times as seconds since 1970."""
     times = values.cast(pl.Float64, strict=False)
     if times.null_count():
@@ -150,11 +160,11 @@ def _times(values: pl.Series, path: Path) -> NDArray[np.float64]:
             stamps = values.cast(pl.String).str.to_datetime(strict=False)
             times = stamps.dt.epoch("us").cast(pl.Float64) / 1e6
     if times.null_count():
-        bad = values.filter(times.is_null())
+        row = int(times.is_null().arg_true()[0])
         raise RecsysError(
             f"the time column {values.name!r} holds a value that is neither number nor date",
-            where=path,
-            got=repr(bad[0]),
+            where=path if first_row is None else f"{path}, data row {first_row + row}",
+            got=repr(values[row]),
         )
     return times.to_numpy()
 
@@ -171,15 +181,19 @@ def assign_splits(recipe: Recipe, staged: Staged) -> SplitCodes:
             codes = position_split(staged.rows, fractions)
         case ByTime(boundaries=boundaries, fractions=fractions):
             codes = time_split(keys.astype(np.float64), boundaries, fractions)
-        case GivenFiles() | ByGroup():
+        case _:
             codes = keys.astype(np.uint8)
-    sizes = np.bincount(codes, minlength=len(SPLITS))
+    check_splits(recipe, np.bincount(codes, minlength=len(SPLITS)))
+    return codes
+
+
+def check_splits(recipe: Recipe, sizes: NDArray[np.int64]) -> None:
+    """An empty split is an error."""
     for name, size in zip(SPLITS, sizes, strict=True):
         if not size:
             raise RecsysError(
                 f"the split {name!r} is empty",
-                where=f"split.method {recipe.split.method}, {staged.rows} rows",
+                where=f"split.method {recipe.split.method}, {sizes.sum()} rows",
                 got=", ".join(f"{n} {s}" for n, s in zip(SPLITS, sizes, strict=True)),
                 fix="change split.fractions, split.boundaries or the files",
             )
-    return codes

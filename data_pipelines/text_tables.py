@@ -66,14 +66,15 @@ def text_columns(path: Path, file: FileFormat, label: str) -> list[str]:
         for name in names:
             if names.count(name) > 1:
                 raise RecsysError(f"the header names the column {name!r} twice", where=path)
-        return names
+        if not file.columns:
+            return names
     names = list(file.columns)
     if len(fields) == len(names) - 1 and label in names:
         names.remove(label)
     if len(fields) != len(names):
         raise RecsysError(
             "the file has the wrong number of columns",
-            where=f"{path}, data row 1",
+            where=f"{path}, {'header' if file.header else 'data row 1'}",
             expected=f"{len(names)}: {', '.join(names)}",
             got=len(fields),
             fix=f"is {file.separator!r} the separator?" if len(fields) == 1 else None,

@@ -47,6 +47,23 @@ def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
     return values.to_frame().select(result).to_series().alias(values.name)
 
 
+class SpacedSample:
+    """At most 2²⁰ evenly spaced ones of a stream of numbers."""
+
+    def __init__(self) -> None:
+        self.values = np.empty(0)
+        self.stride = 1
+        self._seen = 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Keeps every stride-th value; the stride doubles when the sample is full."""
+        self.values = np.append(self.values, values[-self._seen % self.stride :: self.stride])
+        self._seen += len(values)
+        while len(self.values) > FIT_SAMPLE:
+            self.values = self.values[::2]
+            self.stride *= 2
+
+
 class TransformFit:
     """Learns a transform from the train rows, chunk by chunk, in bounded memory."""
 
@@ -56,9 +73,7 @@ class TransformFit:
         self.count = 0
         self.mean = 0.0
         self.squares = 0.0
-        self.sample = np.empty(0)
-        self.stride = 1
-        self.seen = 0
+        self.sample = SpacedSample()
 
     def add(self, values: pl.Series) -> None:
         """More train rows; missing ones are left out."""
@@ -68,7 +83,7 @@ class TransformFit:
         if isinstance(self.rule, StandardizeRule):
             self._add_moments(present)
         else:
-            self._add_sample(present)
+            self.sample.add(present)
 
     def _add_moments(self, present: np.ndarray) -> None:
         count, mean = self.count + len(present), float(present.mean())
@@ -78,24 +93,16 @@ class TransformFit:
         self.mean += delta * len(present) / count
         self.count = count
 
-    def _add_sample(self, present: np.ndarray) -> None:
-        """Keeps every stride-th value; the stride doubles when the sample is full."""
-        self.sample = np.append(self.sample, present[-self.seen % self.stride :: self.stride])
-        self.seen += len(present)
-        while len(self.sample) > FIT_SAMPLE:
-            self.sample = self.sample[::2]
-            self.stride *= 2
-
     def fitted(self) -> Transform:
         """The transform with what was learnt."""
         if isinstance(self.rule, StandardizeRule):
             std = math.sqrt(self.squares / self.count) if self.count else 0.0
             return Standardize(mean=self.mean, std=std or 1.0)
-        if not len(self.sample):
+        if not len(self.sample.values):
             raise RecsysError(
                 f"the feature {self.feature!r} has no value in the train rows to fit to",
                 fix="leave the column out, or use the transform keep",
             )
         shares = np.arange(1, self.rule.num_buckets) / self.rule.num_buckets
-        edges = np.unique(np.quantile(self.sample, shares, method="inverted_cdf"))
+        edges = np.unique(np.quantile(self.sample.values, shares, method="inverted_cdf"))
         return QuantileBuckets(edges=tuple(float(edge) for edge in edges))

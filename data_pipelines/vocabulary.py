@@ -10,9 +10,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from data_pipelines.hashing import hash_distinct
 from recsys.errors import RecsysError
+
+Int64s = NDArray[np.int64]
 
 
 class IdRule(Protocol):
@@ -21,8 +24,8 @@ class IdRule(Protocol):
     def stage(self, values: pl.Series) -> pl.Series:
         """The values' codes: final for a hash, provisional for a vocabulary."""
 
-    def count(self, staged: pl.Series) -> None:
-        """Counts train rows."""
+    def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
+        """Counts train rows, each once or `weights` (rows,) times."""
 
     def finish(self, min_count: int) -> None:
         """Settles the ids; called once, after the last count."""
@@ -49,17 +52,24 @@ class TextVocabulary:
     def stage(self, values: pl.Series) -> pl.Series:
         return values.cast(self.dtype).to_physical()
 
-    def count(self, staged: pl.Series) -> None:
+    def texts(self, codes: pl.Series) -> pl.Series:
+        """The values of codes (uint32)."""
+        return codes.cat.to(self.dtype).cast(pl.String)
+
+    def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
         codes = staged.drop_nulls().to_numpy()
-        self.counts = _grown(self.counts, int(codes.max(initial=0)) + 1)
-        np.add.at(self.counts, codes, 1)
+        self.counts = grown(self.counts, int(codes.max(initial=0)) + 1)
+        if weights is None:
+            np.add.at(self.counts, codes, 1)
+        else:
+            np.add.at(self.counts, codes, weights[staged.is_not_null().to_numpy()])
 
     def finish(self, min_count: int) -> None:
         codes = np.flatnonzero(self.counts >= min_count).astype(np.uint32)
         self.table = _ranked(
             pl.DataFrame(
                 {
-                    "value": pl.Series(codes, dtype=pl.UInt32).cat.to(self.dtype).cast(pl.String),
+                    "value": self.texts(pl.Series(codes, dtype=pl.UInt32)),
                     "count": self.counts[codes],
                     "code": codes,
                 }
@@ -71,7 +81,7 @@ class TextVocabulary:
 
     def encode(self, staged: pl.Series) -> pl.Series:
         highest = cast(int | None, staged.max())
-        self.ids = _grown(self.ids, (highest or 0) + 1)  # unseen: id 0
+        self.ids = grown(self.ids, (highest or 0) + 1)  # unseen: id 0
         return pl.Series(self.ids).gather(staged).fill_null(0)
 
     @property
@@ -96,7 +106,8 @@ class TokenVocabulary:
     def stage(self, values: pl.Series) -> pl.Series:
         return values
 
-    def count(self, staged: pl.Series) -> None:
+    def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
+        assert weights is None, "numbers are counted row by row"
         counted = staged.drop_nulls().value_counts(name="count").cast(pl.Int64)
         counted.columns = ["value", "count"]
         both = pl.concat([self.table.select("value", "count"), counted])
@@ -131,7 +142,7 @@ class HashIds:
         ids = hashes.astype(np.int32) + np.int32(1)
         return pl.Series(ids * values.is_not_null().to_numpy(), dtype=pl.Int32)
 
-    def count(self, staged: pl.Series) -> None:
+    def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
         pass
 
     def finish(self, min_count: int) -> None:
@@ -176,7 +187,7 @@ def _empty_table(value_dtype: pl.DataType) -> pl.DataFrame:
     return pl.DataFrame(schema={"value": value_dtype, "count": pl.Int64, "id": pl.Int32})
 
 
-def _grown(values: np.ndarray, size: int) -> np.ndarray:
+def grown(values: np.ndarray, size: int) -> np.ndarray:
     """The array with zeros at the end, at least `size` long; doubled, so that growing is rare."""
     if size <= len(values):
         return values

@@ -90,5 +90,5 @@ def test_quantile_sample_stays_bounded_and_evenly_spaced(monkeypatch):
     fit = TransformFit(QuantileBucketsRule(), "x")
     for part in np.array_split(np.arange(1000.0), 7):
         fit.add(pl.Series(part))
-    assert len(fit.sample) <= 64
-    assert set(np.diff(fit.sample)) == {float(fit.stride)}
+    assert len(fit.sample.values) <= 64
+    assert set(np.diff(fit.sample.values)) == {float(fit.sample.stride)}

@@ -1,0 +1,93 @@
+"""The values of a log as compact columns: texts as codes, and one row of values for each item."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.event_plan import EventPlan
+from data_pipelines.vocabulary import TextVocabulary, grown
+
+UInt32s = NDArray[np.uint32]
+
+
+class TextCodes:
+    """Texts as codes in order of first appearance, from 1; 0 is missing."""
+
+    def __init__(self, vocabulary: TextVocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.size = 1
+
+    def stage(self, values: pl.Series) -> UInt32s:
+        """The codes, (rows,) uint32."""
+        codes = (self.vocabulary.stage(values) + 1).fill_null(0).to_numpy()
+        self.size = max(self.size, int(codes.max(initial=0)) + 1)
+        return codes
+
+    def texts(self) -> pl.Series:
+        """The text of each code, null for code 0."""
+        codes = pl.Series(np.arange(self.size - 1, dtype=np.uint32), dtype=pl.UInt32)
+        return pl.concat([pl.Series([None], dtype=pl.String), self.vocabulary.texts(codes)])
+
+
+class LogColumns:
+    """The dictionaries of a log's text columns, and the items' values by item code."""
+
+    def __init__(
+        self, plan: EventPlan, encoders: list[FeatureEncoder], item_table: pl.DataFrame | None
+    ) -> None:
+        self.plan = plan
+        self.item_table = item_table
+        # A feature's vocabulary is its column's dictionary too, so that no text is kept twice.
+        vocabularies = {
+            e.feature.column: e.ids
+            for e in encoders
+            if e.feature.kind == "categorical" and isinstance(e.ids, TextVocabulary) and e.owns_ids
+        }
+        self.codes = {
+            name: TextCodes(vocabularies.get(name) or TextVocabulary())
+            for name in (plan.rules.item, *plan.item_columns, *plan.event_columns)
+            if plan.dtypes[name] == pl.String
+        }
+        self.items: dict[str, NDArray[np.generic]] = {
+            name: np.zeros(1, np.uint32 if name in self.codes else np.float64)
+            for name in plan.item_columns
+        }
+        self._is_known = np.ones(1, np.bool_)
+
+    @property
+    def item_codes(self) -> TextCodes:
+        """The items' dictionary."""
+        return self.codes[self.plan.rules.item]
+
+    def stage(self, name: str, values: pl.Series) -> pl.Series:
+        """Codes of a text column (uint32); numbers (float64, null missing) as they are."""
+        return pl.Series(name, self.codes[name].stage(values)) if name in self.codes else values
+
+    def stage_items(self, frame: pl.DataFrame) -> UInt32s:
+        """The rows' item codes; new items take their values from the table or from this row."""
+        item = self.plan.rules.item
+        codes = self.item_codes.stage(frame[item])
+        self._is_known = grown(self._is_known, self.item_codes.size)
+        first = frame.select(item).with_columns(code=codes, row=pl.int_range(pl.len()))
+        first = first.filter(pl.Series(~self._is_known[codes])).unique("code", keep="first")
+        self._is_known[first["code"].to_numpy()] = True
+        if not self.plan.item_columns or not len(first):
+            return codes
+        values = frame[first.sort("row")["row"]]
+        if (table := self.item_table) is not None:
+            of_log = [c for c in frame.columns if c not in table.columns or c == item]
+            values = values.select(of_log).join(table, on=item, how="left", maintain_order="left")
+        new_codes = first.sort("row")["code"].to_numpy()
+        for name, stored in self.items.items():
+            stored = grown(stored, self.item_codes.size)
+            stored[new_codes] = self.stage(name, values[name]).to_numpy()
+            self.items[name] = stored
+        return codes
+
+    def item_values(self, name: str) -> pl.Series:
+        """The staged values of an item column by item code; the item's own are its codes."""
+        if name == self.plan.rules.item:
+            return pl.Series(name, np.arange(self.item_codes.size, dtype=np.uint32))
+        values = grown(self.items[name], self.item_codes.size)[: self.item_codes.size]
+        return pl.Series(name, values, nan_to_null=True)

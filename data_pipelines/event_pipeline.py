@@ -1,0 +1,168 @@
+"""An event log → a data set: read → deal to buckets of users → samples → fit → rows."""
+
+import fnmatch
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.amazon import read_item_table
+from data_pipelines.encoders import FeatureEncoder, new_encoders
+from data_pipelines.event_columns import LogColumns
+from data_pipelines.event_counts import TrainCounts, fit_numbers, fit_texts
+from data_pipelines.event_log import EventLog
+from data_pipelines.event_plan import make_event_plan
+from data_pipelines.event_rows import Convert, RowMaker, to_ids
+from data_pipelines.event_samples import UserEvents, make_samples, sort_events
+from data_pipelines.negatives import Catalogue
+from data_pipelines.reading import Progress, expand_paths, prefetch
+from data_pipelines.recipe import ByTime, Recipe, SplitRule
+from data_pipelines.sources import Source
+from data_pipelines.splits import SPLITS, cut_points
+from data_pipelines.staging import check_splits, read_arrow, write_arrow
+from data_pipelines.writing import SplitWriter
+from recsys.errors import RecsysError
+from recsys.schema import Split
+
+
+class EventSamples:
+    """The samples of a log, on disk by buckets of whole users: sorted events, and targets."""
+
+    def __init__(self, log: EventLog, recipe: Recipe) -> None:
+        self.log, self.recipe, self.rules = log, recipe, log.plan.rules
+        self.counts = TrainCounts(log.plan, log.columns)
+        self.sizes = np.zeros(len(SPLITS), np.int64)
+
+    @property
+    def rows(self) -> int:
+        return int(self.sizes.sum())
+
+    def make(self, progress: Progress) -> None:
+        """Targets and negatives of every bucket; counts the train rows."""
+        split, catalogue = settle_split(self.recipe.split, self.log), self._catalogue()
+        for number in range(self.log.num_buckets):
+            events = sort_events(self.log.read_bucket(number), self.rules)
+            samples = make_samples(events, self.rules, split, catalogue)
+            self.sizes += np.bincount(samples["split"], minlength=len(SPLITS))
+            self.counts.add(events, samples.filter(pl.col("split") == 0))
+            write_arrow(events.frame.rechunk(), self._path("events", number))
+            write_arrow(samples.rechunk(), self._path("samples", number))
+            progress("sample", self.rows, None)
+        check_splits(self.recipe, self.sizes)
+
+    def _catalogue(self) -> Catalogue | None:
+        if self.rules.negatives is None:
+            return None
+        texts = self.log.columns.item_codes.texts()
+        return Catalogue.of(texts, self.log.target_counts, self.rules.negatives)
+
+    def buckets(self) -> Iterator[tuple[UserEvents, pl.DataFrame]]:
+        """Each bucket's events and samples."""
+        for number in range(self.log.num_buckets):
+            frame = read_arrow(self._path("events", number))
+            yield UserEvents.of(frame, self.rules), read_arrow(self._path("samples", number))
+
+    def _path(self, what: str, number: int) -> Path:
+        return self.log.folder / f"{what}-{number:05d}.arrow"
+
+    def slices(self, convert: Convert) -> Iterator[tuple[int, pl.DataFrame]]:
+        """(split, rows) of bounded size."""
+        maker = RowMaker(self.log.plan, self.log.columns, convert)
+        for events, samples in self.buckets():
+            yield from maker.rows(events, samples)
+
+
+def read_samples(
+    recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
+) -> tuple[list[FeatureEncoder], EventSamples]:
+    """Reads the log once and makes its samples; encoders that have learnt nothing yet."""
+    logs, tables = divide_files(recipe, source, raw)
+    table = read_item_tables(recipe, tables)
+    columns = source.columns(recipe, logs[0])
+    plan = make_event_plan(recipe, columns, table.columns if table is not None else [])
+    encoders = new_encoders(plan.features)
+    log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, table))
+    dtypes = {name: dtype for name, dtype in plan.dtypes.items() if name in columns}
+    for path in logs:
+        rows = log.rows
+        for first_row, frame in prefetch(source.read(recipe, path, dtypes)):
+            log.add(frame, path, first_row)
+            progress("read", log.rows, None)
+        if log.rows == rows:
+            raise RecsysError("the file has no data rows", where=path)
+    _check_actions(log)
+    log.deal()
+    samples = EventSamples(log, recipe)
+    samples.make(progress)
+    return encoders, samples
+
+
+def divide_files(recipe: Recipe, source: Source, raw: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The log's files, and those of the item table."""
+    patterns = recipe.events.items.files if recipe.events and recipe.events.items else ()
+    if not patterns:
+        return source.files(raw), []
+    files = expand_paths(raw)
+    tables = [p for p in files if any(fnmatch.fnmatch(p.name, x) for x in patterns)]
+    logs = [p for p in files if p not in tables]
+    for found, what in ((logs, "log"), (tables, "item table")):
+        if not found:
+            raise RecsysError(
+                f"there is no {what} among the raw files",
+                where=", ".join(map(str, raw)),
+                expected=f"item tables by the name {', '.join(patterns)}, beside the log",
+                fix="give both to --raw, or change events.items.files",
+            )
+    return source.files(logs), tables
+
+
+def read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
+    """The item features by item, all text; the first row of an item counts."""
+    assert recipe.events is not None
+    if not recipe.events.items:
+        return None
+    tables = [read_item_table(path, recipe.events.items) for path in paths]
+    table = pl.concat(tables, how="diagonal").rename({recipe.events.items.item: recipe.events.item})
+    return table.unique(recipe.events.item, keep="first", maintain_order=True)
+
+
+def _check_actions(log: EventLog) -> None:
+    if not log.target_counts.any():
+        raise RecsysError(
+            "no event is a target",
+            where=f"events.targets.actions, {log.rows} events",
+            expected=f"some of {', '.join(log.plan.rules.targets.actions) or 'the log'}",
+            fix="check events.action and the spelling of its values",
+        )
+
+
+def settle_split(split: SplitRule, log: EventLog) -> SplitRule:
+    """By time: the boundaries, if only shares are given, by the times of the log's targets."""
+    if not isinstance(split, ByTime) or split.boundaries is not None:
+        return split
+    times = np.sort(log.target_times.values)
+    ends = np.minimum(cut_points(len(times), split.fractions), len(times) - 1)
+    return split.model_copy(update={"boundaries": tuple(float(t) for t in times[ends])})
+
+
+def fit_events(encoders: list[FeatureEncoder], samples: EventSamples) -> None:
+    """Vocabularies and transforms from the train rows."""
+    fit_texts(encoders, samples.counts)
+    fit_numbers(encoders, samples.log.columns, samples.buckets)
+
+
+def write_events(
+    encoders: list[FeatureEncoder], samples: EventSamples, folder: Path, progress: Progress
+) -> dict[str, Split]:
+    """The Parquet parts of each split."""
+    writers = [SplitWriter(folder, name) for name in SPLITS]
+    done = 0
+    for code, frame in prefetch(samples.slices(to_ids(encoders))):
+        writers[code].add(frame)
+        done += len(frame)
+        progress("write", done, samples.rows)
+    return {
+        writer.split: Split(files=writer.close(), rows=writer.rows, positives=writer.positives)
+        for writer in writers
+    }

@@ -1,0 +1,107 @@
+"""Samples → rows with histories: slices of a bucket, gathered by offsets, as ids or as raw text."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.event_columns import LogColumns
+from data_pipelines.event_log import ITEM, USER
+from data_pipelines.event_plan import EventPlan
+from data_pipelines.event_samples import UserEvents
+
+SLICE_ROWS = 1 << 15
+SLICE_BEHAVIOURS = 1 << 22  # of one history
+
+Convert = Callable[[str, pl.Series], pl.Series]  # (feature, canonical values) → what rows hold
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where the histories of some rows lie: `places` end to end, `offsets` (rows + 1,)."""
+
+    places: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> "Window":
+        offsets = np.zeros(len(starts) + 1, np.int64)
+        np.cumsum(ends - starts, out=offsets[1:])
+        places = np.repeat(starts - offsets[:-1], ends - starts)
+        places += np.arange(len(places))
+        return cls(places, offsets)
+
+    def lists(self, values: pl.Series) -> pl.Series:
+        """One list for each row."""
+        items = values.gather(self.places).to_arrow(compat_level=pl.CompatLevel.oldest())
+        return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(self.offsets, items)))
+
+
+class RowMaker:
+    """Makes the rows' columns; `convert` turns canonical values into ids, or leaves them."""
+
+    def __init__(self, plan: EventPlan, columns: LogColumns, convert: Convert) -> None:
+        self.plan, self.columns = plan, columns
+        self.convert = convert
+        self.targets = [f.name for f in plan.features if f.name not in plan.histories]
+        # Values by code for text, and by item for what belongs to an item: each converted once.
+        self.by_code = {
+            name: convert(name, columns.codes[name].texts())
+            for name in self.targets
+            if name in columns.codes
+        }
+        self.by_item = {
+            name: self._values(name, columns.item_values(name))
+            for name in self.targets
+            if name in (plan.rules.item, *plan.item_columns)
+        }
+
+    def rows(self, events: UserEvents, samples: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+        """(split, frame) of bounded size; `samples` are ordered by split."""
+        behaviours = {
+            column: self._of_behaviours(column, events) for column in self.plan.histories.values()
+        }
+        size = min(SLICE_ROWS, max(1, SLICE_BEHAVIOURS // self.plan.rules.max_length))
+        for code in range(3):
+            of_split = samples.filter(pl.col("split") == code)
+            for part in of_split.iter_slices(size):
+                yield code, self._frame(events, part, behaviours)
+
+    def _frame(
+        self, events: UserEvents, samples: pl.DataFrame, behaviours: dict[str, pl.Series]
+    ) -> pl.DataFrame:
+        rows = samples["event"].to_numpy()
+        window = Window.of(events.window_start[rows], events.window_end[rows])
+        targets = [
+            self.by_item[name].gather(samples["item"])
+            if name in self.by_item
+            else self._values(name, events.frame[name].gather(rows))
+            for name in self.targets
+        ]
+        histories = [window.lists(behaviours[column]) for column in self.plan.histories.values()]
+        names = [*self.targets, *self.plan.histories]
+        columns = [c.alias(n) for c, n in zip([*targets, *histories], names, strict=True)]
+        group = events.frame[USER].gather(rows).alias("group_id")
+        return pl.DataFrame([*columns, samples["label"], group])
+
+    def _of_behaviours(self, column: str, events: UserEvents) -> pl.Series:
+        if column in self.by_item:
+            items = events.frame[ITEM].gather(events.behaviours)
+            return self.by_item[column].gather(items)
+        return self._values(column, events.frame[column].gather(events.behaviours))
+
+    def _values(self, column: str, staged: pl.Series) -> pl.Series:
+        """Converted values of staged ones: by their codes, or of the numbers themselves."""
+        if column in self.by_code:
+            return self.by_code[column].gather(staged)
+        return self.convert(column, staged)
+
+
+def to_ids(encoders: list[FeatureEncoder]) -> Convert:
+    """Canonical values → ids and float32."""
+    by_name = {e.feature.name: e for e in encoders}
+    return lambda name, values: by_name[name].encode(by_name[name].stage(values))

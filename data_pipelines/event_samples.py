@@ -1,0 +1,151 @@
+"""Whole users' events in order of time → targets, their histories' windows, negatives, splits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from data_pipelines.event_log import IS_BEHAVIOUR, IS_TARGET, ITEM, LABEL, TIME, USER
+from data_pipelines.event_rules import Events
+from data_pipelines.hashing import finalise
+from data_pipelines.negatives import (
+    Catalogue,
+    Int64s,
+    draw_negatives,
+    sample_hashes,
+    user_item_keys,
+)
+from data_pipelines.recipe import ByGroup, ByTime, LastItem, LastTwoItems, SplitRule
+from data_pipelines.splits import SplitCodes, group_split
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class UserEvents:
+    """Events sorted by user and time, and for each event where its history lies.
+
+    `window_start` and `window_end` count behaviours: the history of event i is
+    `behaviours[window_start[i] : window_end[i]]`, oldest first.
+    """
+
+    frame: pl.DataFrame
+    user_index: Int64s  # of each event, from 0
+    places: Int64s  # of each event among its user's, from 0
+    behaviours: Int64s  # the events that histories hold
+    window_start: Int64s
+    window_end: Int64s
+    num_before: Int64s  # how many behaviours lie before the event, beyond the window too
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, rules: Events) -> "UserEvents":
+        """Of a sorted frame. What lies before an event has an earlier time (or only place)."""
+        starts = _starts(frame[USER].to_numpy())
+        user_index = np.cumsum(starts) - 1
+        numbers = np.arange(len(frame))
+        first = np.flatnonzero(starts)[user_index]
+        moment = numbers
+        if TIME in frame.columns and rules.ties == "excluded":
+            new_moment = starts | _starts(frame[TIME].to_numpy())
+            moment = np.maximum.accumulate(np.where(new_moment, numbers, 0))
+        is_behaviour = frame[IS_BEHAVIOUR].to_numpy()
+        before = np.cumsum(is_behaviour) - is_behaviour
+        end = before[moment]
+        return cls(
+            frame=frame,
+            user_index=user_index,
+            places=numbers - first,
+            behaviours=np.flatnonzero(is_behaviour),
+            window_start=np.maximum(before[first], end - rules.max_length),
+            window_end=end,
+            num_before=end - before[first],
+        )
+
+
+def _starts(values: NDArray[np.generic]) -> Bools:
+    """Where a new value begins."""
+    starts = np.ones(len(values), np.bool_)
+    starts[1:] = values[1:] != values[:-1]
+    return starts
+
+
+def sort_events(frame: pl.DataFrame, rules: Events) -> UserEvents:
+    """By user, time, place in the log; users with too few behaviours are dropped."""
+    by = [name for name in (USER, TIME) if name in frame.columns]
+    frame = frame.sort(by, maintain_order=True)
+    if rules.min_events:
+        frame = frame.filter(pl.col(IS_BEHAVIOUR).sum().over(USER) >= rules.min_events)
+    return UserEvents.of(frame, rules)
+
+
+def make_samples(
+    events: UserEvents, rules: Events, split: SplitRule, catalogue: Catalogue | None
+) -> pl.DataFrame:
+    """event, item, label, split of every sample, ordered by split and then at random.
+
+    The order at random mixes the users of a bucket, since neighbours train together.
+    """
+    targets, codes = choose_targets(events, rules, split)
+    users = events.frame[USER].to_numpy()[targets]
+    places = events.places[targets]
+    items = events.frame[ITEM].to_numpy()
+    per_positive = rules.negatives.per_positive if rules.negatives else 0
+    seed = rules.negatives.seed if rules.negatives else 0
+    hashes = [sample_hashes(seed, users, places, n) for n in range(per_positive + 1)]
+    drawn = [items[targets]]
+    if catalogue is None:
+        labels = [events.frame[LABEL].to_numpy()[targets]]
+    else:
+        labels = [np.ones(len(targets), np.int8)]
+        own = np.unique(user_item_keys(events.user_index, items))
+        user_index = events.user_index[targets]
+        for of_negative in hashes[1:]:
+            drawn.append(draw_negatives(of_negative, user_index, own, catalogue))
+            labels.append(np.zeros(len(targets), np.int8))
+    samples = {
+        "event": np.tile(targets, per_positive + 1).astype(np.int32),
+        "item": np.concatenate(drawn),
+        "label": np.concatenate(labels),
+        "split": np.tile(codes, per_positive + 1),
+    }
+    order = np.lexsort((np.concatenate(hashes), samples["split"]))
+    return pl.DataFrame({name: values[order] for name, values in samples.items()})
+
+
+def choose_targets(
+    events: UserEvents, rules: Events, split: SplitRule
+) -> tuple[Int64s, SplitCodes]:
+    """The events that become samples, and the split of each."""
+    has_history = events.num_before >= rules.targets.min_history
+    is_target = events.frame[IS_TARGET].to_numpy() & has_history
+    eligible = np.flatnonzero(is_target)
+    user_index = events.user_index[eligible]
+    counts = np.bincount(user_index, minlength=1)
+    from_end = np.cumsum(counts)[user_index] - 1 - np.arange(len(eligible))
+    held, codes = split_targets(events.frame[eligible], from_end, split)
+    steps, rest = np.divmod(from_end - held, rules.targets.every)
+    per_user = rules.targets.per_user or len(eligible)
+    is_chosen = (from_end < held) | ((rest == 0) & (steps < per_user))
+    return eligible[is_chosen], codes[is_chosen]
+
+
+def split_targets(
+    frame: pl.DataFrame, from_end: Int64s, split: SplitRule
+) -> tuple[Int64s, SplitCodes]:
+    """How many of each target's user are held out, and the split of each target."""
+    held = np.zeros(len(frame), np.int64)
+    match split:
+        case LastItem(seed=seed, valid_users=share):
+            hashes = finalise(frame[USER].to_numpy().astype(np.uint64))
+            held = 1 + group_split(hashes, seed, (1 - share, share, 0.0)).astype(np.int64)
+        case LastTwoItems():
+            held += 2
+        case ByTime(boundaries=boundaries):
+            assert boundaries is not None, "settled when the log had been read"
+            times = frame[TIME].to_numpy()
+            return held, np.searchsorted(boundaries, times, side="right").astype(np.uint8)
+        case ByGroup(seed=seed, fractions=fractions):
+            hashes = finalise(frame[USER].to_numpy().astype(np.uint64))
+            return held, group_split(hashes, seed, fractions)
+    return held, np.where(from_end < held, 2 - from_end, 0).astype(np.uint8)
