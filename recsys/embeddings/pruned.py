@@ -56,10 +56,10 @@ class PrunedConfig(BaseMethodConfig):
         if self.dims is not None and self.bands:
             raise ValueError("either dims or bands, and not both")
         if self.dims is not None and self.dims > self.embedding_dim:
-            raise ValueError(f"dims {self.dims} is above embedding_dim {self.embedding_dim}")
+            raise ValueError(f"dims up to embedding_dim, {self.embedding_dim}, not {self.dims}")
         for band in self.bands:
             if any(dim >= self.embedding_dim for dim in band.dims):
-                raise ValueError(f"a band's dims go from 0 to {self.embedding_dim - 1}")
+                raise ValueError(f"bands whose dims go from 0 to {self.embedding_dim - 1}")
         if self.output == "compact" and len({band.dims for band in self.bands}) > 1:
             raise ValueError("output compact needs equal dims in all bands")
         return self

@@ -61,7 +61,7 @@ WRONG = {
     ),
     "columns that are not there": (
         "per_feature: {item: {method: pruned, embedding_dim: 8, dims: 9}}",
-        ("9",),
+        ("dims up to embedding_dim, 8, not 9",),
     ),
     "bands that do not sum to one": (
         "per_feature: {item: {method: dnis, embedding_dim: 8, bands: [0.5, 0.4]}}",
