@@ -55,12 +55,12 @@ def search_optembed(
     has_dims = [_config_of(table).variant != "rows" for table in tables]
     seed = trained.config.train.seed
     evolution = Evolution(search, _sizes(tables, rows), has_dims, max_bytes, seed)
-    so_far = read_state(state, trained.ranks)
-    if so_far is not None:
+    so_far, settings = read_state(state, trained.ranks), search.model_dump(mode="json")
+    if so_far is not None and so_far["search"] == settings:  # else it was for another budget
         evolution.restore(so_far)
     while not evolution.is_over:
         _score_generation(evolution, trained, scorer, tables, stop_if_asked)
-        write_state(state, evolution.state(), trained.ranks)
+        write_state(state, {"search": settings, **evolution.state()}, trained.ranks)
     chosen = choose(evolution.scored.values(), search, max_bytes)
     features = {
         table.name: _allocated(table, kept, dims)

@@ -58,6 +58,19 @@ def test_a_finished_search_is_resumed_to_the_same_answer(recsys, config_file, tm
     assert (out / "allocation.json").read_bytes() == before
 
 
+def test_a_finished_search_chooses_anew_for_another_budget(recsys, config_file, tmp_path):
+    out = tmp_path / "search"
+    recsys("search", config_file, "--out", out)
+    allocations = []
+    for _ in range(2):
+        assert recsys("search", "--resume", out, "search.budget_share=0.3")[0] == 0
+        allocations.append((out / "allocation.json").read_bytes())
+        (out / "candidates.json").unlink()  # the second time from nothing
+    assert allocations[0] == allocations[1]
+    found = json.loads(allocations[0])
+    assert found["bytes"] <= 0.3 * found["full_bytes"]
+
+
 MISTAKES = {
     "no folder": ((), "search needs a config and --out, or --resume"),
     "a word that is no method": (
