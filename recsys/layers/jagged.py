@@ -116,6 +116,8 @@ class _Pool(torch.autograd.Function):
             return expanded, None, None, None
         vectors, weights = weighted
         of_weights = torch.linalg.vecdot(vectors, expanded)
+        if torch.is_grad_enabled():  # somebody wants a second derivative
+            return expanded * weights[:, None], of_weights, None, None
         return expanded.mul_(weights[:, None]), of_weights, None, None
 
 

@@ -62,6 +62,7 @@ def _check(config: RunConfig, schema: Schema) -> SearchConfig:
             where="embeddings.allocation",
             fix="leave it out to search, or train with it: `recsys train`",
         )
+    _check_attention(config)
     if not searched_tables(config, schema, config.search.name):
         raise RecsysError(
             f"no feature has the method {config.search.name}",
@@ -71,6 +72,19 @@ def _check(config: RunConfig, schema: Schema) -> SearchConfig:
             fix=f"set embeddings.default.method={config.search.name}",
         )
     return config.search
+
+
+def _check_attention(config: RunConfig) -> None:
+    attention = config.embeddings.attention
+    methods = [] if attention is None else [attention.default, *attention.per_feature.values()]
+    searched = [method.method for method in methods if method.method in ("optembed", "dnis")]
+    if searched:
+        raise RecsysError(
+            "the embeddings of attention are not searched",
+            where="embeddings.attention",
+            expected="a method that needs no search, such as full_table",
+            got=searched[0],
+        )
 
 
 def _supernet(

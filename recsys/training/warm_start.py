@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recsys.base_config import BaseConfig
 from recsys.embeddings.base import EmbeddingMethod
+from recsys.embeddings.feature_methods import source_of
 from recsys.embeddings.table_store import TableShard
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
@@ -72,8 +73,7 @@ def warm_start(
     """
     old = open_old_run(old_run)
     plan = {
-        feature.name: _compare(model, feature, dataset_dir, old)
-        for feature in model.embeddings.features
+        name: _compare(model, name, schema, dataset_dir, old) for name in model.embeddings.methods
     }
     if all(isinstance(found, str) for found in plan.values()):
         raise RecsysError(
@@ -91,12 +91,15 @@ def warm_start(
     )
 
 
-def _compare(model: CTRModel, feature: Feature, dataset_dir: Path, old: OldRun) -> SameIds | str:
+def _compare(
+    model: CTRModel, embedding: str, schema: Schema, dataset_dir: Path, old: OldRun
+) -> SameIds | str:
     """The ids that a feature shares with the old run, or why its vectors cannot be taken over."""
-    method, known = model.embeddings.methods[feature.name], old.features.get(feature.name)
-    if known is None:
+    feature = schema.feature(source_of(embedding))
+    method, known = model.embeddings.methods[embedding], old.features.get(feature.name)
+    old_method = old.methods.get(embedding)
+    if known is None or old_method is None:
         return "not in the old run"
-    old_method = old.methods[feature.name]
     if old_method.name != method.name:
         return f"other method ({old_method.name})"
     if old_method.output_dim != method.output_dim:

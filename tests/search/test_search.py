@@ -205,6 +205,18 @@ OTHERS = {
         "search={name: dnis, budget_share: 0.5, warm_up_steps: 5}",
         "model={name: logistic_regression}",
     ],
+    "optembed for din": [
+        *SECTIONS["optembed"],
+        "embeddings.shared_tables={history: item}",
+        "model={name: din, pairs: [{target: [item], history: [history]}], hidden_dims: [8]}",
+    ],
+    "dnis of second order for dare": [
+        *SECTIONS["dnis"],
+        "search.second_order=true",
+        "embeddings.shared_tables={history: item}",
+        "embeddings.attention.default={method: full_table, embedding_dim: 4}",
+        "model={name: dare, pairs: [{target: [item], history: [history]}], hidden_dims: [8]}",
+    ],
     "one feature of several that share a table": [
         *SECTIONS["dnis"],
         "embeddings.default={method: full_table, embedding_dim: 8}",
@@ -224,6 +236,13 @@ def test_models_stores_and_variants_are_searched_and_trained(tiny_dataset, tmp_p
 
 
 REFUSED = {
+    "attention": (
+        [
+            "embeddings.attention.default={method: optembed, embedding_dim: 4}",
+            "model={name: dare, pairs: [{target: [item], history: [history]}]}",
+        ],
+        "embeddings of attention are not searched",
+    ),
     "no section": (["search=null"], "nothing to search"),
     "no feature": (["embeddings.default.method=full_table"], "no feature has the method optembed"),
 }

@@ -61,6 +61,24 @@ SCENARIOS = {
             "training": in_training(55, seconds=0.003),
         },
     ),
+    "dare, whose attention has tables of its own": (
+        [
+            "embeddings.shared_tables={history: item}",
+            "embeddings.attention.default={method: full_table, embedding_dim: 4}",
+            "embeddings.attention.learning_rate=0.02",
+            "model={name: dare, pairs: [{target: [item], history: [history]}], top_k: 3}",
+        ],
+        {"training": in_training(22), "writing a checkpoint": in_checkpoint_write(40)},
+    ),
+    "din on plain tables": (
+        [
+            "embeddings.shared_tables={history: item}",
+            "embeddings.store=plain",
+            "train.embedding_optimizer={name: adam, learning_rate: 0.01, mini_batch_l2: 0.01}",
+            "model={name: din, pairs: [{target: [item], history: [history]}], dropout: 0.1}",
+        ],
+        {"validation": in_training(30), "training": in_training(47)},
+    ),
     "autoint on plain tables": (
         [
             "model={name: autoint, attention_dim: 8, num_layers: 1, dropout: 0.1}",
