@@ -4,9 +4,9 @@
     python -m benchmarks.events_pipeline --events 100000 --no-record           a quick look
 
 Generated events in order of time: users with 100 events on average and very unequal, items and
-categories by 1/rank. `peers/pandas_events.py` makes the same kind of rows (its text says which) in a
-python that has pandas. Each tool runs in a process of its own and times itself without its imports;
-peak RSS is of that process. What 100 M events would take is extrapolated from the growth.
+categories by 1/rank. `peers/pandas_events.py` makes the same kind of rows (its text says which) in
+a python that has pandas. Each tool runs in a process of its own and times itself without its
+imports; peak RSS is of that process. What 100 M events take is extrapolated from the growth.
 """
 
 import argparse
