@@ -16,6 +16,9 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 DIM = 16
 FULL = "full_table, smaller dim"
 HASHED, SHARED, SHARED_TWO = "hashed per feature", "unified, 1 chunk", "unified, 2 chunks"
+SMALL = 40  # ids; such features have 0.4 % of the Criteo sample's ids
+HASHED_EXACT = f"hashed per feature, ≤ {SMALL} ids exact"
+SHARED_EXACT = f"unified, 1 chunk, ≤ {SMALL} ids exact"
 GRID = 4096
 INIT = {"distribution": "normal", "std": 1.0e-2}
 
@@ -29,6 +32,8 @@ METHODS: dict[str, Callable[[float, int], dict[str, object]]] = {
         "num_rows": 2 * max(1, int(k * ids)),
         "num_chunks": 2,
     },
+    HASHED_EXACT: lambda k, ids: {**METHODS[HASHED](k, ids), "exact_below": SMALL},
+    SHARED_EXACT: lambda k, ids: {**METHODS[SHARED](k, ids), "exact_below": SMALL},
     "quotient_remainder, multiply": lambda k, ids: {
         "method": "compositional",
         "partitions": {"kind": "quotient_remainder", "row_share": k},

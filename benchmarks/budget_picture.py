@@ -11,8 +11,8 @@ from benchmarks.budget_methods import FULL, METHODS, SEARCHES
 from recsys.reports.svg import BOTTOM, LEFT, RIGHT, Axis, Chart, label, round_ticks, tick_text
 
 COLORS = (
-    "#16202c", "#c0392b", "#2471a3", "#17a2b8", "#8e44ad",
-    "#b7950b", "#7d6608", "#1e8449", "#58d68d", "#e67e22",
+    "#16202c", "#c0392b", "#2471a3", "#17a2b8", "#e6a09a", "#a9c8e6",
+    "#8e44ad", "#b7950b", "#7d6608", "#1e8449", "#58d68d", "#e67e22",
 )  # fmt: skip
 STYLE = """
 svg { background: #fff; font: 12px "Inter", "Segoe UI", Arial, "Liberation Sans", sans-serif; }

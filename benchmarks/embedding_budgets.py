@@ -87,11 +87,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *SEARCHES])
     parser.add_argument("--shares", nargs="+", type=float, default=list(SHARES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--as-is", action="store_true", help="runs nothing, records what is there")
     parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     runs = Runs(arguments.work)
-    runs.do(tasks(arguments))
+    if not arguments.as_is:
+        runs.do(tasks(arguments))
     full_bytes = runs.full_bytes(DATASET)
     found = [
         facts
