@@ -36,14 +36,18 @@ class History:
     @cached_property
     def rows(self) -> Tensor:
         """(L,) int64: the row of the batch that each behaviour belongs to."""
-        numbers = torch.arange(len(self.lengths), device=self.lengths.device)
-        return torch.repeat_interleave(numbers, self.lengths, output_size=len(self.vectors))
+        if torch.compiler.is_exporting():  # ONNX cannot repeat: count the rows begun so far
+            begun = self.lengths.new_zeros(self.vectors.shape[0] + 1)
+            begun = begun.scatter_add(0, self.starts, torch.ones_like(self.starts))
+            return begun[:-1].cumsum(0) - 1
+        numbers = torch.arange(self.lengths.shape[0], device=self.lengths.device)
+        return torch.repeat_interleave(numbers, self.lengths, output_size=self.vectors.shape[0])
 
     @cached_property
     def ranks(self) -> Tensor:
         """(L,) int64: 1 for a row's most recent behaviour, 2 for the one before."""
         ends = torch.cumsum(self.lengths, 0)
-        return ends[self.rows] - torch.arange(len(self.vectors), device=self.lengths.device)
+        return ends[self.rows] - torch.arange(self.vectors.shape[0], device=self.lengths.device)
 
     @cached_property
     def starts(self) -> Tensor:
