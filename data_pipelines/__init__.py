@@ -7,6 +7,8 @@ import polars as pl
 
 from data_pipelines import amazon, avazu, criteo, movielens, taobao
 from data_pipelines.encoders import load_encoders
+from data_pipelines.event_tables import read_event_rows
+from data_pipelines.leakage import check_dataset
 from data_pipelines.pipeline import encode_staged, run_pipeline
 from data_pipelines.plan import make_plan
 from data_pipelines.reading import Progress
@@ -15,7 +17,7 @@ from data_pipelines.sources import Source, TableSource
 from data_pipelines.staging import read_chunks, stage_chunk
 from recsys.base_config import validate
 from recsys.errors import RecsysError, did_you_mean
-from recsys.schema import Schema
+from recsys.schema import Schema, load_schema
 
 DATASETS: dict[str, Recipe] = {
     "criteo_kaggle": criteo.KAGGLE,
@@ -26,6 +28,7 @@ DATASETS: dict[str, Recipe] = {
     "criteo_x4_002": criteo.X4_002,
     "avazu_x4_001": avazu.X4_001,
     "avazu_x4_002": avazu.X4_002,
+    "movielens_1m_history": movielens.MOVIELENS_1M_HISTORY,
     "taobao": taobao.TAOBAO,
     "amazon_reviews": amazon.AMAZON_REVIEWS,
     "amazon_lists": amazon.AMAZON_LISTS,
@@ -84,10 +87,15 @@ def prepare(
 def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
     """The canonical raw columns of raw files, in chunks, before any transform or vocabulary.
 
-    Labelled files also give `label` (int8; rows that the label's rule drops are left out).
+    Labelled files also give `label` (int8; rows that the label's rule drops are left out). Of a
+    data set made of an event log these are samples: `raw` is a log, whose samples are made again,
+    or a table that holds them (a column for each feature, histories as text).
     """
     recipe = validate(Recipe, schema.recipe, f"the schema of {schema.name!r}")
     source = SOURCES[recipe.source]
+    if recipe.events:
+        yield from read_event_rows(schema, recipe, source, list(raw))
+        return
     for path in source.files(list(raw)):
         columns = source.columns(recipe, path)
         dtypes = {
@@ -97,6 +105,16 @@ def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
         }
         for chunk in read_chunks(source, recipe, [path], dtypes):
             yield chunk.frame
+
+
+def check_leakage(dataset_dir: Path, raw: Sequence[Path] = ()) -> None:
+    """Raises RecsysError where a data set holds what a model must not have seen (leakage.py).
+
+    Without the raw log only the vocabularies can be checked.
+    """
+    schema = load_schema(dataset_dir)
+    recipe = validate(Recipe, schema.recipe, str(dataset_dir))
+    check_dataset(schema, dataset_dir, SOURCES[recipe.source], raw)
 
 
 class FrameEncoder:

@@ -1,35 +1,56 @@
-"""`python -m data_pipelines NAME --raw FILE --out DIR [key=value …]`: prepare without torch."""
+"""`python -m data_pipelines NAME --raw FILE --out DIR [key=value …]`: prepare without torch.
+
+`python -m data_pipelines check DIR --raw LOG` looks for leaks in a data set that is there.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from data_pipelines import DATASETS, prepare
+from data_pipelines import DATASETS, check_leakage, prepare
 from recsys.errors import RecsysError
 
 
 def main() -> int:
+    try:
+        if sys.argv[1:2] == ["check"]:
+            check(sys.argv[2:])
+        else:
+            run(sys.argv[1:])
+    except RecsysError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def check(arguments: list[str]) -> None:
+    """Raises RecsysError at the first leak."""
+    parser = argparse.ArgumentParser(prog="python -m data_pipelines check")
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--raw", type=Path, nargs="*", default=(), help="the event log")
+    parsed = parser.parse_args(arguments)
+    check_leakage(parsed.dataset, parsed.raw)
+    sys.stdout.write(f"no leak found in {parsed.dataset}\n")
+
+
+def run(command_line: list[str]) -> None:
+    """Prepares, and prints the splits."""
     parser = argparse.ArgumentParser(prog="python -m data_pipelines", description=__doc__)
     parser.add_argument("name", help=f"{', '.join(DATASETS)}, or a recipe's path")
     parser.add_argument("--raw", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_intermixed_args()
-    try:
-        schema = prepare(
-            arguments.name,
-            arguments.raw,
-            arguments.out,
-            arguments.overrides,
-            overwrite=arguments.overwrite,
-        )
-    except RecsysError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    arguments = parser.parse_intermixed_args(command_line)
+    schema = prepare(
+        arguments.name,
+        arguments.raw,
+        arguments.out,
+        arguments.overrides,
+        overwrite=arguments.overwrite,
+    )
     for name, split in schema.splits.items():
         sys.stdout.write(f"{name}: {split.rows} rows, {split.positives} positives\n")
-    return 0
 
 
 if __name__ == "__main__":

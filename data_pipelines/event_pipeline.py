@@ -1,6 +1,7 @@
 """An event log → a data set: read → deal to buckets of users → samples → fit → rows."""
 
 import fnmatch
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from data_pipelines.event_columns import LogColumns
 from data_pipelines.event_counts import TrainCounts, fit_numbers, fit_texts
 from data_pipelines.event_log import EventLog
 from data_pipelines.event_plan import make_event_plan
-from data_pipelines.event_rows import Convert, RowMaker, to_ids
+from data_pipelines.event_rows import RowMaker, join_histories, to_ids, to_text
 from data_pipelines.event_samples import UserEvents, make_samples, sort_events
 from data_pipelines.negatives import Catalogue
 from data_pipelines.reading import Progress, expand_paths, prefetch
@@ -49,7 +50,6 @@ class EventSamples:
             write_arrow(events.frame.rechunk(), self._path("events", number))
             write_arrow(samples.rechunk(), self._path("samples", number))
             progress("sample", self.rows, None)
-        check_splits(self.recipe, self.sizes)
 
     def _catalogue(self) -> Catalogue | None:
         if self.rules.negatives is None:
@@ -66,21 +66,26 @@ class EventSamples:
     def _path(self, what: str, number: int) -> Path:
         return self.log.folder / f"{what}-{number:05d}.arrow"
 
-    def slices(self, convert: Convert) -> Iterator[tuple[int, pl.DataFrame]]:
+    def slices(self, maker: RowMaker) -> Iterator[tuple[int, pl.DataFrame]]:
         """(split, rows) of bounded size."""
-        maker = RowMaker(self.log.plan, self.log.columns, convert)
         for events, samples in self.buckets():
             yield from maker.rows(events, samples)
 
 
-def read_samples(
-    recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
-) -> tuple[list[FeatureEncoder], EventSamples]:
-    """Reads the log once and makes its samples; encoders that have learnt nothing yet."""
+def read_log(
+    recipe: Recipe,
+    source: Source,
+    raw: list[Path],
+    folder: Path,
+    progress: Progress,
+    keep_user: bool = False,
+) -> tuple[list[FeatureEncoder], EventLog]:
+    """Reads the log once, into buckets of users; the encoders have learnt nothing yet."""
     logs, tables = divide_files(recipe, source, raw)
     table = read_item_tables(recipe, tables)
     columns = source.columns(recipe, logs[0])
-    plan = make_event_plan(recipe, columns, table.columns if table is not None else [])
+    table_columns = table.columns if table is not None else []
+    plan = make_event_plan(recipe, columns, table_columns, keep_user)
     encoders = new_encoders(plan.features)
     log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, table))
     dtypes = {name: dtype for name, dtype in plan.dtypes.items() if name in columns}
@@ -93,9 +98,7 @@ def read_samples(
             raise RecsysError("the file has no data rows", where=path)
     _check_actions(log)
     log.deal()
-    samples = EventSamples(log, recipe)
-    samples.make(progress)
-    return encoders, samples
+    return encoders, log
 
 
 def divide_files(recipe: Recipe, source: Source, raw: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -146,19 +149,27 @@ def settle_split(split: SplitRule, log: EventLog) -> SplitRule:
     return split.model_copy(update={"boundaries": tuple(float(t) for t in times[ends])})
 
 
-def fit_events(encoders: list[FeatureEncoder], samples: EventSamples) -> None:
-    """Vocabularies and transforms from the train rows."""
+def build_events(
+    recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
+) -> tuple[list[FeatureEncoder], dict[str, Split], EventSamples]:
+    """Reads the log, samples, fits to the train rows and writes the splits."""
+    encoders, log = read_log(recipe, source, raw, folder / "staged", progress)
+    samples = EventSamples(log, recipe)
+    samples.make(progress)
+    check_splits(recipe, samples.sizes)
     fit_texts(encoders, samples.counts)
-    fit_numbers(encoders, samples.log.columns, samples.buckets)
+    fit_numbers(encoders, log.columns, samples.buckets)
+    return encoders, _write(encoders, samples, folder, progress), samples
 
 
-def write_events(
+def _write(
     encoders: list[FeatureEncoder], samples: EventSamples, folder: Path, progress: Progress
 ) -> dict[str, Split]:
     """The Parquet parts of each split."""
+    maker = RowMaker(samples.log.plan, samples.log.columns, to_ids(encoders))
     writers = [SplitWriter(folder, name) for name in SPLITS]
     done = 0
-    for code, frame in prefetch(samples.slices(to_ids(encoders))):
+    for code, frame in prefetch(samples.slices(maker)):
         writers[code].add(frame)
         done += len(frame)
         progress("write", done, samples.rows)
@@ -166,3 +177,19 @@ def write_events(
         writer.split: Split(files=writer.close(), rows=writer.rows, positives=writer.positives)
         for writer in writers
     }
+
+
+def read_raw_samples(recipe: Recipe, source: Source, raw: list[Path]) -> Iterator[pl.DataFrame]:
+    """The samples of a log as canonical raw columns: the user, texts, numbers, `label`."""
+    separator = recipe.sequence.separator
+    with tempfile.TemporaryDirectory() as folder:
+        _, log = read_log(recipe, source, raw, Path(folder), _no_report, keep_user=True)
+        samples = EventSamples(log, recipe)
+        samples.make(_no_report)
+        maker = RowMaker(log.plan, log.columns, to_text(separator), [log.plan.rules.user])
+        for _, frame in samples.slices(maker):
+            yield join_histories(frame.drop("group_id"), log.plan, separator)
+
+
+def _no_report(stage: str, done: int, total: int | None) -> None:
+    pass

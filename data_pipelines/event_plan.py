@@ -28,8 +28,13 @@ class EventPlan:
         return self.rules.negatives is None
 
 
-def make_event_plan(recipe: Recipe, log_columns: list[str], table_columns: list[str]) -> EventPlan:
-    """Resolves every name of the recipe against the columns of the log and of the item table."""
+def make_event_plan(
+    recipe: Recipe, log_columns: list[str], table_columns: list[str], keep_user: bool = False
+) -> EventPlan:
+    """Resolves every name of the recipe against the columns of the log and of the item table.
+
+    `keep_user` keeps the users' names, not only their hashes.
+    """
     rules = recipe.events
     assert rules is not None
     columns = list(dict.fromkeys([*log_columns, *table_columns]))
@@ -38,6 +43,7 @@ def make_event_plan(recipe: Recipe, log_columns: list[str], table_columns: list[
     histories = _histories(rules, plan)
     item_columns = [c for c in rules.item_features if _is_used(c, plan, histories)]
     used = [*(f.column for f in plan.features), *histories.values()]
+    used += [rules.user] if keep_user else []
     event_columns = [c for c in dict.fromkeys(used) if c not in (rules.item, *item_columns)]
     _check_in_log(event_columns, log_columns)
     return EventPlan(

@@ -1,6 +1,6 @@
 """Samples → rows with histories: slices of a bucket, gathered by offsets, as ids or as raw text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from data_pipelines.event_columns import LogColumns
 from data_pipelines.event_log import ITEM, USER
 from data_pipelines.event_plan import EventPlan
 from data_pipelines.event_samples import UserEvents
+from recsys.errors import RecsysError
 
 SLICE_ROWS = 1 << 15
 SLICE_BEHAVIOURS = 1 << 22  # of one history
@@ -44,10 +45,17 @@ class Window:
 class RowMaker:
     """Makes the rows' columns; `convert` turns canonical values into ids, or leaves them."""
 
-    def __init__(self, plan: EventPlan, columns: LogColumns, convert: Convert) -> None:
+    def __init__(
+        self,
+        plan: EventPlan,
+        columns: LogColumns,
+        convert: Convert,
+        extra_columns: Sequence[str] = (),
+    ) -> None:
         self.plan, self.columns = plan, columns
         self.convert = convert
-        self.targets = [f.name for f in plan.features if f.name not in plan.histories]
+        features = [f.name for f in plan.features if f.name not in plan.histories]
+        self.targets = list(dict.fromkeys([*features, *extra_columns]))
         # Values by code for text, and by item for what belongs to an item: each converted once.
         self.by_code = {
             name: convert(name, columns.codes[name].texts())
@@ -62,9 +70,8 @@ class RowMaker:
 
     def rows(self, events: UserEvents, samples: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
         """(split, frame) of bounded size; `samples` are ordered by split."""
-        behaviours = {
-            column: self._of_behaviours(column, events) for column in self.plan.histories.values()
-        }
+        frame = events.frame[events.behaviours]
+        behaviours = {c: self.event_values(c, frame) for c in self.plan.histories.values()}
         size = min(SLICE_ROWS, max(1, SLICE_BEHAVIOURS // self.plan.rules.max_length))
         for code in range(3):
             of_split = samples.filter(pl.col("split") == code)
@@ -88,11 +95,11 @@ class RowMaker:
         group = events.frame[USER].gather(rows).alias("group_id")
         return pl.DataFrame([*columns, samples["label"], group])
 
-    def _of_behaviours(self, column: str, events: UserEvents) -> pl.Series:
+    def event_values(self, column: str, events: pl.DataFrame) -> pl.Series:
+        """The converted values of a column for some events."""
         if column in self.by_item:
-            items = events.frame[ITEM].gather(events.behaviours)
-            return self.by_item[column].gather(items)
-        return self._values(column, events.frame[column].gather(events.behaviours))
+            return self.by_item[column].gather(events[ITEM])
+        return self._values(column, events[column])
 
     def _values(self, column: str, staged: pl.Series) -> pl.Series:
         """Converted values of staged ones: by their codes, or of the numbers themselves."""
@@ -105,3 +112,32 @@ def to_ids(encoders: list[FeatureEncoder]) -> Convert:
     """Canonical values → ids and float32."""
     by_name = {e.feature.name: e for e in encoders}
     return lambda name, values: by_name[name].encode(by_name[name].stage(values))
+
+
+def to_text(separator: str) -> Convert:
+    """Canonical values as they are; histories could not be told apart if one held the separator."""
+
+    def check(name: str, values: pl.Series) -> pl.Series:
+        if values.dtype == pl.String:
+            split = values.filter(values.str.contains(separator, literal=True).fill_null(False))
+            if len(split):
+                raise RecsysError(
+                    f"a value of {name!r} holds the separator {separator!r} of histories",
+                    where=name,
+                    got=repr(split[0]),
+                    fix="set sequence.separator to what no value holds",
+                )
+        return values
+
+    return check
+
+
+def join_histories(frame: pl.DataFrame, plan: EventPlan, separator: str) -> pl.DataFrame:
+    """Histories as text: null where empty, "" for a missing item."""
+    lists = [pl.col(name) for name in plan.histories]
+    return frame.with_columns(
+        pl.when(history.list.len() > 0).then(
+            history.list.eval(pl.element().fill_null("")).list.join(separator)
+        )
+        for history in lists
+    )

@@ -98,7 +98,7 @@ def make_samples(
         labels = [events.frame[LABEL].to_numpy()[targets]]
     else:
         labels = [np.ones(len(targets), np.int8)]
-        own = np.unique(user_item_keys(events.user_index, items))
+        own = np.sort(user_item_keys(events.user_index, items))
         user_index = events.user_index[targets]
         for of_negative in hashes[1:]:
             drawn.append(draw_negatives(of_negative, user_index, own, catalogue))

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import polars as pl
 
+from data_pipelines.event_rules import Events, Targets
 from data_pipelines.reading import Block, prefetch, read_blocks
-from data_pipelines.recipe import Categorical, FileFormat, Label, Recipe, SequenceColumns, Threshold
+from data_pipelines.recipe import (
+    ByGroup,
+    Categorical,
+    FileFormat,
+    Label,
+    Recipe,
+    SequenceColumns,
+    Threshold,
+)
 from data_pipelines.sources import NumberedFrame
 from data_pipelines.text_tables import Dtypes, check_columns
 from recsys.errors import RecsysError
@@ -26,6 +35,23 @@ MOVIELENS_1M = Recipe(
     categorical=Categorical(columns=("user", "movie", "gender", "age", "occupation", "zip")),
     sequence=SequenceColumns(columns=("genres",), separator="|"),
     group="user",
+)
+
+# The user's earlier movies of 4 and 5 stars beside the same labels; users stay whole, as in DIN.
+MOVIELENS_1M_HISTORY = MOVIELENS_1M.model_copy(
+    update={
+        "name": "movielens_1m_history",
+        "categorical": Categorical(columns=("movie", "gender", "age", "occupation", "zip")),
+        "events": Events(
+            item="movie",
+            action="rating",
+            behaviours=("4", "5"),
+            item_features=("genres",),
+            targets=Targets(min_history=0),
+            negatives=None,
+        ),
+        "split": ByGroup(),
+    }
 )
 
 

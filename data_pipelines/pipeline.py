@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.encoders import FeatureEncoder, new_encoders
-from data_pipelines.event_pipeline import fit_events, read_samples, write_events
+from data_pipelines.event_pipeline import EventSamples, build_events
+from data_pipelines.leakage import check_samples
 from data_pipelines.plan import make_plan
 from data_pipelines.reading import Progress, prefetch
 from data_pipelines.recipe import Recipe
@@ -24,8 +25,6 @@ from data_pipelines.writing import SplitWriter, new_folder, readable_os_errors, 
 from recsys.errors import RecsysError
 from recsys.schema import Schema, Split
 
-Built = tuple[list[FeatureEncoder], dict[str, Split]]
-
 
 def run_pipeline(
     recipe: Recipe,
@@ -37,8 +36,13 @@ def run_pipeline(
 ) -> Schema:
     """Builds the data set beside `out` and renames it at the end."""
     with readable_os_errors(out), new_folder(out, overwrite) as folder:
-        build = _build_events if recipe.events else _build_rows
-        encoders, splits = build(recipe, source, raw, folder, progress)
+        staged = folder / "staged"
+        staged.mkdir()
+        samples: EventSamples | None = None
+        if recipe.events:
+            encoders, splits, samples = build_events(recipe, source, raw, folder, progress)
+        else:
+            encoders, splits = _build_rows(recipe, source, raw, folder, progress)
         for encoder in encoders:
             encoder.save(folder)
         schema = Schema(
@@ -49,40 +53,27 @@ def run_pipeline(
             recipe=recipe.model_dump(mode="json"),
             created_by=f"polars {pl.__version__}",
         )
+        if samples is not None and samples.rules.check_leakage:
+            check_samples(schema, folder, samples, progress)
+        shutil.rmtree(staged)
         save_schema(schema, folder)
     return schema
 
 
 def _build_rows(
     recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
-) -> Built:
+) -> tuple[list[FeatureEncoder], dict[str, Split]]:
     """One row of the files, one row of the data set."""
     encoders, staged = _stage(recipe, source, raw, folder / "staged", progress)
     codes = assign_splits(recipe, staged)
     _fit(encoders, staged, codes, progress)
-    splits = _write(encoders, staged, codes, folder, progress)
-    staged.remove()
-    return encoders, splits
-
-
-def _build_events(
-    recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
-) -> Built:
-    """Samples with histories, made of a log."""
-    staged = folder / "staged"
-    staged.mkdir()
-    encoders, samples = read_samples(recipe, source, raw, staged, progress)
-    fit_events(encoders, samples)
-    splits = write_events(encoders, samples, folder, progress)
-    shutil.rmtree(staged)
-    return encoders, splits
+    return encoders, _write(encoders, staged, codes, folder, progress)
 
 
 def _stage(
     recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
 ) -> tuple[list[FeatureEncoder], Staged]:
     """Every row once, as codes."""
-    folder.mkdir()
     columns = source.columns(recipe, source.files(raw)[0])
     if recipe.label.column not in columns:
         raise RecsysError(

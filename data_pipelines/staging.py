@@ -2,7 +2,6 @@
 
 import contextlib
 import fnmatch
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,10 +103,6 @@ class Staged:
         for index, rows in enumerate(self.chunk_rows):
             yield first, read_arrow(self._path(index), columns)
             first += rows
-
-    def remove(self) -> None:
-        """Deletes the chunks."""
-        shutil.rmtree(self.folder)
 
     def _path(self, index: int) -> Path:
         return self.folder / f"chunk-{index:05d}.arrow"

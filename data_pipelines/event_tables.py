@@ -1,0 +1,43 @@
+"""Raw rows of a data set that was made of an event log: a log again, or a table of samples."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from data_pipelines.event_pipeline import read_raw_samples
+from data_pipelines.recipe import FileFormat, Recipe
+from data_pipelines.sources import Source, TableSource
+from data_pipelines.staging import read_chunks
+from data_pipelines.text_tables import Dtypes
+from recsys.schema import Schema
+
+
+def read_event_rows(
+    schema: Schema, recipe: Recipe, source: Source, raw: list[Path]
+) -> Iterator[pl.DataFrame]:
+    """Samples as canonical raw columns; of a table the features, and user and label if there."""
+    table = TableSource()
+    first = table.files(raw)[0]
+    plain = _sample_recipe(recipe, first)
+    columns = table.columns(plain, first)
+    if not all(feature.column in columns for feature in schema.features):
+        yield from read_raw_samples(recipe, source, raw)
+        return
+    dtypes: Dtypes = {
+        f.column: pl.Float64() if f.kind == "numerical" or f.transform else pl.String()
+        for f in schema.features
+    }
+    group = recipe.group_column
+    dtypes |= {c: pl.String() for c in (group, plain.label.column) if c and c in columns}
+    for chunk in read_chunks(table, plain, raw, dtypes):
+        yield chunk.frame
+
+
+def _sample_recipe(recipe: Recipe, path: Path) -> Recipe:
+    """How a table of samples is written: Parquet, or text with a header."""
+    with path.open("rb") as stream:
+        is_parquet = stream.read(4) == b"PAR1"
+    separator = recipe.file.separator
+    file = FileFormat(format="parquet" if is_parquet else "text", separator=separator)
+    return recipe.model_copy(update={"file": file, "events": None, "source": "table"})

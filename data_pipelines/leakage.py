@@ -1,0 +1,253 @@
+"""Looks in a written data set for what a model must not have seen.
+
+Three leaks: a vocabulary that was fitted on more than the train rows; a history that holds anything
+but the user's behaviours before its target; a negative that the user has an event with. Windows are
+compared by hashes: of rows as they are written, and of events as the log has them.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data_pipelines.encoders import load_encoders
+from data_pipelines.event_log import IS_BEHAVIOUR, IS_TARGET, TIME, USER, EventLog
+from data_pipelines.event_pipeline import EventSamples, read_log
+from data_pipelines.event_plan import EventPlan
+from data_pipelines.event_rows import RowMaker, to_ids
+from data_pipelines.hashing import UInt64s, finalise
+from data_pipelines.reading import Progress
+from data_pipelines.recipe import Recipe
+from data_pipelines.sources import Source
+from recsys.base_config import validate
+from recsys.errors import RecsysError
+from recsys.schema import Schema, VocabularyEncoding
+
+MAX_EVENTS = 1 << 22
+BATCH_ROWS = 1 << 15
+BASE = np.uint64(0xD1342543DE82EF95)  # odd, so that its powers have inverses mod 2^64
+
+Int64s = NDArray[np.int64]
+
+
+def check_dataset(
+    schema: Schema, dataset_dir: Path, source: Source | None, raw: Sequence[Path]
+) -> None:
+    """All checks that the data set allows; those of histories need the log (`source`, `raw`)."""
+    recipe = validate(Recipe, schema.recipe, f"the schema of {schema.name!r}")
+    if not recipe.events or source is None or not raw:
+        _check(schema, dataset_dir, None)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _, log = read_log(recipe, source, list(raw), Path(folder), lambda *_: None)
+        frames = (log.read_bucket(number) for number in range(log.num_buckets))
+        _check(schema, dataset_dir, allowed_by_log(schema, dataset_dir, log, frames))
+
+
+def check_samples(
+    schema: Schema, dataset_dir: Path, samples: EventSamples, progress: Progress
+) -> None:
+    """The checks at the end of `prepare`, with the events that it has staged."""
+    frames = (events.frame for events, _ in samples.buckets())
+    _check(schema, dataset_dir, allowed_by_log(schema, dataset_dir, samples.log, frames))
+    progress("check", samples.rows, samples.rows)
+
+
+def _check(schema: Schema, dataset_dir: Path, allowed: "Allowed | None") -> None:
+    """Reads the rows once: all of train for the vocabularies, the other splits for the log."""
+    counts = VocabularyCounts(schema)
+    for split in schema.splits if allowed else ("train",):
+        columns = [*counts.columns, *(("label", "group_id") if allowed else ())]
+        first = 0
+        for batch in _batches(schema, dataset_dir, split, columns):
+            if split == "train":
+                counts.add(batch)
+            if allowed:
+                _check_batch(batch, allowed, f"{dataset_dir / split}, row {{}}", first)
+            first += len(batch)
+    counts.check(dataset_dir)
+
+
+class VocabularyCounts:
+    """How often the train rows hold each id, by vocabulary; the vocabularies must say the same."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.columns = [f.name for f in schema.sparse]
+        self.sharers: dict[str, list[str]] = {}
+        for feature in schema.sparse:
+            if isinstance(feature.encoding, VocabularyEncoding):
+                self.sharers.setdefault(feature.encoding.file, []).append(feature.name)
+        sizes = {f.name: f.num_ids for f in schema.sparse}
+        self.counts = {k: np.zeros(sizes[v[0]], np.int64) for k, v in self.sharers.items()}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """More train rows."""
+        for file, names in self.sharers.items():
+            for name in names:
+                np.add.at(self.counts[file], _values(batch[name]), 1)
+
+    def check(self, dataset_dir: Path) -> None:
+        """Names the first value whose count differs."""
+        for file, counts in self.counts.items():
+            table = pl.read_parquet(dataset_dir / file)
+            found = counts[table["id"].to_numpy()]
+            wrong = np.flatnonzero(found != table["count"].to_numpy())
+            if len(wrong):
+                row = int(wrong[0])
+                raise RecsysError(
+                    f"leakage: a vocabulary was not fitted on the train rows ({len(wrong):,} ids)",
+                    where=f"{dataset_dir / file}, value {table['value'][row]!r}",
+                    expected=f"{found[row]}, as often as the train rows hold it",
+                    got=f"count {table['count'][row]}",
+                    fix="prepare the data set again",
+                )
+
+
+def _batches(
+    schema: Schema, dataset_dir: Path, split: str, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    for part in schema.split(split).files:
+        with pq.ParquetFile(dataset_dir / part.path) as file:
+            yield from file.iter_batches(BATCH_ROWS, columns=list(columns))
+
+
+def _values(column: pa.Array) -> NDArray[np.int32]:
+    flat = column.flatten() if pa.types.is_list(column.type) else column
+    return flat.to_numpy()
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What rows may hold, as sorted hashes."""
+
+    targets: UInt64s  # (user, histories, item id) of every event that may be a target
+    windows: UInt64s  # (user, histories) of them
+    own_items: UInt64s  # (user, item id) of every event
+    users_mod: int  # rows of users whose hash is a multiple of this are looked at
+    plan: EventPlan
+
+
+def _check_batch(batch: pa.RecordBatch, allowed: Allowed, where: str, first: int) -> None:
+    plan = allowed.plan
+    users = batch["group_id"].to_numpy()
+    chosen = np.flatnonzero(_is_chosen(users, allowed.users_mod))
+    rows = batch.take(pa.array(chosen)) if len(chosen) < len(batch) else batch
+    users = finalise(users[chosen].astype(np.uint64))
+    items = rows[plan.rules.item].to_numpy()
+    windows = users
+    for name in plan.histories:
+        lists = rows[name]
+        windows = _joined(windows, _window_hashes(_values(lists), lists.offsets.to_numpy()))
+    is_drawn = rows["label"].to_numpy() == 0 if not plan.has_labels else np.zeros(len(rows), bool)
+    may_be = _is_in(_joined(windows, _salted(items)), allowed.targets)
+    wrong = np.where(is_drawn, ~_is_in(windows, allowed.windows), ~may_be)
+    if wrong.any():
+        raise RecsysError(
+            "leakage: a history holds what is not before its target",
+            where=where.format(first + chosen[np.argmax(wrong)]),
+            expected=f"the user's last {plan.rules.max_length} behaviours before the event",
+            fix="prepare the data set again; is it the log that it was made of?",
+        )
+    is_own = is_drawn & (items > 0) & _is_in(_joined(users, _salted(items)), allowed.own_items)
+    if is_own.any():
+        raise RecsysError(
+            "leakage: a negative is an item of the user's own past or future",
+            where=where.format(first + chosen[np.argmax(is_own)]),
+            expected="an item that the user has no event with",
+            fix="prepare the data set again; is it the log that it was made of?",
+        )
+
+
+def _is_chosen(users: Int64s, users_mod: int) -> NDArray[np.bool_]:
+    return finalise(users.astype(np.uint64)) % np.uint64(users_mod) == 0
+
+
+def _is_in(hashes: UInt64s, known: UInt64s) -> NDArray[np.bool_]:
+    found = np.zeros(len(hashes), np.bool_)
+    if len(known):
+        order = np.argsort(hashes)  # neighbours are looked up side by side
+        places = np.minimum(np.searchsorted(known, hashes[order]), len(known) - 1)
+        found[order] = known[places] == hashes[order]
+    return found
+
+
+def _salted(ids: NDArray[np.integer]) -> UInt64s:
+    return finalise(ids.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D))
+
+
+def _joined(left: UInt64s, right: UInt64s) -> UInt64s:
+    return finalise(left * BASE + right)
+
+
+def _powers(size: int) -> UInt64s:
+    powers = np.full(size, BASE, np.uint64)
+    powers[:1] = 1
+    return np.cumprod(powers)
+
+
+def _window_hashes(ids: NDArray[np.int32], offsets: NDArray[np.integer]) -> UInt64s:
+    """Σ salted(id) · BASE^position of each list, its length joined, (rows,)."""
+    lengths = np.diff(offsets)
+    starts = np.repeat(offsets[:-1] - offsets[0], lengths)
+    table = _salted(np.arange(int(ids.max(initial=0)) + 1))
+    powers = _powers(int(lengths.max(initial=0)) + 1)
+    terms = table[ids] * powers[np.arange(len(ids)) - starts]
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms)])
+    return _joined(
+        sums[offsets[1:] - offsets[0]] - sums[offsets[:-1] - offsets[0]], _salted(lengths)
+    )
+
+
+def allowed_by_log(
+    schema: Schema, dataset_dir: Path, log: EventLog, frames: Iterable[pl.DataFrame]
+) -> Allowed:
+    """What the events allow; of a long log, for a share of the users."""
+    encoders = load_encoders(schema.features, dataset_dir)
+    maker = RowMaker(log.plan, log.columns, to_ids(encoders))
+    users_mod = max(1, -(-log.rows // MAX_EVENTS))
+    parts = [
+        _allowed(frame.filter(pl.Series(_is_chosen(frame[USER].to_numpy(), users_mod))), maker)
+        for frame in frames
+    ]
+    targets, windows, own = (np.sort(np.concatenate(p)) for p in zip(*parts, strict=True))
+    return Allowed(targets, windows, own, users_mod, log.plan)
+
+
+def _allowed(frame: pl.DataFrame, maker: RowMaker) -> tuple[UInt64s, UInt64s, UInt64s]:
+    rules = maker.plan.rules
+    times = [TIME] if TIME in frame.columns else []
+    frame = frame.sort([USER, *times], maintain_order=True)
+    before = frame.select(n=pl.col(IS_BEHAVIOUR).cum_sum() - pl.col(IS_BEHAVIOUR))
+    frame = frame.with_columns(before["n"].cast(pl.Int64).alias("#before"))
+    if times and rules.ties == "excluded":
+        frame = frame.with_columns(pl.col("#before").min().over(USER, TIME))
+    ends = frame["#before"].to_numpy()
+    first = frame.select(pl.col("#before").min().over(USER)).to_series().to_numpy()
+    starts = np.maximum(first, ends - rules.max_length)
+    users = finalise(frame[USER].to_numpy().astype(np.uint64))
+    items = _salted(maker.event_values(rules.item, frame).to_numpy())
+    windows = users
+    behaviours = frame.filter(pl.col(IS_BEHAVIOUR))
+    for column in maker.plan.histories.values():
+        ids = maker.event_values(column, behaviours).to_numpy()
+        windows = _joined(windows, _hashes_of_windows(ids, starts, ends))
+    is_target = frame[IS_TARGET].to_numpy()
+    return _joined(windows, items)[is_target], windows[is_target], _joined(users, items)
+
+
+def _hashes_of_windows(ids: NDArray[np.int32], starts: Int64s, ends: Int64s) -> UInt64s:
+    """As `_window_hashes`, of windows that overlap: prefix sums, brought back to position 0."""
+    inverse = np.uint64(pow(int(BASE), -1, 2**64))
+    backwards = np.full(len(ids) + 1, inverse, np.uint64)
+    backwards[0] = 1
+    terms = _salted(ids) * _powers(len(ids))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms)])
+    return _joined(
+        (sums[ends] - sums[starts]) * np.cumprod(backwards)[starts], _salted(ends - starts)
+    )
