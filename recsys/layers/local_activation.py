@@ -56,5 +56,5 @@ class LocalActivationUnit(nn.Module):
             linear.weight, query.shape[1], dim=1
         )
         of_rows = F.linear(query, of_query + of_difference, linear.bias)
-        hidden = torch.addmm(expand(of_rows, history), keys, (of_key - of_difference).t())
-        return of_rows, torch.addmm(hidden, expand(query, history) * keys, of_product.t())
+        hidden = expand(of_rows, history).addmm_(keys, (of_key - of_difference).t())
+        return of_rows, hidden.addmm_(expand(query, history) * keys, of_product.t())

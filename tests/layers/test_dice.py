@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from recsys.layers.dice import Dice
+from tests.ranks import run_on_ranks
 
 VALUES = np.array([[1.0, -2.0], [3.0, 0.5], [2.0, 4.0], [-1.0, 1.5]])
 
@@ -82,3 +83,41 @@ def test_a_batch_of_none_or_one_leaves_everything_finite(number):
         assert tensor.isfinite().all()
     if number == 0:
         assert torch.equal(dice.running_var, torch.ones(3))
+
+
+def dice_of_share(rank_sizes):
+    """One rank's part: its rows of a fixed batch → outputs, gradients and averages."""
+    torch.distributed.init_process_group("gloo")
+    try:
+        rank = torch.distributed.get_rank()
+        start = sum(rank_sizes[:rank])
+        return one_step(slice(start, start + rank_sizes[rank]))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def one_step(rows):
+    torch.manual_seed(0)
+    layer, values, upstream = Dice(3), torch.randn(7, 3), torch.randn(7, 3)
+    with torch.no_grad():
+        layer.alpha.copy_(torch.tensor([0.5, -0.1, 0.2]))
+    own = values[rows].clone().requires_grad_()
+    out = layer(own)
+    (out * upstream[rows]).sum().backward()
+    averages = layer.running_mean, layer.running_var
+    return [t.detach().numpy() for t in (out, own.grad, layer.alpha.grad, *averages)]
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("rank_sizes", [(5, 2), (7, 0)])
+def test_ranks_share_their_statistics(rank_sizes):
+    outs, slopes, of_alpha, *averages = zip(
+        *run_on_ranks(2, dice_of_share, rank_sizes), strict=True
+    )
+    out, slope, alpha, mean, variance = one_step(slice(0, 7))
+    np.testing.assert_allclose(np.concatenate(outs), out, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(slopes), slope, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sum(of_alpha), alpha, rtol=1e-5)
+    for shared, whole in zip(averages, (mean, variance), strict=True):
+        for own in shared:
+            np.testing.assert_allclose(own, whole, rtol=1e-6)
