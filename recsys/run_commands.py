@@ -10,6 +10,7 @@ from rich.table import Table
 
 from recsys.config import RunConfig
 from recsys.errors import RecsysError
+from recsys.metrics import SupportRule
 from recsys.reports import write_report
 from recsys.reports.text import fixed
 from recsys.training.evaluation import evaluate_split
@@ -62,7 +63,8 @@ def evaluate(run_dir: Path, splits: list[str] | None, ranks: Ranks) -> None:
         evaluate_split(trained, split)
     if not ranks.is_first:
         return
-    report = write_report(run_dir, trained.dataset_dir)
+    rule = SupportRule(**trained.config.report.retrieval.model_dump())
+    report = write_report(run_dir, trained.dataset_dir, rule)
     table = Table("split", "rows", "AUC", "95 % interval", "log loss", "calibration", box=None)
     for name, facts in report["splits"].items():
         low, high = facts["auc_ci95"] or (None, None)

@@ -83,8 +83,21 @@ class TrainConfig(BaseConfig):
         return self
 
 
+class RetrievalReportConfig(BaseConfig):
+    """Which rows judge what a model retrieves: those whose truth rests on enough counted rows.
+
+    A target needs `min_target_rows`; a behaviour lacks support with fewer than `min_count` rows of
+    either label; a row may have the share `max_unsupported` of such behaviours.
+    """
+
+    min_target_rows: NonNegativeInt = 700
+    min_count: NonNegativeInt = 50
+    max_unsupported: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
 class ReportConfig(BaseConfig):
     """What the report shows beside its fixed parts."""
 
     # features whose values get an AUC each; null takes the three smallest with 3 to 50 ids
     slices: tuple[str, ...] | None = None
+    retrieval: RetrievalReportConfig = RetrievalReportConfig()

@@ -1,7 +1,9 @@
 """What `report.json` holds. Its keys are stable; the page is drawn from nothing else."""
 
+from collections.abc import Iterable
 from typing import Literal
 
+from recsys.reports.attention import PairAttention
 from recsys.reports.run_folder import AllocationRecord, Curve, EmbeddingBytes, Record, TrainingFacts
 from recsys.reports.split_metrics import SplitMetrics
 from recsys.schema import Schema
@@ -30,7 +32,10 @@ class DatasetFacts(Record):
 
 
 class Report(Record):
-    """One run: what it scored, what it weighs, what it cost, and what it was."""
+    """One run: what it scored, what it weighs, what it cost, and what it was.
+
+    attention: on the main split, one entry per pair of target and history.
+    """
 
     format: Literal[1] = 1
     run: str
@@ -38,6 +43,7 @@ class Report(Record):
     seed: int
     best_epoch: int | None
     splits: dict[str, SplitMetrics]
+    attention: tuple[PairAttention, ...] = ()
     embeddings: EmbeddingBytes
     allocation: AllocationRecord | None = None
     training: TrainingFacts
@@ -49,7 +55,12 @@ class Report(Record):
     @property
     def main_split(self) -> str:
         """The split whose figures the page shows large: test, else valid, else the first."""
-        return next(name for name in ("test", "valid", *self.splits) if name in self.splits)
+        return choose_main_split(self.splits)
+
+
+def choose_main_split(splits: Iterable[str]) -> str:
+    names = list(splits)
+    return next(name for name in ("test", "valid", *names) if name in names)
 
 
 def describe_dataset(schema: Schema) -> DatasetFacts:

@@ -22,6 +22,7 @@ class HistoryLengthMetrics(BaseConfig):
     auc: float | None
     auc_ci95: tuple[float, float] | None
     gauc: float | None
+    gauc_ci95: tuple[float, float] | None
     gauc_groups_used: int | None
 
     @property
@@ -57,6 +58,7 @@ def compute_history_lengths(
                 auc=interval.auc,
                 auc_ci95=interval.ci95,
                 gauc=grouped.value if grouped else None,
+                gauc_ci95=grouped.ci95 if grouped else None,
                 gauc_groups_used=grouped.groups_used if grouped else None,
             )
         )

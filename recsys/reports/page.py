@@ -5,6 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recsys.reports import text
+from recsys.reports.attention_figures import draw_attention
 from recsys.reports.contents import Report
 from recsys.reports.figures import (
     Figure,
@@ -39,6 +40,7 @@ def render_page(report: Report) -> str:
         figures=draw_figures(report),
         slices=tabulate_slices(main.slices),
         strip=strip_for((entry for rows in main.slices.values() for entry in rows), main.auc),
+        attention=[(pair, draw_attention(pair)) for pair in report.attention],
         history_lengths=tabulate_history_lengths(main.history_lengths, main.auc),
         bytes=tabulate_bytes(report.embeddings),
     )

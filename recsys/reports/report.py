@@ -5,25 +5,30 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import RecsysError
-from recsys.reports.contents import Report, describe_dataset
+from recsys.metrics import SupportRule
+from recsys.reports.attention import PairAttention, measure_attention
+from recsys.reports.contents import Report, choose_main_split, describe_dataset
 from recsys.reports.page import render_page
 from recsys.reports.run_folder import RunFolder, load_run
 from recsys.reports.slices import name_slices
 from recsys.reports.split_metrics import SplitMetrics, evaluate_predictions
 
 
-def write_report(run_dir: Path, dataset_dir: Path | None = None) -> dict[str, Any]:
+def write_report(
+    run_dir: Path, dataset_dir: Path | None = None, rule: SupportRule | None = None
+) -> dict[str, Any]:
     """Measures every split in `run_dir`/predictions; returns what report.json says.
 
-    With the data set at hand, slices carry raw values instead of ids. Each file appears whole.
+    With the data set at hand, slices carry raw values instead of ids, and what attention does is
+    held against the labels, in rows that meet the `rule`. Each file appears whole.
     """
-    report = build_report(load_run(run_dir), dataset_dir)
+    report = build_report(load_run(run_dir), dataset_dir, rule or SupportRule())
     write_whole(run_dir / "report.json", report.model_dump_json(indent=1) + "\n")
     write_whole(run_dir / "report.html", render_page(report))
     return report.model_dump(mode="json")
 
 
-def build_report(run: RunFolder, dataset_dir: Path | None) -> Report:
+def build_report(run: RunFolder, dataset_dir: Path | None, rule: SupportRule) -> Report:
     return Report(
         run=run.name,
         model=run.record.model,
@@ -32,6 +37,7 @@ def build_report(run: RunFolder, dataset_dir: Path | None) -> Report:
         splits={
             split: measure_split(path, run, dataset_dir) for split, path in run.predictions.items()
         },
+        attention=find_attention(run, dataset_dir, rule),
         embeddings=run.record.embeddings,
         allocation=run.record.allocation,
         training=run.record.training,
@@ -48,6 +54,13 @@ def measure_split(path: Path, run: RunFolder, dataset_dir: Path | None) -> Split
         return metrics
     named = name_slices(metrics.slices, run.dataset, dataset_dir)
     return metrics.model_copy(update={"slices": named})
+
+
+def find_attention(
+    run: RunFolder, dataset_dir: Path | None, rule: SupportRule
+) -> tuple[PairAttention, ...]:
+    path = run.attention.get(choose_main_split(run.predictions))
+    return () if path is None else measure_attention(path, run.dataset, dataset_dir, rule)
 
 
 def write_whole(path: Path, text: str) -> None:

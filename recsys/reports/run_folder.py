@@ -112,6 +112,7 @@ class RunFolder(Record):
     record: TrainingRecord
     curves: dict[str, Curve]
     predictions: dict[str, Path]
+    attention: dict[str, Path] = {}
 
 
 def load_run(run_dir: Path) -> RunFolder:
@@ -124,6 +125,7 @@ def load_run(run_dir: Path) -> RunFolder:
         record=read_record(run_dir / "training.json"),
         curves=read_curves(run_dir / "metrics.csv"),
         predictions=find_predictions(run_dir),
+        attention={path.stem: path for path in (run_dir / "attention").glob("*.parquet")},
     )
 
 

@@ -14,7 +14,8 @@ from recsys.data.batch import Batch
 from recsys.data.loader import BatchLoader
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
-from recsys.schema import Schema
+from recsys.schema import Schema, VocabularyEncoding
+from recsys.training.attention_sample import MAX_ROWS, AttentionSample
 from recsys.training.ranks import Ranks
 from recsys.training.runs import TrainedRun
 
@@ -24,8 +25,10 @@ MAX_SLICES, MIN_SLICE_IDS, MAX_SLICE_IDS = 3, 3, 50
 def evaluate_split(trained: TrainedRun, split: str) -> Path:
     """Scores every row of a split into `predictions/<split>.parquet`.
 
-    Columns: label int8, logit and probability float32, group_id where the data have one, and
-    `slice/<feature>` ids of the features that the report looks at one by one.
+    Columns: label int8, logit and probability float32, group_id where the data have one,
+    `slice/<feature>` ids of the features that the report looks at one by one, and
+    `history_length/<feature>`. For a model with attention a sample of what it does goes to
+    `attention/<split>.parquet`.
     """
     loader = BatchLoader(
         trained.dataset_dir,
@@ -38,22 +41,25 @@ def evaluate_split(trained: TrainedRun, split: str) -> Path:
         world_size=trained.ranks.world_size,
     )
     slices = choose_slices(trained.schema, trained.config.report.slices)
+    lengths = choose_histories(trained.schema, trained.model)
+    batches = -(-MAX_ROWS // trained.config.data.global_batch_size)
+    every, rows = max(1, len(loader) // batches), -(-MAX_ROWS // trained.ranks.world_size)
+    sample = AttentionSample(trained.model, trained.schema, every, rows)
     path = trained.run_dir / "predictions" / f"{split}.parquet"
-    scored = _gathered(predict(trained.model, loader, slices), trained.ranks)
-    if not trained.ranks.is_first:
+    scored = _gathered(predict(trained.model, loader, slices, lengths, sample), trained.ranks)
+    if trained.ranks.is_first:
+        _write(scored, path)
+    else:
         deque(scored, maxlen=0)  # each batch is looked up by all ranks together
-        return path
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        _write(scored, partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RecsysError(
-            "the predictions cannot be written", where=path, got=error.strerror
-        ) from None
+    samples = [part for part in trained.ranks.gather(sample.table()) if part is not None]
+    if samples and trained.ranks.is_first:
+        _write(iter(pa.concat_tables(samples).to_batches()), attention_path(path))
     return path
+
+
+def attention_path(predictions: Path) -> Path:
+    """Where the sample of attention is that belongs to a split's predictions."""
+    return predictions.parents[1] / "attention" / predictions.name
 
 
 def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -73,20 +79,40 @@ def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, 
     return tuple(sorted(small, key=lambda name: ids[name])[:MAX_SLICES])
 
 
+def choose_histories(schema: Schema, model: CTRModel) -> tuple[str, ...]:
+    """Sequences of what came before: those of a model's pairs, and those in a target's ids."""
+    of_pairs = {name for pair in model.network.pairs for name in pair.history}
+    of_targets = [f.encoding for f in schema.of_kind("categorical") if f.encoding is not None]
+    return tuple(
+        f.name
+        for f in schema.of_kind("sequence")
+        if f.name in of_pairs
+        or (isinstance(f.encoding, VocabularyEncoding) and f.encoding in of_targets)
+    )
+
+
 def predict(
-    model: CTRModel, loader: BatchLoader, slices: tuple[str, ...] = ()
+    model: CTRModel,
+    loader: BatchLoader,
+    slices: tuple[str, ...] = (),
+    histories: tuple[str, ...] = (),
+    sample: AttentionSample | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Scores the loader's batches, which hold logical ids, in their order."""
     device = next(model.network.parameters()).device
     model.eval()
     with torch.no_grad():  # inference mode has no fused lookup on the CPU
-        for batch in loader:
+        for number, batch in enumerate(loader):
             physical = model.embeddings.to_physical(batch).to(device)
             logits = model(physical)[0].float().cpu()
-            yield _record_batch(batch, logits, slices)
+            if sample is not None and sample.wants(number):
+                sample.observe(batch, physical)
+            yield _record_batch(batch, logits, slices, histories)
 
 
-def _record_batch(batch: Batch, logits: torch.Tensor, slices: tuple[str, ...]) -> pa.RecordBatch:
+def _record_batch(
+    batch: Batch, logits: torch.Tensor, slices: tuple[str, ...], histories: tuple[str, ...]
+) -> pa.RecordBatch:
     columns: dict[str, np.ndarray] = {
         "label": batch.labels.numpy().astype(np.int8),
         "logit": logits.numpy(),
@@ -96,6 +122,8 @@ def _record_batch(batch: Batch, logits: torch.Tensor, slices: tuple[str, ...]) -
         columns["group_id"] = batch.group_ids.numpy()
     for name in slices:
         columns[f"slice/{name}"] = batch.sparse[name].values().numpy().astype(np.int32)
+    for name in histories:
+        columns[f"history_length/{name}"] = batch.sparse[name].lengths().numpy().astype(np.int32)
     return pa.RecordBatch.from_pydict(columns)
 
 
@@ -106,8 +134,18 @@ def _gathered(scored: Iterator[pa.RecordBatch], ranks: Ranks) -> Iterator[pa.Rec
 
 
 def _write(batches: Iterator[pa.RecordBatch], path: Path) -> None:
-    first = next(batches)
-    with pq.ParquetWriter(path, first.schema) as writer:
-        writer.write_batch(first)
-        for batch in batches:
-            writer.write_batch(batch)
+    """One file, which appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        first = next(batches)
+        with pq.ParquetWriter(partial, first.schema) as writer:
+            writer.write_batch(first)
+            for batch in batches:
+                writer.write_batch(batch)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RecsysError(
+            "the predictions cannot be written", where=path, got=error.strerror
+        ) from None

@@ -78,10 +78,11 @@ def information_by_loop(behaviours):
     return information
 
 
-def ndcg_by_loop(behaviours, retrieved, min_target_rows, min_count, max_unsupported):
-    """Mean NDCG, and how many rows it is of."""
-    information = information_by_loop(behaviours)
-    cells, targets = counts_by_loop(behaviours)
+def ndcg_by_loop(behaviours, retrieved, min_target_rows, min_count, max_unsupported, counted=None):
+    """Mean NDCG, and how many rows it is of; relevance from these rows or from `counted` ones."""
+    counted = counted or behaviours
+    information = information_by_loop(counted)
+    cells, targets = counts_by_loop(counted)
     found, k = [], retrieved.shape[1]
     for (target, history, _), ranks in zip(histories_of(behaviours), retrieved, strict=True):
         own = [(target, behaviour, place + 1) for place, behaviour in enumerate(history)]

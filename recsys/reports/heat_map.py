@@ -1,0 +1,73 @@
+"""A heat map as inline SVG: a cell's share of the darkest colour is its value's of the range."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+WIDTH, LEFT, BOTTOM, GAP = 460, 118, 96, 1.5
+LABEL_LETTERS = 17
+
+
+def draw_heat_map(
+    cells: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    unit: str,
+    label: str,
+) -> Markup:
+    """One cell for each value, framed and empty for None; the rows' order from the top down.
+
+    Colours run from 0, or from the lowest value where one is below 0, to the highest.
+    """
+    known = [cell for line in cells for cell in line if cell is not None]
+    low, high = min([0.0, *known]), max([0.0, *known])
+    across = (WIDTH - LEFT - 4) / len(columns)
+    down = min(across, 17.0)
+    parts = []
+    for number, (name, line) in enumerate(zip(rows, cells, strict=True)):
+        top = round(number * down, 1)
+        parts.append(text("tick end", LEFT - 6, top + 0.5 * down + 4, shortened(name)))
+        for place, (column, cell) in enumerate(zip(columns, line, strict=True)):
+            left = round(LEFT + place * across, 1)
+            size = (round(across - GAP, 1), round(down - GAP, 1))
+            hint = f"{name}, {column}: " + ("none" if cell is None else f"{cell:.3g} {unit}")
+            parts.append(draw_cell(left, top, size, share(cell, low, high), hint))
+    base = round(len(rows) * down + 4, 1)
+    for place, column in enumerate(columns):
+        parts.append(slanted(LEFT + (place + 0.5) * across, base, shortened(column)))
+    height = base + (BOTTOM if max(map(len, columns)) > 3 else 20)
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, round(height), label, Markup("").join(parts)
+    )
+
+
+def share(cell: float | None, low: float, high: float) -> float | None:
+    return None if cell is None else (cell - low) / ((high - low) or 1.0)
+
+
+def draw_cell(
+    left: float, top: float, size: tuple[float, float], strength: float | None, hint: str
+) -> Markup:
+    style = "hole" if strength is None else "heat"
+    opacity = "" if strength is None else Markup(' fill-opacity="{:.3f}"').format(strength)
+    return Markup(
+        '<rect class="{}" x="{}" y="{}" width="{}" height="{}"{}><title>{}</title></rect>'
+    ).format(style, left, top, *size, opacity, hint)
+
+
+def text(style: str, x: float, y: float, words: str) -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x, y, words)
+
+
+def slanted(x: float, y: float, words: str) -> Markup:
+    """A column's name below its cells: upright where it is short."""
+    if len(words) <= 3:
+        return text("tick middle", x, y + 12, words)
+    return Markup(
+        '<text class="tick end" transform="translate({:.1f} {:.1f}) rotate(-55)">{}</text>'
+    ).format(x + 4, y + 8, words)
+
+
+def shortened(name: str) -> str:
+    return name if len(name) <= LABEL_LETTERS else name[: LABEL_LETTERS - 1].rstrip() + "…"

@@ -1,0 +1,191 @@
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.errors import RecsysError
+from recsys.metrics import SupportRule
+from recsys.reports import relevance_counts, write_report
+from recsys.reports.attention import RankAttention
+from recsys.reports.attention_figures import weight_title
+from recsys.reports.heat_map import draw_heat_map
+from tests.metrics.histories import information_by_loop, ndcg_by_loop, split_rows
+from tests.reports.synthetic_attention import SAMPLED_ROWS, sample_of, write_attention
+
+RULE = SupportRule(min_target_rows=100, min_count=20, max_unsupported=0.2)
+
+
+@pytest.fixture
+def truth(run_dir, dataset_dir):
+    """The rows, and their weights, of a run with attention."""
+    return write_attention(run_dir, dataset_dir)
+
+
+@pytest.fixture
+def pair(truth, run_dir, dataset_dir):  # noqa: ARG001  the run must be there first
+    return write_report(run_dir, dataset_dir, RULE)["attention"][0]
+
+
+def first_rows(behaviours):
+    return behaviours.ends[SAMPLED_ROWS - 1]
+
+
+def test_weights_by_rank_are_those_of_the_sample(truth, pair):
+    behaviours, weights = truth
+    end = first_rows(behaviours)
+    weights, ranks = weights[:end].astype(np.float32).astype(float), behaviours.ranks[:end]
+    assert (pair["target"], pair["history"], pair["rows"]) == ("visit", "visits", SAMPLED_ROWS)
+    assert pair["behaviours"] == end
+    assert [entry["rank"] for entry in pair["by_rank"]] == [1, 2, 3, 4, 5, 6, 7, 8]
+    for entry in pair["by_rank"]:
+        own = weights[ranks == entry["rank"]]
+        assert entry["behaviours"] == len(own)
+        assert entry["mean_weight"] == pytest.approx(own.mean())
+        assert entry["share"] == pytest.approx(own.sum() / weights.sum())
+
+
+def test_retrieval_is_judged_by_all_rows_of_the_data_set(truth, pair):
+    behaviours, weights = truth
+    sampled = next(split_rows(behaviours, chunks=6000 // SAMPLED_ROWS))
+    ranks = behaviours.top_ranks(weights, 3)[:SAMPLED_ROWS]
+    expected = ndcg_by_loop(sampled, ranks, *vars(RULE).values(), counted=behaviours)
+    found = pair["retrieval"]
+    assert (found["ndcg"], found["rows_used"]) == pytest.approx(expected)
+    assert 0 < found["rows_used"] < found["rows"] < SAMPLED_ROWS
+    assert found["random"] < found["ndcg"] < 1
+    assert (found["k"], found["rule"], pair["counted_rows"]) == (3, vars(RULE), 6000)
+    assert pair["retrieval_by_feature"] == found  # the same ranks
+
+
+def test_maps_hold_information_and_mean_weights(truth, pair):
+    behaviours, weights = truth
+    information = information_by_loop(behaviours)
+    found = pair["categories"]
+    ids = [entry["id"] for entry in found["rows"]]
+    assert sorted(ids) == [1, 2, 3, 4]  # 0 stands for many values
+    assert found["rows"] == found["columns"]
+    own = [information[ids[1], ids[1], rank] for rank in range(1, 9)]
+    assert found["information"][1][1] == pytest.approx(np.mean(own))
+    assert found["information"][1][1] > 3 * found["information"][1][2]
+    end = first_rows(behaviours)
+    targets = behaviours.targets[behaviours.rows][:end]
+    chosen = (targets == ids[1]) & (behaviours.ids[:end] == ids[2])
+    assert found["weight"][1][2] == pytest.approx(weights[:end][chosen].mean())
+    assert found["correlation"] > 0.9
+    by_rank = pair["positions"]
+    target = pair["positions_target"]["id"]
+    assert target == ids[0]
+    assert [entry["id"] for entry in by_rank["columns"]] == [1, 2, 3, 4, 5, 6, 7, 8]
+    place = [entry["id"] for entry in by_rank["rows"]].index(target)
+    assert by_rank["information"][place][0] == pytest.approx(information[target, target, 1])
+    assert by_rank["weight"][place][2] == pytest.approx(1 / 3)
+
+
+def test_the_page_names_values_and_shows_maps(run_dir, pair):
+    page = (run_dir / "report.html").read_text()
+    assert pair["categories"]["rows"][0]["value"] in ("Lyon", "Graz", "Oslo", "Bern")
+    assert "What attention finds in visits" in page
+    assert f"<title>{pair['positions_target']['value']}, 1: " in page
+    assert page.count("<svg") == 10
+    assert page.count('class="heat"') == 2 * (16 + 5 * 8 - 8)  # the history of id 0 is no row
+    assert "Retrieval NDCG" in page
+
+
+def test_too_few_rows_are_said_to_be_too_few(truth, run_dir, dataset_dir):  # noqa: ARG001
+    rule = SupportRule(min_target_rows=100_000)
+    pair = write_report(run_dir, dataset_dir, rule)["attention"][0]
+    assert pair["retrieval"]["ndcg"] is None
+    assert pair["retrieval"]["rare_target_rows"] == pair["retrieval"]["rows"]
+    assert (pair["categories"], pair["positions"]) == (None, None)
+    page = (run_dir / "report.html").read_text()
+    assert "whose target has fewer than 100,000 counted rows" in page
+    assert page.count("<svg") == 6
+
+
+def test_without_the_data_set_there_is_attention_but_no_truth(truth, run_dir):  # noqa: ARG001
+    pair = write_report(run_dir)["attention"][0]
+    assert len(pair["by_rank"]) == 8
+    assert (pair["counted_rows"], pair["retrieval"], pair["categories"]) == (None, None, None)
+
+
+def test_counting_stops_when_it_has_enough(truth, run_dir, dataset_dir, monkeypatch):  # noqa: ARG001
+    monkeypatch.setattr(relevance_counts, "MAX_BEHAVIOURS", 5000)
+    monkeypatch.setattr(relevance_counts, "CHUNK_ROWS", 700)
+    pair = write_report(run_dir, dataset_dir, RULE)["attention"][0]
+    assert pair["counted_rows"] == 1400
+
+
+def test_a_model_without_a_search_has_weights_alone(truth, run_dir, dataset_dir):
+    sample = sample_of(*truth).drop_columns(["retrieved", "retrieved_by_feature"])
+    pq.write_table(sample, run_dir / "attention" / "test.parquet")
+    pair = write_report(run_dir, dataset_dir, RULE)["attention"][0]
+    assert (pair["retrieval"], pair["retrieval_by_feature"]) == (None, None)
+    assert pair["categories"]["correlation"] > 0.9
+
+
+def test_weights_of_one_size_have_no_correlation(truth, run_dir, dataset_dir):
+    behaviours, weights = truth
+    sample = sample_of(behaviours, np.ones_like(weights))
+    pq.write_table(sample, run_dir / "attention" / "test.parquet")
+    pair = write_report(run_dir, dataset_dir, RULE)["attention"][0]
+    assert pair["categories"]["correlation"] is None
+    assert "weighs about as much" in (run_dir / "report.html").read_text()
+
+
+def test_a_sample_of_another_split_is_not_shown(truth, run_dir, dataset_dir):  # noqa: ARG001
+    (run_dir / "attention" / "test.parquet").rename(run_dir / "attention" / "valid.parquet")
+    assert write_report(run_dir, dataset_dir)["attention"] == []
+
+
+def test_a_damaged_sample_is_named(truth, run_dir):  # noqa: ARG001
+    path = run_dir / "attention" / "test.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RecsysError, match=r"attention/test\.parquet"):
+        write_report(run_dir)
+
+
+def test_a_missing_file_of_the_data_set_is_named(truth, run_dir, dataset_dir):  # noqa: ARG001
+    (dataset_dir / "train" / "part-00000.parquet").unlink()
+    with pytest.raises(RecsysError, match=r"part-00000\.parquet"):
+        write_report(run_dir, dataset_dir)
+
+
+def test_colours_run_from_zero_to_the_highest_value():
+    svg = draw_heat_map(
+        [[0.5, None], [2.0, 0.0]], ["a", "<b>"], ["x", "a long column's name"], unit="", label="m"
+    )
+    assert [part.split('"')[0] for part in svg.split('fill-opacity="')[1:]] == [
+        "0.250", "1.000", "0.000",
+    ]  # fmt: skip
+    assert svg.count('class="hole"') == 1
+    assert "<title>a, a long column&#39;s name: none</title>" in svg
+    assert "a long column&#39;s…" in svg
+    assert "&lt;b&gt;" in svg
+
+
+def test_colours_run_from_the_lowest_where_there_are_negative_values():
+    svg = draw_heat_map([[-1.0, 0.0, 1.0]], ["a"], ["x", "y", "z"], unit="", label="m")
+    assert 'fill-opacity="0.500"' in svg
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        (0.5, 0.1, "weighs 5 times that of rank 9"),
+        (0.1, 0.4, "weighs 0.25 of that of rank 9"),
+        (0.1, -0.4, "by how long ago it was"),
+    ],
+)
+def test_the_title_says_how_weights_fall(first, last, words):
+    ends = [
+        RankAttention(rank=rank, behaviours=30, mean_weight=weight, share=0.1)
+        for rank, weight in ((1, first), (9, last))
+    ]
+    assert words in weight_title(*ends)
+
+
+def test_ranks_beyond_the_listed_are_put_together(truth, run_dir, monkeypatch):  # noqa: ARG001
+    monkeypatch.setattr("recsys.reports.attention.MAX_RANKS", 3)
+    whole = pl.DataFrame(write_report(run_dir)["attention"][0]["by_rank"])
+    assert whole["rank"].to_list() == [1, 2, 3, None]
+    assert whole["share"].sum() == pytest.approx(1)
