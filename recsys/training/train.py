@@ -88,6 +88,7 @@ def train(
         schema.split(split)
     choose_slices(schema, config.report.slices)  # a wrong name now and not after training
     _check_monitor(config, schema)
+    _check_validates(config, schema)
     check_run_budget(config, schema)
     device = choose_device(config.train.device)
     if config.train.precision == "bf16":
@@ -123,6 +124,20 @@ def _check_monitor(config: RunConfig, schema: Schema) -> None:
             where="train.monitor",
             expected="auc, or a data set that was prepared with `group`",
             got="gauc",
+        )
+
+
+def _check_validates(config: RunConfig, schema: Schema) -> None:
+    """A run that ended before its first validation would have no best weights."""
+    every, epochs = config.train.validate_every_steps, config.train.epochs
+    steps_per_epoch = -(-schema.split("train").rows // config.data.global_batch_size)
+    steps = config.train.steps or (epochs or 0) * steps_per_epoch
+    if every is not None and steps < every:
+        raise RecsysError(
+            "training would end before its first validation",
+            where="train.validate_every_steps",
+            expected=f"at most {steps}, the steps of the whole run, or null: once an epoch",
+            got=every,
         )
 
 

@@ -175,3 +175,10 @@ def test_training_can_be_judged_within_groups(recsys, config, tmp_path):
     report = json.loads((run / "report.json").read_text())
     assert facts["best_valid_gauc"] == pytest.approx(best)
     assert report["splits"]["valid"]["gauc"] == pytest.approx(best)
+
+
+def test_a_run_that_would_never_validate_is_refused(recsys, config, tmp_path):
+    late = "train.validate_every_steps=21"  # 2 epochs of 10 steps
+    code, _, err = recsys("train", config, late, "--out", tmp_path / "run")
+    assert (code, "at most 20" in err) == (2, True)
+    assert not (tmp_path / "run").exists()
