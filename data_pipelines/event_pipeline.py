@@ -186,7 +186,7 @@ def read_raw_samples(recipe: Recipe, source: Source, raw: list[Path]) -> Iterato
         _, log = read_log(recipe, source, raw, Path(folder), _no_report, keep_user=True)
         samples = EventSamples(log, recipe)
         samples.make(_no_report)
-        maker = RowMaker(log.plan, log.columns, to_text(separator), [log.plan.rules.user])
+        maker = RowMaker(log.plan, log.columns, to_text(log.plan, separator), [log.plan.rules.user])
         for _, frame in samples.slices(maker):
             yield join_histories(frame.drop("group_id"), log.plan, separator)
 

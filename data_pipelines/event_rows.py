@@ -114,11 +114,11 @@ def to_ids(encoders: list[FeatureEncoder]) -> Convert:
     return lambda name, values: by_name[name].encode(by_name[name].stage(values))
 
 
-def to_text(separator: str) -> Convert:
-    """Canonical values as they are; histories could not be told apart if one held the separator."""
+def to_text(plan: EventPlan, separator: str) -> Convert:
+    """Canonical values as they are; no value of a history may hold the separator."""
 
     def check(name: str, values: pl.Series) -> pl.Series:
-        if values.dtype == pl.String:
+        if name in plan.histories.values():
             split = values.filter(values.str.contains(separator, literal=True).fill_null(False))
             if len(split):
                 raise RecsysError(

@@ -25,6 +25,7 @@ from data_pipelines.hashing import UInt64s, finalise
 from data_pipelines.reading import Progress
 from data_pipelines.recipe import Recipe
 from data_pipelines.sources import Source
+from data_pipelines.vocabulary import grown
 from recsys.base_config import validate
 from recsys.errors import RecsysError
 from recsys.schema import Schema, VocabularyEncoding
@@ -96,7 +97,8 @@ class VocabularyCounts:
         """Names the first value whose count differs."""
         for file, counts in self.counts.items():
             table = pl.read_parquet(dataset_dir / file)
-            found = counts[table["id"].to_numpy()]
+            ids = table["id"].to_numpy()
+            found = grown(counts, int(ids.max(initial=0)) + 1)[ids]
             wrong = np.flatnonzero(found != table["count"].to_numpy())
             if len(wrong):
                 row = int(wrong[0])
