@@ -8,20 +8,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import RecsysError
+from recsys.export.embeddings import ExportedFeature, Form
 from recsys.export.feature_tables import vector_differences
-from recsys.export.manifest import TOLERANCE, VECTOR_TOLERANCE, Form, Manifest, Parity, now
+from recsys.export.manifest import TOLERANCE, VECTOR_TOLERANCE, Manifest, Parity, now
 from recsys.export.reader import ExportReader
 from recsys.export.reference import Reference
 from recsys.metrics import compute_auc
 
 Floats = NDArray[np.float32]
+Vectors = Mapping[str, Floats]
 COMPARED_VECTOR_ROWS = 4096
 
 
 class VectorFailure(NamedTuple):
-    """The first vector that differs: its feature, row, and both sides' entries."""
+    """The first vector that differs: its embedding, row, and both sides' entries."""
 
-    feature: str
+    embedding: str
     row: int
     expected: Floats
     got: Floats
@@ -41,7 +43,7 @@ class Comparison:
         self.candidate, self.reference, self.data = candidate, reference, data
         self.form = form
         self.label = manifest.label
-        self.sparse = [(feature.name, feature.dim) for feature in manifest.sparse]
+        self.embeddings, self.histories = manifest.embeddings, manifest.histories
         self.max_vector_difference: float | None = None
         self.vector_failure: VectorFailure | None = None
         self.rows = 0
@@ -71,20 +73,28 @@ class Comparison:
         if self.label in encoded.columns:
             self.labels.append(encoded[self.label].to_numpy())
 
-    def add_vectors(self, candidate: Floats, reference: Mapping[str, Floats]) -> None:
-        """The first rows' vectors (B, ΣD), and those of each feature as far as they are known."""
-        ends = np.cumsum([dim for _, dim in self.sparse])
-        for (name, dim), end in zip(self.sparse, ends, strict=True):
+    def add_vectors(self, encoded: pl.DataFrame, candidate: Vectors, reference: Vectors) -> None:
+        """The first rows, and their vectors by embedding as far as the reference has them."""
+        for embedding, feature in self.embeddings:
+            name = embedding.name
             if name not in reference:
                 continue
-            got, expected = candidate[:, end - dim : end], reference[name]
+            got, expected = candidate[name], reference[name]
             differences = vector_differences(got, expected)
             worst = min(float(differences.max(initial=0.0)), np.finfo(np.float64).max)
             self.max_vector_difference = max(self.max_vector_difference or 0.0, worst)
             failed = np.flatnonzero(differences > VECTOR_TOLERANCE)
             if len(failed) and self.vector_failure is None:
-                row = int(failed[0])
-                self.vector_failure = VectorFailure(name, row, expected[row], got[row])
+                first = int(failed[0])
+                row = self._row_of(first, feature, encoded)
+                self.vector_failure = VectorFailure(name, row, expected[first], got[first])
+
+    def _row_of(self, vector: int, feature: ExportedFeature, encoded: pl.DataFrame) -> int:
+        """The row that a vector belongs to: of histories there are as many as behaviours."""
+        if feature.name not in self.histories:
+            return vector
+        ends = encoded[feature.name].list.len().cum_sum().to_numpy()
+        return int(np.searchsorted(ends, vector, side="right"))
 
     def result(self) -> Parity:
         """What goes into the manifest."""
@@ -124,9 +134,9 @@ class Comparison:
                 fix=fix,
             )
         if self.vector_failure is not None:
-            feature, row, expected_vector, got_vector = self.vector_failure
+            name, row, expected_vector, got_vector = self.vector_failure
             raise RecsysError(
-                f"row {row}: the vector of feature {feature} differs from the model's",
+                f"row {row}: the vector of feature {name} differs from the model's",
                 where=f"{self.data}, row {row} (counted from 0){which}",
                 expected=f"{expected_vector} ± {VECTOR_TOLERANCE}",
                 got=got_vector,
@@ -135,12 +145,11 @@ class Comparison:
 
     def _culprit(self, reader: ExportReader, encoded: pl.DataFrame) -> str:
         vectors = self.reference.vectors(encoded)
-        for feature in reader.manifest.sparse:
-            if feature.name not in vectors:
+        for name, exported in reader.vectors(encoded, self.form or "materialised").items():
+            if name not in vectors:
                 return "the run is not here to compare each feature's vector with"
-            exported = reader.vectors(feature, encoded, self.form or "materialised")
-            if vector_differences(exported, vectors[feature.name]).max() > VECTOR_TOLERANCE:
-                return f"the vector of feature {feature.name} differs"
+            if vector_differences(exported, vectors[name]).max(initial=0.0) > VECTOR_TOLERANCE:
+                return f"the vector of feature {name} differs"
         return "every feature's vector agrees, so the dense part differs"
 
 

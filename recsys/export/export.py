@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
 from safetensors import SafetensorError
@@ -16,39 +15,29 @@ from recsys.checksums import write_checksums
 from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
 from recsys.export.comparison import COMPARED_VECTOR_ROWS, Comparison
+from recsys.export.describe import FeatureDescriber, WrittenTables
 from recsys.export.forms import Forms, TablesChoice, choose_forms
-from recsys.export.graphs import DENSE_INPUT, graph_input_names, write_graphs
+from recsys.export.graphs import write_graphs
 from recsys.export.manifest import (
     MANIFEST_FILE,
     DatasetSpec,
-    ExportedFeature,
     Manifest,
     ModelSpec,
-    NativeForm,
     Parity,
-    PhysicalTable,
     RunSpec,
     now,
     write_manifest,
 )
 from recsys.export.native import write_native
+from recsys.export.pairs import write_pairs
 from recsys.export.reader import ExportReader
 from recsys.export.reference import RunReference, WholeReference
 from recsys.export.rows import read_encoded
-from recsys.export.tables import parquet_twin, write_tables
+from recsys.export.tables import write_tables
 from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
 
 PACKAGES = ("recsys", "torch", "torchrec", "onnx", "onnxscript", "onnxruntime", "safetensors")
-
-
-class WrittenTables(NamedTuple):
-    """Files of materialised features, physical tables by name, native features, notes."""
-
-    materialised: dict[str, str]
-    physical: dict[str, PhysicalTable]
-    native: dict[str, NativeForm]
-    notes: tuple[str, ...]
 
 
 def export_run(trained: TrainedRun, out: Path, tables: TablesChoice = "both") -> Path:
@@ -75,7 +64,8 @@ def _write_tables(trained: TrainedRun, forms: Forms, folder: Path) -> WrittenTab
     embeddings, shared = trained.model.embeddings, trained.config.embeddings.shared_tables
     files = write_tables(embeddings, shared, forms.materialised, folder)
     physical, native = write_native(embeddings, forms.rules, files, folder)
-    return WrittenTables(files, physical, native, forms.notes)
+    pairs = write_pairs(trained.model, trained.schema, folder)
+    return WrittenTables(files, physical, native, pairs, forms.notes)
 
 
 @contextmanager
@@ -109,10 +99,12 @@ def _may_be_replaced(out: Path) -> bool:
 
 def _describe(trained: TrainedRun, model: ModelSpec, tables: WrittenTables, out: Path) -> Manifest:
     config = trained.config.model_dump_json()
+    describe = FeatureDescriber(trained, tables)
     return Manifest(
         created=now(),
         model=model,
-        features=tuple(_describe_feature(f, trained, tables) for f in trained.schema.features),
+        features=tuple(describe(feature) for feature in trained.schema.features),
+        pairs=tables.pairs,
         tables=tables.physical,
         notes=tables.notes,
         label=trained.schema.label,
@@ -123,36 +115,6 @@ def _describe(trained: TrainedRun, model: ModelSpec, tables: WrittenTables, out:
         ),
         versions={package: version(package) for package in PACKAGES},
     )
-
-
-def _describe_feature(
-    feature: Feature, trained: TrainedRun, tables: WrittenTables
-) -> ExportedFeature:
-    embeddings, schema = trained.config.embeddings, trained.schema
-    known = feature.model_dump()
-    if feature.kind == "numerical":
-        method = embeddings.numerical_of(feature.name)
-        known |= {
-            "graph_input": DENSE_INPUT,
-            "dense_column": schema.numerical.index(feature),
-            "method": method,
-            "dim": embeddings.default.embedding_dim if method == "vector" else 1,
-        }
-        return ExportedFeature.model_validate(known)
-    if feature.encoding is not None and feature.encoding.kind == "vocabulary":
-        known["encoding"]["file"] = quote(feature.encoding.file)
-    table = tables.materialised.get(feature.name)
-    known |= {
-        "graph_input": graph_input_names([f.name for f in schema.sparse])[feature.name],
-        "method": trained.model.embeddings.methods[feature.name].name,
-        "dim": trained.model.embeddings.output_dims[feature.name],
-        "table": table,
-        "table_parquet": None if table is None else parquet_twin(table),
-        "native": tables.native.get(feature.name),
-        "default_row": 0,
-        "pooling": embeddings.pooling_of(feature.name) if feature.kind == "sequence" else None,
-    }
-    return ExportedFeature.model_validate(known)
 
 
 def _copy_vocabularies(trained: TrainedRun, folder: Path) -> None:
@@ -189,7 +151,7 @@ def _compare(trained: TrainedRun, manifest: Manifest, folder: Path) -> tuple[Par
     for form in manifest.forms:
         dense = Comparison("dense", reference, data, manifest, form)
         dense.add(rows, reader.score(rows, form).logits, expected)
-        dense.add_vectors(reader.side_by_side(rows, form), vectors)
+        dense.add_vectors(rows, reader.vectors(rows, form), vectors)
         comparisons.append(dense)
     whole = Comparison("whole", reference, data, manifest)
     whole.add(rows, WholeReference(folder, manifest).logits(rows), expected)

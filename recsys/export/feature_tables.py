@@ -10,13 +10,8 @@ from safetensors.numpy import load_file
 
 from recsys.errors import RecsysError
 from recsys.export.decoder import Array, Decoder, Floats, Ids
-from recsys.export.manifest import (
-    VECTOR_TOLERANCE,
-    ExportedFeature,
-    Form,
-    Manifest,
-    PhysicalTable,
-)
+from recsys.export.embeddings import ExportedEmbedding, Form, PhysicalTable
+from recsys.export.manifest import VECTOR_TOLERANCE, Manifest
 
 COMPARED_IDS = 1 << 20  # of each feature, spread evenly
 IDS_AT_ONCE = 1 << 16
@@ -30,50 +25,50 @@ class FeatureTables:
         self._tensors = cache(self._load_tensors)
         self._decoder = cache(self._build_decoder)
 
-    def vectors(self, feature: ExportedFeature, ids: Ids, form: Form) -> Floats:
-        """Ids (L,) → (L, D) from this form, or from the other where the feature lacks it."""
-        if len(ids) and not 0 <= ids.min() <= ids.max() < feature.num_ids:
+    def vectors(self, embedding: ExportedEmbedding, ids: Ids, form: Form) -> Floats:
+        """Ids (L,) → (L, D) from this form, or from the other where the embedding lacks it."""
+        if len(ids) and not 0 <= ids.min() <= ids.max() < embedding.num_ids:
             raise RecsysError(
-                f"{feature.name}: an id is outside the feature's table",
-                expected=f"0 … {feature.num_ids - 1}",
+                f"{embedding.name}: an id is outside the feature's table",
+                expected=f"0 … {embedding.num_ids - 1}",
                 got=f"{ids.min()} … {ids.max()}",
                 fix="give rows of the data set that the model was trained on",
             )
-        if form not in feature.forms:
-            form = next(iter(feature.forms), form)
+        if form not in embedding.forms:
+            form = next(iter(embedding.forms), form)
         if form == "native":
-            return self._decoder(feature.name).vectors(ids)
-        shape = (feature.num_ids, feature.dim)
-        return self._table(str(feature.table), shape)[ids]
+            return self._decoder(embedding.name).vectors(ids)
+        shape = (embedding.num_ids, embedding.dim)
+        return self._table(str(embedding.table), shape)[ids]
 
-    def check_forms_agree(self, feature: ExportedFeature) -> None:
-        """Compares the vectors of up to a million ids, where the feature has two forms."""
-        if len(feature.forms) < 2 or self._is_same_file(feature):
+    def check_forms_agree(self, embedding: ExportedEmbedding) -> None:
+        """Compares the vectors of up to a million ids, where the embedding has two forms."""
+        if len(embedding.forms) < 2 or self._is_same_file(embedding):
             return
-        count = min(feature.num_ids, COMPARED_IDS)
-        ids = np.linspace(0, feature.num_ids - 1, count, dtype=np.int64)
+        count = min(embedding.num_ids, COMPARED_IDS)
+        ids = np.linspace(0, embedding.num_ids - 1, count, dtype=np.int64)
         for start in range(0, count, IDS_AT_ONCE):
             block = ids[start : start + IDS_AT_ONCE]
-            plain, native = (self.vectors(feature, block, form) for form in feature.forms)
+            plain, native = (self.vectors(embedding, block, form) for form in embedding.forms)
             differs = np.flatnonzero(vector_differences(native, plain) > VECTOR_TOLERANCE)
             if len(differs):
                 row = int(differs[0])
                 raise RecsysError(
-                    f"{feature.name}: the two forms of the vector of id {block[row]} differ",
+                    f"{embedding.name}: the two forms of the vector of id {block[row]} differ",
                     where=self.export_dir,
-                    expected=f"as in {feature.table}: {plain[row]}",
+                    expected=f"as in {embedding.table}: {plain[row]}",
                     got=f"by its rule: {native[row]}",
                     fix="export the run again",
                 )
 
-    def _is_same_file(self, feature: ExportedFeature) -> bool:
-        lookups = feature.native.rule.lookups if feature.native is not None else ()
+    def _is_same_file(self, embedding: ExportedEmbedding) -> bool:
+        lookups = embedding.native.rule.lookups if embedding.native is not None else ()
         files = {t.file for k in lookups if (t := self.manifest.tables.get(k.table)) is not None}
-        return files == {feature.table}
+        return files == {embedding.table}
 
     def _build_decoder(self, name: str) -> Decoder:
-        feature = next(f for f in self.manifest.sparse if f.name == name)
-        native = feature.native
+        embedding = next(e for e, _ in self.manifest.embeddings if e.name == name)
+        native = embedding.native
         assert native is not None  # `forms` says so
         where = f"{self.export_dir}: the rule of {name}"
         tables = {
@@ -84,11 +79,11 @@ class FeatureTables:
         tensors = {} if native.tensors is None else self._tensors(native.tensors)
         decoder = Decoder(native.rule, tables, tensors, where)
         width = decoder.vectors(np.zeros(1, np.int64)).shape[1]
-        if width != feature.dim:
+        if width != embedding.dim:
             raise RecsysError(
                 "the rule makes vectors of another width",
                 where=where,
-                expected=feature.dim,
+                expected=embedding.dim,
                 got=width,
             )
         return decoder

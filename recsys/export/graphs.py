@@ -18,84 +18,21 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.overrides import TorchFunctionMode
 
-from recsys.embeddings.collection import FeatureEmbeddings
+from recsys.export.graph_modules import DenseGraph, WholeGraph
 from recsys.export.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
+from recsys.export.signatures import describe_graphs, histories_of
 from recsys.models.ctr_model import CTRModel
-from recsys.models.network import Network
 from recsys.schema import Schema
 
-DENSE_INPUT = "dense"
 PT2_OVERHEAD = 1 << 20  # bytes of a .pt2 file beside its tensors, at most
-OUTPUTS = (
-    TensorSpec(name="logits", dtype="float32", shape=("batch",)),
-    TensorSpec(name="probabilities", dtype="float32", shape=("batch",)),
-)
 
 
-class DenseGraph(nn.Module):
-    """Pooled vectors (B, D) of each sparse feature, then numericals (B, N) if any → scores."""
+class _ForOnnxruntime(TorchFunctionMode):
+    """Writes what onnxruntime has instead of what it has not.
 
-    def __init__(self, network: Network, num_sparse: int) -> None:
-        super().__init__()
-        self.network, self.num_sparse = network, num_sparse
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        vectors = torch.cat(inputs[: self.num_sparse], dim=1)  # (B, ΣD)
-        has_dense = len(inputs) > self.num_sparse
-        dense = inputs[-1] if has_dense else vectors.new_zeros(vectors.shape[0], 0)
-        logits = self.network.score(vectors, dense)
-        return logits, torch.sigmoid(logits)
-
-
-class WholeGraph(nn.Module):
-    """Ids (B,) of each categorical feature, values (L,) and lengths (B,) of each sequence → scores.
-
-    The tables keep the form that their methods gave them, so a compressed one stays compressed.
+    Zeros for a product over no columns, where it would answer uninitialised memory; a sum of marks
+    for rows that are repeated by a tensor of counts.
     """
-
-    def __init__(self, embeddings: FeatureEmbeddings, network: Network) -> None:
-        super().__init__()
-        weights = embeddings.store.weights()
-        self.tables = nn.ParameterList(
-            nn.Parameter(w.cpu().contiguous(), False) for w in weights.values()
-        )
-        self.table_index = {name: i for i, name in enumerate(weights)}
-        self.features = embeddings.features
-        self.methods = copy.deepcopy(embeddings.method_modules).cpu()
-        self.mean_pooled = embeddings.mean_pooled
-        self.dense_graph = DenseGraph(network, len(self.features))
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        queue = iter(inputs)
-        vectors = []
-        for index, feature in enumerate(self.features):
-            looked_up = self._look_up(index, next(queue))
-            if feature.kind == "sequence":
-                looked_up = _pool(looked_up, next(queue), feature.name in self.mean_pooled)
-            vectors.append(looked_up)
-        scores: tuple[Tensor, Tensor] = self.dense_graph(*vectors, *queue)
-        return scores
-
-    def _look_up(self, index: int, ids: Tensor) -> Tensor:
-        method: Any = self.methods[index]  # an EmbeddingMethod; ModuleList forgets the type
-        return method.combine(
-            [
-                self.tables[self.table_index[look.table]][rows]
-                for look, rows in zip(method.lookups, method.rows(ids), strict=True)
-            ]
-        )  # (L, D)
-
-
-def _pool(vectors: Tensor, lengths: Tensor, is_mean: bool) -> Tensor:
-    """Vectors (L, D) of bags end to end → (B, D); an empty bag is zeros."""
-    bags = torch.arange(lengths.shape[0])
-    bags = torch.repeat_interleave(bags, lengths, output_size=vectors.shape[0])  # (L,)
-    pooled = vectors.new_zeros(lengths.shape[0], vectors.shape[1]).index_add(0, bags, vectors)
-    return pooled / lengths.clamp(min=1)[:, None] if is_mean else pooled
-
-
-class _NoEmptyProducts(TorchFunctionMode):
-    """Writes zeros for a product over no columns: onnxruntime would answer uninitialised memory."""
 
     def __torch_function__(
         self,
@@ -106,63 +43,34 @@ class _NoEmptyProducts(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401  whatever the function answers
         if function in _PRODUCTS and args[0].shape[-1] == 0:
             return args[0].new_zeros(args[0].shape[:-1] + args[1].shape[1:])
+        if function is torch.repeat_interleave:
+            return _repeat(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
 _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
+def _repeat(values: Tensor, repeats: Tensor, *, output_size: int) -> Tensor:
+    """Entry i of `values` (B,), `repeats[i]` times, end to end (L,)."""
+    ends = torch.cumsum(repeats, 0)
+    marks = ends.new_zeros(output_size + 1).scatter_add(0, ends, torch.ones_like(ends))
+    return values[torch.cumsum(marks, 0)[:output_size]]
+
+
 def write_graphs(model: CTRModel, schema: Schema, name: str, folder: Path) -> ModelSpec:
     """Writes both graphs below `folder` and says what they take."""
     embeddings = model.embeddings
+    spec = describe_graphs(embeddings, schema, name)
+    histories = histories_of(embeddings, schema)
     (folder / ONNX_FILE).parent.mkdir()
-    spec = describe_graphs(model, schema, name)
     network = copy.deepcopy(model.network).cpu()
     with _quiet(), torch.no_grad():
-        dense = DenseGraph(network, len(embeddings.features)).eval()
+        dense = DenseGraph(network, embeddings, histories).eval()
         _write_onnx(_trace(dense, spec.dense.inputs), spec.dense, folder)
-        whole = WholeGraph(embeddings, network).eval()
+        whole = WholeGraph(network, embeddings, histories).eval()
         _write_pt2(_trace(whole, spec.whole.inputs), folder)
     return spec
-
-
-def describe_graphs(model: CTRModel, schema: Schema, name: str) -> ModelSpec:
-    """The signatures of both graphs."""
-    embeddings = model.embeddings
-    names = graph_input_names([feature.name for feature in embeddings.features])
-    dense, whole = [], []
-    for index, feature in enumerate(embeddings.features):
-        name_in_graph = names[feature.name]
-        dim = embeddings.output_dims[feature.name]
-        dense.append(TensorSpec(name=name_in_graph, dtype="float32", shape=("batch", dim)))
-        if feature.kind == "categorical":
-            whole.append(TensorSpec(name=name_in_graph, dtype="int64", shape=("batch",)))
-            continue
-        whole += [
-            TensorSpec(name=f"{name_in_graph}.values", dtype="int64", shape=(f"total_{index}",)),
-            TensorSpec(name=f"{name_in_graph}.lengths", dtype="int64", shape=("batch",)),
-        ]
-    if num_dense := len(schema.numerical):
-        numericals = TensorSpec(name=DENSE_INPUT, dtype="float32", shape=("batch", num_dense))
-        dense, whole = [*dense, numericals], [*whole, numericals]
-    return ModelSpec(
-        name=name,
-        dense=GraphSpec(file=ONNX_FILE, inputs=tuple(dense), outputs=OUTPUTS),
-        whole=GraphSpec(file=PT2_FILE, inputs=tuple(whole), outputs=OUTPUTS),
-    )
-
-
-def graph_input_names(features: Sequence[str]) -> dict[str, str]:
-    """A feature's input has its name, made different where a tensor of ours has that name too."""
-    taken = {DENSE_INPUT, *(output.name for output in OUTPUTS)} | set(features)
-    names = {}
-    for feature in features:
-        names[feature] = feature
-        if feature in (DENSE_INPUT, *(output.name for output in OUTPUTS)):
-            while names[feature] in taken:
-                names[feature] += "_"
-            taken.add(names[feature])
-    return names
 
 
 def _trace(graph: nn.Module, inputs: Sequence[TensorSpec]) -> ExportedProgram:
@@ -178,7 +86,7 @@ def _trace(graph: nn.Module, inputs: Sequence[TensorSpec]) -> ExportedProgram:
         {axis: dims[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in inputs
     )
-    with _NoEmptyProducts():
+    with _ForOnnxruntime():
         program = torch.export.export(graph, examples, dynamic_shapes=(shapes,), strict=False)
     for node in program.graph.nodes:
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"):
@@ -200,11 +108,16 @@ def _write_onnx(program: ExportedProgram, spec: GraphSpec, folder: Path) -> None
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     for thing in (*graph, *values):
         thing.metadata_props.clear()  # the exporting machine's paths
-    shapes = [value.shape for value in values if value.shape is not None]
-    batch = shapes[0][0]  # a symbol such as s21
-    for shape in shapes:
-        for axis in (axis for axis, size in enumerate(shape) if size == batch):
-            shape[axis] = "batch"
+    words = {  # of symbols such as s21
+        symbol: size
+        for value, tensor in zip(graph.inputs, spec.inputs, strict=True)
+        for symbol, size in zip(value.shape or (), tensor.shape, strict=True)
+        if isinstance(size, str)
+    }
+    for shape in (value.shape for value in values if value.shape is not None):
+        for axis, size in enumerate(shape):
+            if size in words:
+                shape[axis] = words[size]
     onnx_program.save(folder / spec.file, external_data=False)
 
 

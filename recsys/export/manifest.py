@@ -5,23 +5,27 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from recsys.base_config import BaseConfig
 from recsys.checksums import CHECKSUM_FILE, verify_checksums
-from recsys.embedding_rule import Rule
 from recsys.errors import RecsysError
-from recsys.schema import Feature
+from recsys.export.embeddings import (
+    FORMS,
+    ExportedEmbedding,
+    ExportedFeature,
+    ExportedPair,
+    Form,
+    PhysicalTable,
+)
 
 MANIFEST_FILE = "manifest.json"
 ONNX_FILE, PT2_FILE = "model/dense.onnx", "model/model.pt2"
 TOLERANCE = 1e-5  # largest allowed difference of a probability
 # Largest allowed difference of a vector's entry, relative to the feature's largest one above 1.
 VECTOR_TOLERANCE = 1e-6
-Form = Literal["materialised", "native"]
-FORMS: tuple[Form, ...] = ("materialised", "native")
 
 
 class TensorSpec(BaseConfig):
@@ -43,54 +47,15 @@ class GraphSpec(BaseConfig):
 class ModelSpec(BaseConfig):
     """`dense` starts from looked-up vectors (ONNX), `whole` from ids (torch.export, positional).
 
-    In `whole` a sequence feature is two inputs: all its ids end to end, and how many each row has.
+    Sizes of inputs: batch, the rows; total_*, the ids of all rows of a sequence, end to end.
+    In `whole` a sequence feature is two inputs: its ids (total,), and how many each row has.
+    In `dense` it is one, (batch, dim), and a history is one too, (total, dim); the lengths (batch,)
+    of a pair's histories are one input, named by the pair.
     """
 
     name: str
     dense: GraphSpec
     whole: GraphSpec
-
-
-class PhysicalTable(BaseConfig):
-    """A table as it was trained: `vectors` in `file`, num_rows × dim float32."""
-
-    file: str
-    num_rows: PositiveInt
-    dim: PositiveInt
-
-
-class NativeForm(BaseConfig):
-    """A feature's rule; the tables that it names are the manifest's, its tensors are in a file."""
-
-    rule: Rule
-    tensors: str | None = None
-
-
-class ExportedFeature(Feature):
-    """A feature of the data set, and how its value enters the model.
-
-    Sparse: `graph_input` of the dense graph is the vector of the id; for a sequence, its vectors'
-    `pooling`. The vector is row `id` of `table` (the materialised form), or what the rule of
-    `native` makes of small tables (the native form); either may be left out, and both agree.
-    Numerical: the value goes to column `dense_column` of the input `graph_input`.
-    """
-
-    graph_input: str
-    dense_column: NonNegativeInt | None = None
-    method: str
-    dim: PositiveInt
-    dtype: Literal["float32"] = "float32"
-    table: str | None = None
-    table_parquet: str | None = None
-    default_row: Literal[0] | None = None
-    pooling: Literal["sum", "mean"] | None = None
-    native: NativeForm | None = None
-
-    @property
-    def forms(self) -> tuple[Form, ...]:
-        """The forms in which it was written; none for numericals."""
-        has: dict[Form, object] = {"materialised": self.table, "native": self.native}
-        return tuple(form for form in FORMS if has[form] is not None)
 
 
 class DatasetSpec(BaseConfig):
@@ -134,12 +99,14 @@ class Manifest(BaseConfig):
     """Everything that a serving engineer needs to score a row from the other files.
 
     `tables`: the physical tables of the native form by name. `notes`: what was left out, and why.
+    `pairs`: of a model of histories, the sequences that it reads one by one.
     """
 
     format: Literal[2] = 2
     created: str
     model: ModelSpec
     features: tuple[ExportedFeature, ...]
+    pairs: tuple[ExportedPair, ...] = ()
     tables: dict[str, PhysicalTable] = {}
     notes: tuple[str, ...] = ()
     label: str
@@ -148,15 +115,36 @@ class Manifest(BaseConfig):
     versions: dict[str, str]
     parity: tuple[Parity, ...] = ()
 
+    @model_validator(mode="after")
+    def _pairs_fit(self) -> Self:
+        known = {feature.name for feature in self.sparse}
+        for name in (name for pair in self.pairs for name in (*pair.target, *pair.history)):
+            if name not in known:
+                raise ValueError(f"a pair speaks of {name!r}, which is no feature of ids")
+        return self
+
     @property
     def sparse(self) -> tuple[ExportedFeature, ...]:
         """The features that are ids, in the order of the graphs' inputs."""
         return tuple(f for f in self.features if f.kind != "numerical")
 
     @property
+    def embeddings(self) -> tuple[tuple[ExportedEmbedding, ExportedFeature], ...]:
+        """Every embedding and the feature whose ids it takes: features' own, then attention's."""
+        return (
+            *((feature, feature) for feature in self.sparse),
+            *((f.attention, f) for f in self.sparse if f.attention is not None),
+        )
+
+    @property
+    def histories(self) -> frozenset[str]:
+        """The sequences whose vectors are not pooled."""
+        return frozenset(name for pair in self.pairs for name in pair.history)
+
+    @property
     def forms(self) -> tuple[Form, ...]:
-        """The forms that any feature has."""
-        return tuple(form for form in FORMS if any(form in f.forms for f in self.sparse))
+        """The forms that any embedding has."""
+        return tuple(form for form in FORMS if any(form in e.forms for e, _ in self.embeddings))
 
     @property
     def numerical(self) -> tuple[ExportedFeature, ...]:

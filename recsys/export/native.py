@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 from safetensors.torch import save_file
 
 from recsys.embedding_rule import Rule
 from recsys.embeddings.base import EmbeddingMethod
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.export.manifest import NativeForm, PhysicalTable
-from recsys.export.tables import TENSOR_NAME
+from recsys.export.embeddings import NativeForm, PhysicalTable
+from recsys.export.tables import TENSOR_NAME, file_name
 
 
 def write_native(
@@ -31,7 +30,7 @@ def write_native(
     tables = {}
     for name in names:
         weight = weights[name].detach().cpu().contiguous()
-        file = known.get(name, f"native/tables/{quote(name, safe='')}.safetensors")
+        file = known.get(name, f"native/tables/{file_name(name)}.safetensors")
         if name not in known:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             save_file({TENSOR_NAME: weight}, folder / file)
@@ -50,7 +49,7 @@ def _write_tensors(feature: str, rule: Rule, method: EmbeddingMethod, folder: Pa
     if not rule.tensors():
         return None
     own = dict([*method.named_parameters(), *method.named_buffers()])
-    file = f"native/tensors/{quote(feature, safe='')}.safetensors"
+    file = f"native/tensors/{file_name(feature)}.safetensors"
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
     save_file({n: own[n].detach().cpu().clone() for n in sorted(rule.tensors())}, folder / file)
     return file

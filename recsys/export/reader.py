@@ -15,13 +15,16 @@ import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
+from safetensors.numpy import save_file
 
 from recsys.errors import RecsysError
+from recsys.export.decoder import Floats, Ids
+from recsys.export.embeddings import ExportedEmbedding, ExportedFeature, ExportedPair, Form
 from recsys.export.encoders import RawEncoder
 from recsys.export.feature_tables import FeatureTables
-from recsys.export.manifest import ExportedFeature, Form, check_export, load_manifest
+from recsys.export.manifest import check_export, load_manifest
 
-Floats = NDArray[np.float32]
+Inputs = Floats | Ids
 GRAPH_ERRORS = (
     onnx_errors.Fail,
     onnx_errors.InvalidGraph,
@@ -30,7 +33,8 @@ GRAPH_ERRORS = (
     onnx_errors.NoSuchFile,
     onnx_errors.NotImplemented,
 )
-CHUNK_ROWS = 1 << 12  # rows scored at once: bounds the memory of attention
+# scored at once: rows, and behaviours if every history were as long as it may be
+CHUNK_ROWS, CHUNK_BEHAVIOURS = 1 << 12, 1 << 18
 
 
 class Scores(NamedTuple):
@@ -48,6 +52,7 @@ class ExportReader:
         self.tables = FeatureTables(export_dir, self.manifest)
         self.session = _load_graph(export_dir / self.manifest.model.dense.file)
         self.encoder = RawEncoder(self.manifest.features, export_dir)
+        self.longest = max((pair.max_length for pair in self.manifest.pairs), default=0)
 
     def score_raw(self, raw: pl.DataFrame, form: Form = "materialised") -> Scores:
         """Raw columns, as the data set's reader gives them → scores."""
@@ -56,43 +61,76 @@ class ExportReader:
     def score(self, encoded: pl.DataFrame, form: Form = "materialised") -> Scores:
         """Columns of ids and numbers, as a data set's splits have them → scores."""
         empty = np.empty(0, np.float32)
-        parts = [(empty, empty), *(self._score_chunk(chunk, form) for chunk in chunks(encoded))]
+        scored = (self._score_chunk(chunk, form) for chunk in chunks(encoded, self.longest))
+        parts = [(empty, empty), *scored]
         logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Scores(logits, probabilities)
 
-    def inputs(self, encoded: pl.DataFrame, form: Form = "materialised") -> dict[str, Floats]:
-        """What the dense graph takes: a vector (B, D) for each feature, numericals (B, N)."""
-        inputs = {f.graph_input: self.vectors(f, encoded, form) for f in self.manifest.sparse}
+    def inputs(self, encoded: pl.DataFrame, form: Form = "materialised") -> dict[str, Inputs]:
+        """What the dense graph takes: embeddings' vectors, lengths (B,), numericals (B, N)."""
+        vectors = self.vectors(encoded, form)
+        inputs: dict[str, Inputs] = {
+            embedding.graph_input: vectors[embedding.name]
+            for embedding, _ in self.manifest.embeddings
+        }
+        inputs |= {pair.lengths: self._lengths(pair, encoded) for pair in self.manifest.pairs}
         numerical = self.manifest.numerical
         if numerical:
             columns = [_column(feature, encoded).cast(pl.Float32) for feature in numerical]
             inputs[numerical[0].graph_input] = pl.DataFrame(columns).to_numpy()
         return inputs
 
-    def vectors(
-        self, feature: ExportedFeature, encoded: pl.DataFrame, form: Form = "materialised"
-    ) -> Floats:
-        """One sparse feature's pooled vectors, (B, D)."""
-        column = _column(feature, encoded)
-        if feature.kind == "categorical":
-            return self._vectors(feature, column, form)
-        lengths = column.list.len().to_numpy()
-        items = column.filter(column.list.len() > 0).explode()
-        vectors = self._vectors(feature, items, form)  # (L, D)
-        return _pool(vectors, lengths, is_mean=feature.pooling == "mean")
-
-    def side_by_side(self, encoded: pl.DataFrame, form: Form) -> Floats:
-        """All sparse features' pooled vectors, (B, ΣD)."""
-        vectors = [self.vectors(feature, encoded, form) for feature in self.manifest.sparse]
-        return np.concatenate(vectors, axis=1)
+    def vectors(self, encoded: pl.DataFrame, form: Form = "materialised") -> dict[str, Floats]:
+        """Of each embedding, by name: (B, D), pooled; of a history (L, D), rows' end to end."""
+        return {
+            embedding.name: self._vectors(embedding, feature, encoded, form)
+            for embedding, feature in self.manifest.embeddings
+        }
 
     def check_forms_agree(self) -> None:
         """Refuses an export whose two forms make different vectors of an id."""
-        for feature in self.manifest.sparse:
-            self.tables.check_forms_agree(feature)
+        for embedding, _ in self.manifest.embeddings:
+            self.tables.check_forms_agree(embedding)
 
-    def _vectors(self, feature: ExportedFeature, ids: pl.Series, form: Form) -> Floats:
-        return self.tables.vectors(feature, ids.to_numpy().astype(np.int64), form)
+    def _vectors(
+        self,
+        embedding: ExportedEmbedding,
+        feature: ExportedFeature,
+        encoded: pl.DataFrame,
+        form: Form,
+    ) -> Floats:
+        column = _column(feature, encoded)
+        if feature.kind == "categorical":
+            return self.tables.vectors(embedding, _ids(column), form)
+        lengths = column.list.len()
+        items = column.filter(lengths > 0).explode()
+        vectors = self.tables.vectors(embedding, _ids(items), form)  # (L, D)
+        if feature.name in self.manifest.histories:
+            return vectors
+        return _pool(vectors, lengths.to_numpy(), is_mean=feature.pooling == "mean")
+
+    def _lengths(self, pair: ExportedPair, encoded: pl.DataFrame) -> Ids:
+        """(B,); refuses histories of one pair that differ in length, or are too long."""
+        features = {feature.name: feature for feature in self.manifest.sparse}
+        columns = [_column(features[name], encoded) for name in pair.history]
+        first, *others = [column.list.len().to_numpy().astype(np.int64) for column in columns]
+        for name, lengths in zip(pair.history[1:], others, strict=True):
+            differs = np.flatnonzero(first != lengths)
+            if len(differs):
+                row = int(differs[0])
+                raise RecsysError(
+                    f"{pair.history[0]} and {name} are not of one length in every row",
+                    expected="histories that describe the same behaviours",
+                    got=f"{first[row]} and {lengths[row]} behaviours in a row",
+                )
+        if first.max(initial=0) > pair.max_length:
+            raise RecsysError(
+                f"{pair.history[0]}: a history is longer than the model reads",
+                expected=f"at most {pair.max_length} behaviours, the last ones",
+                got=int(first.max()),
+                fix="give rows of the data set that the model was trained on",
+            )
+        return first
 
     def _score_chunk(self, encoded: pl.DataFrame, form: Form) -> Scores:
         return Scores(*self.session.run(list(Scores._fields), self.inputs(encoded, form)))
@@ -107,9 +145,14 @@ def _load_graph(path: Path) -> onnxruntime.InferenceSession:
         raise RecsysError("the graph is damaged", where=path, got=error) from None
 
 
-def chunks(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The frame's rows, CHUNK_ROWS at a time."""
-    return frame.iter_slices(CHUNK_ROWS)
+def chunks(frame: pl.DataFrame, longest: int = 0) -> Iterator[pl.DataFrame]:
+    """The frame's rows, so many at a time that memory is bounded; no history is above `longest`."""
+    rows = min(CHUNK_ROWS, CHUNK_BEHAVIOURS // max(longest, 1))
+    return frame.iter_slices(max(rows, 1))
+
+
+def _ids(column: pl.Series) -> Ids:
+    return column.to_numpy().astype(np.int64)
 
 
 def _pool(rows: Floats, lengths: NDArray[np.uint32], *, is_mean: bool) -> Floats:
@@ -142,7 +185,7 @@ def serve(export_dir: Path) -> None:
 
     {check_forms: true} → nothing more.
     {rows: file, raw: bool, vector_rows: n, out: folder} → `scores.FORM.arrow` and, of the first n
-    rows, `vectors.FORM.npy` for each form; `encoded.arrow` when the rows were raw.
+    rows, `vectors.FORM.safetensors` for each form; `encoded.arrow` when the rows were raw.
     """
     reader = None
     for line in sys.stdin:
@@ -168,4 +211,4 @@ def _answer(reader: ExportReader, request: dict[str, Any], out: Path) -> None:
     head = encoded[: request["vector_rows"]]
     for form in reader.manifest.forms:
         pl.DataFrame(reader.score(encoded, form)._asdict()).write_ipc(out / f"scores.{form}.arrow")
-        np.save(out / f"vectors.{form}.npy", reader.side_by_side(head, form), allow_pickle=False)
+        save_file(reader.vectors(head, form), out / f"vectors.{form}.safetensors")

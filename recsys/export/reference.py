@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.data.batch import Batch, Cursor
+from recsys.embeddings.feature_methods import ATTENTION, history_features
 from recsys.export.graphs import load_whole_graph
 from recsys.export.manifest import Manifest
 from recsys.export.reader import chunks
@@ -31,7 +32,7 @@ class Reference(Protocol):
         """Columns as a data set's splits have them → (B,)."""
 
     def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
-        """Each sparse feature's pooled vectors, (B, D), as far as they can be looked at."""
+        """Each embedding's vectors, (B, D), of histories (L, D), as far as they can be seen."""
 
 
 class RunReference:
@@ -41,22 +42,26 @@ class RunReference:
 
     def __init__(self, model: CTRModel, schema: Schema) -> None:
         self.model, self.schema = model.eval(), schema
+        names = history_features(model.embeddings.pairs)
+        self.longest = max((schema.feature(name).max_length or 0 for name in names), default=0)
         self.device = next(iter(model.embeddings.store.weights().values())).device
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
         with torch.no_grad():
-            logits = [self.model(self._physical(chunk))[0] for chunk in chunks(encoded)]
+            batches = map(self._physical, chunks(encoded, self.longest))
+            logits = [self.model(batch)[0] for batch in batches]
         return np.asarray(torch.cat(logits or [torch.empty(0)]).float().cpu().numpy())
 
     def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
         embeddings = self.model.embeddings
         with torch.no_grad():
             batch = self._physical(encoded)
-            combined, _ = embeddings(batch.sparse, batch.occurrences)
-        blocks = combined.vectors.cpu().split(list(embeddings.output_dims.values()), dim=1)
-        return {
-            name: block.numpy() for name, block in zip(embeddings.output_dims, blocks, strict=True)
-        }
+            combined, _ = embeddings(batch.sparse, batch.occurrences, batch.attention)
+        widths = [embeddings.output_dims[name] for name in embeddings.fields]
+        fields = zip(embeddings.fields, combined.vectors.split(widths, dim=1), strict=True)
+        attention = {name + ATTENTION: found for name, found in combined.attention.items()}
+        vectors = {**dict(fields), **combined.histories, **attention}
+        return {name: found.cpu().numpy() for name, found in vectors.items()}
 
     def _physical(self, encoded: pl.DataFrame) -> Batch:
         bags = [_bags(encoded[feature.name]) for feature in self.schema.sparse]
@@ -78,10 +83,12 @@ class WholeReference:
     def __init__(self, export_dir: Path, manifest: Manifest) -> None:
         self.manifest = manifest
         self.graph = load_whole_graph(export_dir)
+        self.longest = max((pair.max_length for pair in manifest.pairs), default=0)
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
         with torch.no_grad():
-            logits = [self.graph(*self._inputs(chunk))[0] for chunk in chunks(encoded)]
+            parts = chunks(encoded, self.longest)
+            logits = [self.graph(*self._inputs(chunk))[0] for chunk in parts]
         return np.asarray(torch.cat(logits or [torch.empty(0)]).numpy())
 
     def _inputs(self, encoded: pl.DataFrame) -> list[Tensor]:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recsys.embeddings.collection import FeatureEmbeddings
+from recsys.embeddings.feature_methods import source_of
 
 TENSOR_NAME = "vectors"
 ROW_GROUP_ROWS = 1 << 17
@@ -19,26 +20,39 @@ ROW_GROUP_ROWS = 1 << 17
 def write_tables(
     embeddings: FeatureEmbeddings,
     shared_tables: dict[str, str],
-    features: Collection[str],
+    chosen: Collection[str],
     folder: Path,
 ) -> dict[str, str]:
-    """The features materialised as (V, D); returns feature → file below `folder`.
+    """These embeddings as (V, D); returns embedding → file below `folder`.
 
-    Features that share a table share its file, unless they make something of it with parameters of
-    their own. The Parquet twin has the suffix .parquet.
+    Those that share a table share its file, unless they make something of it with parameters of
+    their own. What attention compares has files of its own. The Parquet twin has the suffix
+    .parquet.
     """
     (folder / "tables").mkdir()
     files: dict[str, str] = {}
     for name, method in embeddings.methods.items():
-        if name not in features:
+        if name not in chosen:
             continue
         is_own = next(method.parameters(), None) is not None
-        owner = name if is_own else shared_tables.get(name, name)
-        file = f"tables/{quote(owner, safe='')}.safetensors"
+        owner = name if is_own else _owner(name, shared_tables, embeddings.methods)
+        file = f"tables/{file_name(owner)}.safetensors"
         if file not in files.values():
             _write_table(embeddings.materialise(owner).cpu().contiguous(), folder / file)
         files[name] = file
     return files
+
+
+def _owner(embedding: str, shared_tables: dict[str, str], known: Collection[str]) -> str:
+    """The embedding whose table it reads."""
+    feature = source_of(embedding)
+    owner = shared_tables.get(feature, feature) + embedding.removeprefix(feature)
+    return owner if owner in known else embedding
+
+
+def file_name(embedding: str) -> str:
+    """An embedding's name as that of a file; `@attention` can be read in it."""
+    return quote(embedding, safe="@")
 
 
 def parquet_twin(table: str) -> str:

@@ -14,11 +14,13 @@ from typing import IO
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from recsys.errors import RecsysError
 from recsys.export.comparison import COMPARED_VECTOR_ROWS, Comparison, check_encoding
+from recsys.export.embeddings import Form
 from recsys.export.graph_safety import check_runs_no_code
-from recsys.export.manifest import PT2_FILE, Form, Manifest, Parity, add_parity, check_export
+from recsys.export.manifest import PT2_FILE, Manifest, Parity, add_parity, check_export
 from recsys.export.reader import ExportReader
 from recsys.export.reference import Reference, RunReference, WholeReference
 from recsys.export.rows import read_encoded
@@ -90,11 +92,12 @@ def _compare(
     """What the reader has just scored, against the reference; the vectors of the first rows."""
     reference = next(iter(comparisons.values())).reference
     expected = reference.logits(encoded)
-    vectors = reference.vectors(encoded[:COMPARED_VECTOR_ROWS]) if is_first else {}
+    head = encoded[:COMPARED_VECTOR_ROWS]
+    vectors = reference.vectors(head) if is_first else {}
     for form, comparison in comparisons.items():
         comparison.add(encoded, reader.logits(form), expected)
         if vectors:
-            comparison.add_vectors(reader.vectors(form), vectors)
+            comparison.add_vectors(head, reader.vectors(form), vectors)
 
 
 def _reference(export_dir: Path, manifest: Manifest, run_dir: Path | None) -> Reference:
@@ -133,10 +136,9 @@ class ReaderProcess:
         """(B,) of the rows scored last."""
         return np.asarray(self._read(f"scores.{form}.arrow")["logits"].to_numpy())
 
-    def vectors(self, form: Form) -> NDArray[np.float32]:
-        """Pooled vectors of all features side by side, (B, ΣD), of the first rows."""
-        vectors: NDArray[np.float32] = np.load(self.exchange / f"vectors.{form}.npy")
-        return vectors
+    def vectors(self, form: Form) -> dict[str, NDArray[np.float32]]:
+        """Each embedding's vectors of the first rows, (B, D); of a history (L, D)."""
+        return dict(load_file(self.exchange / f"vectors.{form}.safetensors"))
 
     def encoded(self) -> pl.DataFrame:
         """The reader's own encoding of the raw rows that it scored last."""

@@ -15,10 +15,10 @@ from safetensors.numpy import load_file
 
 from recsys.errors import RecsysError
 from recsys.export.export import export_run
-from recsys.export.graphs import graph_input_names
 from recsys.export.manifest import check_export, load_manifest
 from recsys.export.reader import ExportReader
 from recsys.export.reference import RunReference
+from recsys.export.signatures import graph_input_names
 from recsys.export.verify import verify_export
 from recsys.training.runs import load_trained
 from tests.export.conftest import MODELS

@@ -207,7 +207,15 @@ def test_the_reader_imports_nothing_of_the_training_side(place):
         text=True,
         check=True,
     )
-    expected = ["base_config", "checksums", "embedding_rule", "errors", "export", "schema"]
+    expected = [
+        "base_config",
+        "checksums",
+        "embedding_rule",
+        "errors",
+        "export",
+        "history_pair",
+        "schema",
+    ]
     assert done.stdout == f"{[f'recsys.{name}' for name in expected]} False\n"
 
 

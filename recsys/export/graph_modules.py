@@ -1,0 +1,113 @@
+"""What is traced: the dense part of a model from vectors, and the whole of it from ids."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recsys.embeddings.collection import FeatureEmbeddings
+from recsys.embeddings.combination import Combined
+from recsys.embeddings.feature_methods import ATTENTION, source_of
+from recsys.export.signatures import Histories
+from recsys.models.network import Network, history_of
+
+
+class DenseGraph(nn.Module):
+    """Vectors of each embedding, lengths (B,) of histories, numericals (B, N) if any → scores.
+
+    Vectors are (B, D) of a field, (L, D) of a history; those of attention come after all others.
+    """
+
+    def __init__(
+        self, network: Network, embeddings: FeatureEmbeddings, histories: Histories
+    ) -> None:
+        super().__init__()
+        self.network, self.histories = network, histories
+        self.fields, self.names = embeddings.fields, tuple(embeddings.methods)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        leaders = self.histories.with_lengths
+        vectors = dict(zip(self.names, inputs, strict=False))
+        rest = inputs[len(vectors) :]
+        lengths = dict(zip(leaders, rest, strict=False))
+        fields = torch.cat([vectors[name] for name in self.fields], dim=1)  # (B, ΣD)
+        has_dense = len(rest) > len(lengths)
+        dense = rest[-1] if has_dense else fields.new_zeros(fields.shape[0], 0)
+        return self._score(fields, dense, vectors, lengths)
+
+    def _score(
+        self,
+        fields: Tensor,
+        dense: Tensor,
+        vectors: Mapping[str, Tensor],
+        lengths: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        of_each = {name: lengths[leader] for name, leader in self.histories.leaders.items()}
+        own = {name: vectors[name] for name in of_each}
+        attention = {source_of(n): v for n, v in vectors.items() if n.endswith(ATTENTION)}
+        histories = [
+            history_of(
+                pair, Combined(fields, own, of_each, attention, longest), self.network.columns
+            )
+            for pair, longest in zip(self.histories.pairs, self.histories.max_lengths, strict=True)
+        ]
+        logits = self.network.score(fields, dense, *histories)
+        return logits, torch.sigmoid(logits)
+
+
+class WholeGraph(nn.Module):
+    """Ids (B,) of each categorical feature, values (L,) and lengths (B,) of each sequence → scores.
+
+    The tables keep the form that their methods gave them, so a compressed one stays compressed.
+    """
+
+    def __init__(
+        self, network: Network, embeddings: FeatureEmbeddings, histories: Histories
+    ) -> None:
+        super().__init__()
+        weights = embeddings.store.weights()
+        self.tables = nn.ParameterList(
+            nn.Parameter(w.cpu().contiguous(), False) for w in weights.values()
+        )
+        self.table_index = {name: i for i, name in enumerate(weights)}
+        self.features, self.names = embeddings.features, tuple(embeddings.methods)
+        self.methods = copy.deepcopy(embeddings.method_modules).cpu()
+        self.mean_pooled, self.histories = embeddings.mean_pooled, histories
+        self.dense_graph = DenseGraph(network, embeddings, histories)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        queue = iter(inputs)
+        ids, lengths = {}, {}
+        for feature in self.features:
+            ids[feature.name] = next(queue)
+            if feature.kind == "sequence":
+                lengths[feature.name] = next(queue)
+        vectors = []
+        for index, name in enumerate(self.names):
+            source = source_of(name)
+            looked_up = self._look_up(index, ids[source])
+            if source in lengths and source not in self.histories.leaders:
+                looked_up = _pool(looked_up, lengths[source], source in self.mean_pooled)
+            vectors.append(looked_up)
+        counted = [lengths[name] for name in self.histories.with_lengths]
+        scores: tuple[Tensor, Tensor] = self.dense_graph(*vectors, *counted, *queue)
+        return scores
+
+    def _look_up(self, index: int, ids: Tensor) -> Tensor:
+        method: Any = self.methods[index]  # an EmbeddingMethod; ModuleList forgets the type
+        return method.combine(
+            [
+                self.tables[self.table_index[look.table]][rows]
+                for look, rows in zip(method.lookups, method.rows(ids), strict=True)
+            ]
+        )  # (L, D)
+
+
+def _pool(vectors: Tensor, lengths: Tensor, is_mean: bool) -> Tensor:
+    """Vectors (L, D) of bags end to end → (B, D); an empty bag is zeros."""
+    bags = torch.arange(lengths.shape[0])
+    bags = torch.repeat_interleave(bags, lengths, output_size=vectors.shape[0])  # (L,)
+    pooled = vectors.new_zeros(lengths.shape[0], vectors.shape[1]).index_add(0, bags, vectors)
+    return pooled / lengths.clamp(min=1)[:, None] if is_mean else pooled

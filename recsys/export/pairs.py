@@ -1,0 +1,72 @@
+"""The pairs of a model of histories, and what its search stage needs beside the tables."""
+
+import math
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from recsys.embeddings.collection import FeatureEmbeddings
+from recsys.embeddings.feature_methods import ATTENTION
+from recsys.export.embeddings import ExportedPair, ExportedSearch, PhysicalTable
+from recsys.export.signatures import histories_of, input_names_of
+from recsys.export.tables import TENSOR_NAME
+from recsys.history_pair import HistoryPair
+from recsys.layers.two_stage_attention import RankEmbedding, TwoStageAttention
+from recsys.models.ctr_model import CTRModel
+from recsys.models.network import columns_of
+from recsys.models.two_stage import TwoStage
+from recsys.schema import Schema
+
+
+def write_pairs(model: CTRModel, schema: Schema, folder: Path) -> tuple[ExportedPair, ...]:
+    """Describes each pair; writes the positions by which its search stage scores, if it does."""
+    histories = histories_of(model.embeddings, schema)
+    lengths = input_names_of(model.embeddings, histories).lengths
+    return tuple(
+        ExportedPair(
+            target=pair.target,
+            history=pair.history,
+            lengths=lengths[histories.leaders[pair.history[0]]],
+            max_length=longest,
+            search=_write_search(model, number, folder),
+        )
+        for number, (pair, longest) in enumerate(
+            zip(histories.pairs, histories.max_lengths, strict=True)
+        )
+    )
+
+
+def _write_search(model: CTRModel, number: int, folder: Path) -> ExportedSearch | None:
+    """The search stage of one pair; None of a model that searches by more than vectors, or not."""
+    network, pair = model.network.model, model.network.pairs[number]
+    if not isinstance(network, TwoStage):
+        return None
+    stage = network.attention[number]
+    assert isinstance(stage, TwoStageAttention)  # ModuleList forgets the type
+    ranks = stage.attention_positions or stage.positions
+    return ExportedSearch(
+        num_found=stage.num_found,
+        scale=1 / math.sqrt(_compared_dim(model.embeddings, pair)),
+        positions=None if ranks is None else _write_positions(ranks, number, folder),
+        position_scale=None if ranks is None else 1 / math.sqrt(ranks.weight.shape[1]),
+        same=None if stage.same is None else _target_at(stage.same, model.embeddings, pair),
+    )
+
+
+def _write_positions(ranks: RankEmbedding, number: int, folder: Path) -> PhysicalTable:
+    file = f"search/positions.{number}.safetensors"
+    weight = ranks.weight.detach().cpu().contiguous()
+    (folder / file).parent.mkdir(exist_ok=True)
+    save_file({TENSOR_NAME: weight}, folder / file)
+    return PhysicalTable(file=file, num_rows=weight.shape[0], dim=weight.shape[1])
+
+
+def _compared_dim(embeddings: FeatureEmbeddings, pair: HistoryPair) -> int:
+    dims = embeddings.output_dims
+    return sum(dims.get(name + ATTENTION, dims[name]) for name in pair.target)
+
+
+def _target_at(columns: slice, embeddings: FeatureEmbeddings, pair: HistoryPair) -> str:
+    """The target whose columns these are, among those of all targets of the pair."""
+    places = columns_of({name: embeddings.output_dims[name] for name in pair.target})
+    return next(name for name, place in places.items() if place == columns)

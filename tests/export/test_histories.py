@@ -1,0 +1,214 @@
+"""Models of histories: tables, graphs and search stage against the run, on whole sequences."""
+
+import shutil
+from functools import cache
+
+import numpy as np
+import onnxruntime
+import polars as pl
+import pyarrow as pa
+import pytest
+from safetensors.numpy import load_file
+
+from recsys.config import RunConfig
+from recsys.export.export import export_run
+from recsys.export.manifest import load_manifest
+from recsys.export.reader import ExportReader
+from recsys.export.reference import RunReference, WholeReference
+from recsys.export.verify import verify_export
+from recsys.schema import Feature, HashEncoding
+from tests.export.conftest import write_run
+from tests.tiny_dataset import write_dataset
+
+ROWS, LONGEST = 60, 6
+ITEMS, CATEGORIES, TAGS = 50, 7, 9
+BOTH = {"target": ["item", "category"], "history": ["item_history", "category_history"]}
+ITEM = {"target": ["item"], "history": ["item_history"]}
+FULL, DIM = {"method": "full_table", "embedding_dim": 4}, 4
+SHARED = {"item_history": "item", "category_history": "category"}
+PLAIN = {"default": FULL, "shared_tables": SHARED, "pooling": {"tags": "sum"}}
+SMALL = {"hidden_dims": [16]}
+TWO_STAGE = {**SMALL, "top_k": 3, "pairs": [BOTH], "position_dim": 3}
+REMAINDERS = {"kind": "quotient_remainder", "num_remainders": 8}
+COMPRESSED = {
+    **PLAIN,
+    "per_feature": {"category": {"method": "full_table", "embedding_dim": 2}},
+    "attention": {
+        "default": {"method": "unified", "embedding_dim": 2, "num_rows": 40, "num_chunks": 2},
+        "per_feature": {
+            "item": {"method": "hashed", "embedding_dim": 3, "num_buckets": 9, "num_hashes": 2}
+        },
+    },
+}
+MODELS = {
+    "mean_pooling": {"model": {"name": "mean_pooling", **SMALL, "pairs": [BOTH]}},
+    "din": {"model": {"name": "din", **SMALL, "pairs": [ITEM, BOTH], "softmax": True}},
+    "twin": {"model": {"name": "twin", **TWO_STAGE}},
+    "sim_hard": {"model": {"name": "sim_hard", **TWO_STAGE, "category": "category"}},
+    "dare": {
+        "model": {"name": "dare", **TWO_STAGE, "attention_position_dim": 2},
+        "embeddings": COMPRESSED,
+    },
+}
+SEARCHED = ("twin", "sim_hard", "dare")
+each_model = pytest.mark.parametrize("model", MODELS)
+
+
+def write_rows(folder):
+    def ids(name, cardinality, **fields):
+        kind = "sequence" if "max_length" in fields else "categorical"
+        return Feature(
+            name=name,
+            kind=kind,
+            column=name,
+            encoding=HashEncoding(),
+            cardinality=cardinality,
+            **fields,
+        )
+
+    features = [
+        ids("item_history", ITEMS, max_length=LONGEST),
+        ids("user", 20),
+        ids("item", ITEMS),
+        ids("tags", TAGS, max_length=4),
+        ids("category", CATEGORIES),
+        ids("category_history", CATEGORIES, max_length=LONGEST),
+        Feature(name="price", kind="numerical", column="price"),
+    ]
+    rng = np.random.default_rng(4)
+    splits = {split: [some_rows(rng)] for split in ("train", "valid", "test")}
+    folder.mkdir()
+    write_dataset(folder, features, splits, row_group_rows=32)
+
+
+def some_rows(rng):
+    def bags(lengths, items):
+        return pa.ListArray.from_arrays(np.cumsum([0, *lengths], dtype=np.int32), items)
+
+    lengths, counts = rng.integers(0, LONGEST + 1, ROWS), rng.integers(0, 5, ROWS)
+    item, history = (rng.integers(0, ITEMS, n, dtype=np.int32) for n in (ROWS, lengths.sum()))
+    return pa.table(
+        {
+            "item_history": bags(lengths, history),
+            "user": rng.integers(0, 20, ROWS, dtype=np.int32),
+            "item": item,
+            "tags": bags(counts, rng.integers(0, TAGS, counts.sum(), dtype=np.int32)),
+            "category": item % CATEGORIES,
+            "category_history": bags(lengths, history % CATEGORIES),
+            "price": rng.normal(size=ROWS).astype(np.float32),
+            "label": rng.integers(0, 2, ROWS).astype(np.int8),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """name of a model → its run and its export, made once."""
+    root = tmp_path_factory.mktemp("histories")
+    write_rows(root / "dataset")
+
+    @cache
+    def build(model):
+        content = {
+            "data": {"path": root / "dataset", "global_batch_size": 64},
+            "embeddings": PLAIN,
+            "train": {
+                "epochs": 1,
+                "dense_optimizer": {"learning_rate": 0.1},
+                "embedding_optimizer": {"name": "rowwise_adagrad", "learning_rate": 0.1},
+                "device": "cpu",
+            },
+            **MODELS[model],
+        }
+        trained = write_run(root / f"run-{model}", RunConfig.model_validate(content))
+        return trained, export_run(trained, root / f"export-{model}")
+
+    return build
+
+
+def rows_of(trained):
+    return pl.read_parquet(trained.dataset_dir / "test")
+
+
+@each_model
+def test_every_reader_scores_histories_as_the_run_does(place, model):
+    trained, export = place(model)
+    rows = rows_of(trained)
+    logits = RunReference(trained.model, trained.schema).logits(rows)
+    assert logits.std() > 0.05
+    reader = ExportReader(export)
+    whole = WholeReference(export, reader.manifest)
+    for form in reader.manifest.forms:
+        np.testing.assert_allclose(reader.score(rows, form).logits, logits, atol=1e-5)
+    np.testing.assert_allclose(whole.logits(rows), logits, atol=1e-5)
+    empty = rows.filter(pl.col("item_history").list.len() == 0)
+    assert len(empty) > 1
+    for few in (rows[:1], empty[:1], empty, rows[:0]):
+        expected = RunReference(trained.model, trained.schema).logits(few)
+        assert expected.shape == (len(few),)
+        np.testing.assert_allclose(reader.score(few).logits, expected, atol=1e-5)
+        np.testing.assert_allclose(whole.logits(few), expected, atol=1e-5)
+
+
+@each_model
+def test_verify_compares_whole_sequences(place, model, tmp_path):
+    trained, export = place(model)
+    comparisons = verify_export(export, trained.dataset_dir)
+    assert [(p.form, p.rows, p.passed) for p in comparisons] == [
+        ("materialised", ROWS, True),
+        ("native", ROWS, True),
+    ]
+    assert all(p.reference == "run" and p.max_vector_difference < 1e-6 for p in comparisons)
+    far = shutil.copytree(export, tmp_path / "far" / "away")  # the run is not beside it
+    comparisons = verify_export(far, trained.dataset_dir)
+    assert all(p.reference == "whole" and p.passed for p in comparisons)
+
+
+def test_attention_has_tables_of_its_own(place):
+    trained, export = place("dare")
+    features = {f.name: f for f in load_manifest(export).sparse}
+    item, history = features["item"], features["item_history"]
+    assert (item.table, item.attention.table) == (
+        "tables/item.safetensors",
+        "tables/item@attention.safetensors",
+    )
+    assert (history.table, history.attention.table) == (item.table, item.attention.table)
+    assert (item.dim, item.attention.dim) == (4, 3)
+    assert (item.method, item.attention.method) == ("full_table", "hashed")
+    assert [look.table for look in history.attention.native.rule.lookups] == ["item@attention"] * 2
+    assert features["user"].attention is None
+    for name in ("item", "item@attention", "category@attention"):
+        expected = trained.model.embeddings.materialise(name).numpy()
+        assert np.abs(expected).max() > 0.5
+        table = load_file(export / f"tables/{name}.safetensors")["vectors"]
+        np.testing.assert_array_equal(table, expected)
+
+
+def test_the_manifest_says_what_is_a_history(place):
+    manifest = load_manifest(place("din")[1])
+    pooling = {f.name: f.pooling for f in manifest.sparse if f.kind == "sequence"}
+    assert pooling == {"item_history": None, "tags": "sum", "category_history": None}
+    # one pair shares a history with the other, so all are of one length
+    assert [(p.history, p.lengths, p.max_length) for p in manifest.pairs] == [
+        (("item_history",), "item_history.lengths", LONGEST),
+        (("item_history", "category_history"), "item_history.lengths", LONGEST),
+    ]
+    assert all(pair.search is None for pair in manifest.pairs)
+
+
+@each_model
+def test_the_signature_is_what_the_onnx_file_has(place, model):
+    export = place(model)[1]
+    spec = load_manifest(export).model.dense
+    session = onnxruntime.InferenceSession(export / spec.file)
+    for tensors, own in (
+        (spec.inputs, session.get_inputs()),
+        (spec.outputs, session.get_outputs()),
+    ):
+        assert [(t.name, list(t.shape)) for t in tensors] == [(t.name, t.shape) for t in own]
+    shapes = {tensor.name: tensor.shape for tensor in spec.inputs}
+    assert shapes["item_history"] == ("total_0", DIM)
+    assert shapes["item_history.lengths"] == ("batch",)
+    if model == "dare":
+        assert shapes["category@attention"] == ("batch", 2)
+        assert shapes["category_history@attention"] == ("total_0", 2)
