@@ -52,15 +52,25 @@ METHODS: dict[str, Callable[[float, int], dict[str, object]]] = {
         "budget_share": k,
     },
 }
-# search → the committed config whose `search` and `embeddings.default` it takes, for any model,
-# and what differs from it
-SEARCHES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "optembed": ("autoint_optembed", ()),
-    "optembed, rows dropped": (
+
+
+class Search(NamedTuple):
+    """The committed config whose `search` and `embeddings` serve any model; what differs."""
+
+    config: str
+    changes: tuple[str, ...] = ()
+    # the method whose supernet it chooses from, where that is another's
+    supernet_of: str | None = None
+
+
+SEARCHES = {
+    "optembed": Search("autoint_optembed"),
+    "optembed, rows dropped": Search(
         "autoint_optembed",
         ("search.threshold_learning_rate=5.0e-2", "search.regularizer=5.0e-4"),
     ),
-    "dnis": ("dcn_v2_dnis", ()),
+    "dnis": Search("dcn_v2_dnis"),
+    "dnis, to the budget": Search("dcn_v2_dnis", ("search.prune_to=budget",), "dnis"),
 }
 
 
@@ -92,11 +102,11 @@ def config_for(dataset: str, model: str, method: str, knob: float, data: Path) -
 
 def search_config(dataset: str, model: str, method: str, share: float, data: Path) -> RunConfig:
     """The committed config of the model with `embeddings` and `search` of a committed search."""
-    name, changes = SEARCHES[method]
-    searched = read_yaml(CONFIGS / "criteo_kaggle" / f"{name}.yaml")
+    search = SEARCHES[method]
+    searched = read_yaml(CONFIGS / "criteo_kaggle" / f"{search.config}.yaml")
     content = read_yaml(CONFIGS / dataset / f"{model}.yaml")
     content |= {key: searched[key] for key in ("embeddings", "search")}
-    content = apply_overrides(content, [*changes, f"search.budget_share={share}"])
+    content = apply_overrides(content, [*search.changes, f"search.budget_share={share}"])
     return as_run(content, data, method)
 
 

@@ -12,7 +12,7 @@ from recsys.reports.svg import BOTTOM, LEFT, RIGHT, Axis, Chart, label, round_ti
 
 COLORS = (
     "#16202c", "#c0392b", "#2471a3", "#17a2b8", "#e6a09a", "#a9c8e6",
-    "#8e44ad", "#b7950b", "#7d6608", "#1e8449", "#58d68d", "#e67e22",
+    "#8e44ad", "#b7950b", "#7d6608", "#1e8449", "#58d68d", "#e67e22", "#f5b041",
 )  # fmt: skip
 STYLE = """
 svg { background: #fff; font: 12px "Inter", "Segoe UI", Arial, "Liberation Sans", sans-serif; }

@@ -107,9 +107,10 @@ class Runs:
 
     def _searched(self, task: Task) -> tuple[RunConfig | None, dict]:
         """Trains the supernet where it is not trained yet, and chooses for this share."""
-        out = self.work / "searches" / f"{task.model}-{task.method.replace(', ', '_')}-{task.seed}"
+        owner = SEARCHES[task.method].supernet_of or task.method
+        out = self.work / "searches" / f"{task.model}-{owner.replace(', ', '_')}-{task.seed}"
         config = search_config(*task[:4], self.data(task.dataset))
-        file, kept = write_config(config, task.seed, out), out / f"{task.share}"
+        file, kept = write_config(config, task.seed, out), self.work / "allocations" / task.name
         (out / STATE_FILE).unlink(missing_ok=True)  # scored for another share
         has_begun = (out / SUPERNET / "config.yaml").exists()
         try:

@@ -23,7 +23,7 @@ from recsys.reports.compare import compare_runs
 
 DATASET = "criteo_kaggle"
 SHARES = {"dcn_v2": (1.0, 0.5, 0.25, 0.1, 0.05, 0.01), "autoint": (0.25, 0.05)}
-SEARCHED = ("optembed", "dnis")
+SEARCHED = ("optembed", "dnis", "dnis, to the budget")
 
 
 def tasks(seeds: list[int]) -> Iterator[Task]:

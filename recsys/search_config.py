@@ -60,7 +60,8 @@ class DnisSearchConfig(BaseSearchConfig):
 
     second_order: the α step looks one step of the tables ahead, at `look_ahead` × their gradient
     (one process). normalize: each band's gradient is divided by its mean magnitude. `l1` weighs
-    Σ|α|. For `warm_up_steps` the factors stay 1.
+    Σ|α|. For `warm_up_steps` the factors stay 1. prune_to: the budget itself, as the paper has it,
+    or the size that scores best of those within it.
     """
 
     name: Literal["dnis"] = "dnis"
@@ -70,6 +71,7 @@ class DnisSearchConfig(BaseSearchConfig):
     second_order: bool = False
     look_ahead: PositiveFloat = 1e-2
     warm_up_steps: NonNegativeInt = 0
+    prune_to: Literal["best", "budget"] = "best"
 
 
 SearchConfig = Annotated[OptEmbedSearchConfig | DnisSearchConfig, Field(discriminator="name")]

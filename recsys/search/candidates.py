@@ -24,6 +24,19 @@ def choose(
     candidates: Collection[Candidate], search: BaseSearchConfig, max_bytes: int
 ) -> Candidate:
     """The smallest within the budget whose AUC is at most `tolerance` below the best there."""
+    fitting = within(candidates, max_bytes)
+    best = max(candidate.auc for candidate in fitting)
+    good = [candidate for candidate in fitting if candidate.auc >= best - search.tolerance]
+    return min(good, key=lambda c: (c.bytes, -c.auc, c.genes))
+
+
+def largest(candidates: Collection[Candidate], max_bytes: int) -> Candidate:
+    """What fills the budget best."""
+    return max(within(candidates, max_bytes), key=lambda c: (c.bytes, c.auc, c.genes))
+
+
+def within(candidates: Collection[Candidate], max_bytes: int) -> list[Candidate]:
+    """Those that the budget allows; there must be one."""
     fitting = [candidate for candidate in candidates if candidate.bytes <= max_bytes]
     if not fitting:
         raise RecsysError(
@@ -33,6 +46,4 @@ def choose(
             got=f"{max_bytes:,} bytes",
             fix="raise the budget",
         )
-    best = max(candidate.auc for candidate in fitting)
-    good = [candidate for candidate in fitting if candidate.auc >= best - search.tolerance]
-    return min(good, key=lambda c: (c.bytes, -c.auc, c.genes))
+    return fitting

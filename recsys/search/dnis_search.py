@@ -18,7 +18,7 @@ from recsys.embeddings.allocation import FeatureAllocation, Score
 from recsys.embeddings.dnis import Dnis
 from recsys.embeddings.pruned import BandConfig, PrunedConfig
 from recsys.search.architecture_rows import SPLIT
-from recsys.search.candidates import Candidate, choose, rank
+from recsys.search.candidates import Candidate, choose, largest, rank
 from recsys.search.found import (
     FLOAT_BYTES,
     Found,
@@ -73,7 +73,10 @@ def search_dnis(
         Candidate((int(count),), pruning.bytes_of(int(count)), auc)
         for count, auc in so_far["scored"].items()
     ]
-    chosen = choose(candidates, search, max_bytes)
+    if search.prune_to == "budget":
+        chosen = largest(candidates, max_bytes)
+    else:
+        chosen = choose(candidates, search, max_bytes)
     features = pruning.allocated(*chosen.genes)
     size = sum(feature.bytes for feature in features.values())
     chosen_score = Score(rows=ROWS, auc=chosen.auc, bytes=size)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recsys.errors import RecsysError
-from recsys.search.candidates import Candidate, choose, rank
+from recsys.search.candidates import Candidate, choose, largest, rank
 from recsys.search.evolution import Evolution, Sizes
 from recsys.search_config import OptEmbedSearchConfig
 
@@ -116,6 +116,15 @@ def test_the_smallest_within_the_tolerance_is_chosen():
     assert choose(candidates, exact, 150).genes == (1,)
 
 
+def test_the_largest_within_the_budget_fills_it():
+    candidates = [Candidate((n,), 100 * n, 0.8 - n / 100) for n in (1, 2, 3)]
+    assert largest(candidates, 299).genes == (2,)
+    assert largest(candidates, 300).genes == (3,)
+
+
 def test_a_budget_that_nothing_fits_is_refused():
+    candidates = [Candidate((1,), 100, 0.7)]
     with pytest.raises(RecsysError, match="fits into the budget"):
-        choose([Candidate((1,), 100, 0.7)], OptEmbedSearchConfig(budget_bytes=50), 50)
+        choose(candidates, OptEmbedSearchConfig(budget_bytes=50), 50)
+    with pytest.raises(RecsysError, match="fits into the budget"):
+        largest(candidates, 50)

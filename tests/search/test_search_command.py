@@ -71,6 +71,15 @@ def test_a_finished_search_chooses_anew_for_another_budget(recsys, config_file, 
     assert found["bytes"] <= 0.3 * found["full_bytes"]
 
 
+def test_dnis_prunes_to_the_budget_itself_if_asked(recsys, tiny_dataset, tmp_path):
+    file, out = tmp_path / "dnis.yaml", tmp_path / "search"
+    file.write_text(dump_config(config_of(tiny_dataset, "train.epochs=1", *SECTIONS["dnis"])))
+    assert recsys("search", file, "search.prune_to=budget", "--out", out)[0] == 0
+    record = json.loads((out / "search.json").read_text())
+    within = [c for c in record["candidates"] if c["bytes"] <= 0.5 * (5 + 20 + 80 + 80) * 8 * 4]
+    assert record["chosen"]["auc"] == max(within, key=lambda c: c["bytes"])["auc"]
+
+
 MISTAKES = {
     "no folder": ((), "search needs a config and --out, or --resume"),
     "a word that is no method": (
