@@ -80,8 +80,7 @@ class Runs:
 
     def folder(self, task: Task) -> Path:
         """Of the run, or of the run that it equals."""
-        same = self.done.get(task, {}).get("same_as_share")
-        return self.work / "runs" / (task if same is None else task._replace(share=same)).name
+        return self.work / "runs" / self.done.get(task, {}).get("same_as", task.name)
 
     def do(self, tasks: Iterable[Task]) -> None:
         """All that are not done yet."""
@@ -107,7 +106,7 @@ class Runs:
 
     def _searched(self, task: Task) -> tuple[RunConfig | None, dict]:
         """Trains the supernet where it is not trained yet, and chooses for this share."""
-        owner = SEARCHES[task.method].supernet_of or task.method
+        owner = supernet_of(task.method)
         out = self.work / "searches" / f"{task.model}-{owner.replace(', ', '_')}-{task.seed}"
         config = search_config(*task[:4], self.data(task.dataset))
         file, kept = write_config(config, task.seed, out), self.work / "allocations" / task.name
@@ -133,16 +132,29 @@ class Runs:
     def _scores(self, task: Task, config: RunConfig, choice: dict) -> dict:
         """Of the run; or those of an earlier run that has chosen the same."""
         for other, facts in list(self.done.items()):
-            equal = task._replace(share=other.share) == other and "same_as_share" not in facts
-            if equal and facts.get("choice", str(facts.get("serve_bytes"))) == choice["choice"]:
-                same = {k: facts[k] for k in ("valid_auc", "test_auc", "commit")}
-                return {**choice, **same, "same_as_share": other.share}
+            is_same = "same_as" not in facts and facts.get("choice") == choice["choice"]
+            if is_same and is_of_one_origin(task, other):
+                same = {key: facts[key] for key in ("valid_auc", "test_auc", "commit")}
+                return {**choice, **same, "same_as": other.name, "same_as_share": other.share}
         return {**choice, **train(config, task.seed, self.work / "runs" / task.name)}
 
     def full_bytes(self, dataset: str) -> int:
         """Of full tables of the committed width."""
         data = self.data(dataset)
         return serve_bytes(config_for(dataset, "dcn_v2", FULL, 1.0, data), load_schema(data))
+
+
+def is_of_one_origin(task: Task, other: Task) -> bool:
+    """They differ in nothing but what was chosen."""
+    return other._replace(method=task.method, share=task.share) == task and (
+        supernet_of(other.method) == supernet_of(task.method)
+    )
+
+
+def supernet_of(method: str) -> str:
+    """The method that trains it; one that is no search stands for itself."""
+    search = SEARCHES.get(method)
+    return (search.supernet_of if search else None) or method
 
 
 def train(config: RunConfig, seed: int, run: Path) -> dict:
