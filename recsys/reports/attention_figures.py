@@ -1,9 +1,11 @@
 """Charts of what attention does: by rank, and in maps beside what the labels say."""
 
+from collections.abc import Sequence
+
 from recsys.reports.attention import PairAttention, RankAttention
 from recsys.reports.attention_map import AttentionMap, MapLabel
 from recsys.reports.figures import Figure, rate_text
-from recsys.reports.heat_map import draw_heat_map
+from recsys.reports.heat_map import draw_heat_map, value_range
 from recsys.reports.svg import Axis, Chart, padded, tick_text
 from recsys.reports.text import count, fixed, percent, short
 
@@ -78,9 +80,10 @@ def draw_share_by_rank(pair: PairAttention) -> Figure | None:
     chart.line(everyone, "reference")
     chart.line(points, "curve")
     chart.text(everyone[len(everyone) // 2], "of the behaviours", "note", dy=18)
-    recent = points[min(RECENT, len(listed))][1]
+    recent = min(RECENT, len(listed) // 2)
+    words = "last behaviour gets" if recent == 1 else f"last {recent} behaviours get"
     return Figure(
-        f"The last {min(RECENT, len(listed))} behaviours get {percent(recent)} of the attention",
+        f"The {words} {percent(points[recent][1])} of the attention",
         "Share of all (absolute) weights that goes to behaviours up to this rank; dashed: their "
         "share of all behaviours, which even weights would give.",
         chart.svg(),
@@ -105,16 +108,23 @@ def draw_maps(found: AttentionMap, title: str, axes: str, where: str) -> list[Fi
     rows, columns = ([name_of(each) for each in side] for side in (found.rows, found.columns))
     told = Figure(
         title,
-        f"Mutual information between the label and a behaviour being there, {where}: {axes}.",
+        f"Mutual information between the label and a behaviour being there, {where}: {axes}. "
+        f"{colours(found.information, 'bits')}",
         draw_heat_map(found.information, rows, columns, unit="bits", label="Information"),
     )
     given = Figure(
         weight_map_title(found),
         f"Mean attention weight of such behaviours in the sample, {where}; an empty frame: "
-        f"none there. By ranks of the cells the correlation is {fixed(found.rank_correlation, 2)}.",
+        f"none there. By ranks of the cells the correlation is {fixed(found.rank_correlation, 2)}. "
+        f"{colours(found.weight, '')}",
         draw_heat_map(found.weight, rows, columns, unit="mean weight", label="Mean weight"),
     )
     return [told, given]
+
+
+def colours(cells: Sequence[Sequence[float | None]], unit: str) -> str:
+    low, high = value_range(cells)
+    return f"White is {low:.3g}, the darkest {high:.3g} {unit}".rstrip() + "."
 
 
 def weight_map_title(found: AttentionMap) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-WIDTH, LEFT, BOTTOM, GAP = 460, 118, 96, 1.5
+WIDTH, LEFT, BOTTOM, GAP = 460, 122, 110, 1.5
 LABEL_LETTERS = 17
 
 
@@ -20,8 +20,7 @@ def draw_heat_map(
 
     Colours run from 0, or from the lowest value where one is below 0, to the highest.
     """
-    known = [cell for line in cells for cell in line if cell is not None]
-    low, high = min([0.0, *known]), max([0.0, *known])
+    low, high = value_range(cells)
     across = (WIDTH - LEFT - 4) / len(columns)
     down = min(across, 17.0)
     parts = []
@@ -40,6 +39,12 @@ def draw_heat_map(
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, round(height), label, Markup("").join(parts)
     )
+
+
+def value_range(cells: Sequence[Sequence[float | None]]) -> tuple[float, float]:
+    """What white and the darkest colour stand for."""
+    known = [cell for line in cells for cell in line if cell is not None]
+    return min([0.0, *known]), max([0.0, *known])
 
 
 def share(cell: float | None, low: float, high: float) -> float | None:

@@ -9,8 +9,10 @@ from recsys.reports import relevance_counts, write_report
 from recsys.reports.attention import RankAttention
 from recsys.reports.attention_figures import weight_title
 from recsys.reports.heat_map import draw_heat_map
+from recsys.train_config import ReportConfig
 from tests.metrics.histories import information_by_loop, ndcg_by_loop, split_rows
 from tests.reports.synthetic_attention import SAMPLED_ROWS, sample_of, write_attention
+from tests.reports.test_report import Outline
 
 RULE = SupportRule(min_target_rows=100, min_count=20, max_unsupported=0.2)
 
@@ -89,6 +91,10 @@ def test_the_page_names_values_and_shows_maps(run_dir, pair):
     assert page.count("<svg") == 10
     assert page.count('class="heat"') == 2 * (16 + 5 * 8 - 8)  # the history of id 0 is no row
     assert "Retrieval NDCG" in page
+    assert "White is 0, the darkest 1." in page
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
 
 
 def test_too_few_rows_are_said_to_be_too_few(truth, run_dir, dataset_dir):  # noqa: ARG001
@@ -189,3 +195,7 @@ def test_ranks_beyond_the_listed_are_put_together(truth, run_dir, monkeypatch): 
     whole = pl.DataFrame(write_report(run_dir)["attention"][0]["by_rank"])
     assert whole["rank"].to_list() == [1, 2, 3, None]
     assert whole["share"].sum() == pytest.approx(1)
+
+
+def test_the_configs_rule_is_the_published_one():
+    assert SupportRule(**ReportConfig().retrieval.model_dump()) == SupportRule()
