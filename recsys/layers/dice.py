@@ -1,4 +1,4 @@
-"""Dice: an activation whose kink follows the data (DIN, Zhou et al. 2018, KDD, §5.3)."""
+"""Dice: an activation whose kink follows the data (DIN, Zhou et al. 2018, KDD, §5.2)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,6 +1,6 @@
 """Attention in two stages: search a long history for the k behaviours that matter, weigh those.
 
-DARE (Feng et al. 2025, ICLR, §3), TWIN (Chang et al. 2023, KDD, §4) and the hard search of SIM
+DARE (Feng et al. 2025, ICLR, §3), TWIN (Chang et al. 2023, KDD) and the hard search of SIM
 (Pi et al. 2020, CIKM, §3.2), which differ in what scores a behaviour and by what it is found.
 """
 

@@ -1,11 +1,11 @@
 """DIN: the target decides how much of each behaviour it sees (Zhou et al. 2018, KDD, §4.3)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field as PydanticField
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from recsys.errors import RecsysError
@@ -34,6 +34,15 @@ class DINConfig(TailedModelConfig):
     scale_scores: bool = False
     top_k: PositiveInt | None = None
     dice_statistics: Literal["behaviours", "padded"] = "behaviours"
+
+    @model_validator(mode="after")
+    def _statistics_are_used(self) -> Self:
+        if self.dice_statistics == "padded" and self.attention_activation != "dice":
+            raise ValueError(
+                "dice_statistics padded with attention_activation dice, and not with "
+                f"{self.attention_activation}"
+            )
+        return self
 
     def build(
         self, fields: Sequence[Field], num_dense: int, histories: Sequence[HistoryShape]

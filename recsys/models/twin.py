@@ -1,4 +1,4 @@
-"""TWIN: one attention for both stages (Chang et al. 2023, KDD, §4), on one shared embedding.
+"""TWIN: one attention for both stages (Chang et al. 2023, KDD), on one shared embedding.
 
 Without its projections and cross features: the model that DARE's authors take apart. With
 `target_aware` and the positions of `TwoStageModelConfig` it is DARE without decoupling.

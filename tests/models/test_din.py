@@ -251,6 +251,10 @@ def test_batch_norm_stands_in_front_of_the_tail_and_in_its_layers():
     [
         ({"dice_statistics": "all"}, "'behaviours' or 'padded'"),
         ({"attention_activation": "gelu"}, "'relu', 'prelu', 'dice' or 'sigmoid'"),
+        (
+            {"dice_statistics": "padded", "attention_activation": "relu"},
+            "attention_activation dice, and not with relu",
+        ),
         ({"pairs": []}, "at least 1"),
         ({"pairs": [{"target": ["item"], "history": ["items", "x"]}]}, "as many features"),
         ({"use_softmax": True}, "unknown key 'use_softmax'"),

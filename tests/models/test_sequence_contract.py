@@ -135,3 +135,17 @@ def test_batches_as_wide_as_their_longest_history_score_the_same(config):
         for h in histories
     ]
     torch.testing.assert_close(model(vectors, dense, *narrow), model(vectors, dense, *histories))
+
+
+@each_model
+def test_a_batch_without_any_behaviour_is_scored_and_trained(config):
+    model, vectors, dense, _ = build(config)
+    attention_dim = 3 if config.attention == "required" else None
+    histories = [
+        random_history(lengths=[0] * BATCH, max_length=0, attention_dim=attention_dim)
+        for _ in config.pairs
+    ]
+    logits = model(vectors, dense, *histories)
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
