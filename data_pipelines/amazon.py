@@ -79,16 +79,26 @@ class ItemListsSource(TableSource):
 
     def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
         for block in read_blocks(path):
-            try:
-                text = block.data.decode()
-            except UnicodeDecodeError as error:
-                raise RecsysError("the text cannot be parsed", where=path, got=error) from None
-            lines = pl.Series("line", text.splitlines()).to_frame()
-            words = lines.select(words=pl.col("line").str.strip_chars().str.split(" "))
-            events = words.select(
+            words = _lines(block, path).str.strip_chars().str.split(" ")
+            if (words.list.len() < 2).any():
+                row = int((words.list.len() < 2).arg_true()[0])
+                raise RecsysError(
+                    "a line holds no item",
+                    where=f"{path}, data row {block.first_row + row}",
+                    expected="a user and items, separated by spaces",
+                    got=repr(" ".join(words[row])),
+                )
+            events = words.to_frame("words").select(
                 user=pl.col("words").list.first(), item=pl.col("words").list.slice(1)
             )
             yield block.first_row, events.explode("item").select(list(dtypes))
+
+
+def _lines(block: Block, path: Path) -> pl.Series:
+    try:
+        return pl.Series("line", block.data.decode().split("\n")[:-1])
+    except UnicodeDecodeError as error:
+        raise RecsysError("the text cannot be parsed", where=path, got=error) from None
 
 
 def read_item_table(path: Path, rule: ItemTable) -> pl.DataFrame:
@@ -136,13 +146,17 @@ def _parse_json(block: Block, path: Path) -> pl.DataFrame:
 
 def _metadata(block: Block, item: str, path: Path) -> pl.DataFrame:
     """Items and categories of metadata lines; the notation of 2014 is no JSON, so by pattern."""
-    lines = pl.Series("line", block.data.decode(errors="replace").splitlines()).to_frame()
-    paths = pl.col("line").str.extract(r"""["']categor(?:ies|y)["']: \[(.*?)\](?:\]|,|\})""")
+    lines = _lines(block, path).to_frame()
+    line = pl.col("line")
+    paths = line.str.extract(r"""["']categories["']: \[\[(.*?)\]\]""")
+    paths = pl.coalesce(paths, line.str.extract(r"""["']category["']: \[(.*?)\]"""))
     names = paths.str.extract_all(QUOTED)
     table = lines.select(
         pl.col("line").str.extract(r"""["']asin["']: ["']([^"']+)["']""").alias(item),
         category=names.list.last().str.slice(1).str.head(-1),
-        attributes=names.list.eval(pl.element().str.slice(1).str.head(-1)).list.join("|"),
+        attributes=names.list.eval(pl.element().str.slice(1).str.head(-1))
+        .list.join("|")
+        .replace("", None),
     )
     if table[item].null_count():
         raise RecsysError(
@@ -170,5 +184,6 @@ def _attributes(path: Path, item: str) -> pl.DataFrame:
         schema={item: pl.String, "attributes": pl.List(pl.String)},
     )
     return table.with_columns(
-        category=pl.col("attributes").list.last(), attributes=pl.col("attributes").list.join("|")
+        category=pl.col("attributes").list.last(),
+        attributes=pl.col("attributes").list.join("|").replace("", None),
     )

@@ -30,6 +30,7 @@ class EventLog:
     def __init__(self, folder: Path, recipe: Recipe, plan: EventPlan, columns: LogColumns) -> None:
         self.folder, self.recipe, self.plan, self.columns = folder, recipe, plan, columns
         self.rows = 0
+        self.num_behaviours = 0
         self.num_buckets = 0
         self.target_times = SpacedSample()
         self.target_counts = np.zeros(1, np.int64)  # by item code
@@ -40,6 +41,7 @@ class EventLog:
         staged = self._stage(frame, path, first_row)
         targets = staged.filter(pl.col(IS_TARGET))
         items = targets[ITEM].to_numpy()
+        self.num_behaviours += int(staged[IS_BEHAVIOUR].sum())
         self.target_counts = grown(self.target_counts, self.columns.item_codes.size)
         np.add.at(self.target_counts, items, 1)
         if TIME in staged.columns:

@@ -131,13 +131,19 @@ def read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
 
 
 def _check_actions(log: EventLog) -> None:
-    if not log.target_counts.any():
-        raise RecsysError(
-            "no event is a target",
-            where=f"events.targets.actions, {log.rows} events",
-            expected=f"some of {', '.join(log.plan.rules.targets.actions) or 'the log'}",
-            fix="check events.action and the spelling of its values",
-        )
+    """Chosen actions that no event has are most likely misspelt."""
+    rules = log.plan.rules
+    for what, where, found, actions in (
+        ("target", "events.targets.actions", log.target_counts.any(), rules.targets.actions),
+        ("behaviour", "events.behaviours", log.num_behaviours, rules.behaviours),
+    ):
+        if not found:
+            raise RecsysError(
+                f"no event is a {what}",
+                where=f"{where}, {log.rows} events",
+                expected=f"{', '.join(actions) or 'any value'} in the column {rules.action!r}",
+                fix="check events.action, and how its values are spelt",
+            )
 
 
 def settle_split(split: SplitRule, log: EventLog) -> SplitRule:

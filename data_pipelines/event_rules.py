@@ -34,12 +34,12 @@ class Targets(BaseConfig):
 class Negatives(BaseConfig):
     """Items drawn against each target: never one that the user has any event with.
 
-    `uniform`: each item that is ever a target alike. `popularity`: by how often it is one, in the
-    whole log. A draw hangs on the seed, the user and the target's place among the user's events.
+    Sampling `uniform`: each item that is ever a target alike; `popularity`: by how often it is one,
+    in the whole log. A draw hangs on the seed, the user and the target's place among its events.
     """
 
     per_positive: PositiveInt = 1
-    method: Literal["uniform", "popularity"] = "uniform"
+    sampling: Literal["uniform", "popularity"] = "uniform"
     seed: NonNegativeInt = 1
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.event_pipeline import read_raw_samples
+from data_pipelines.parquet_tables import open_parquet
+from data_pipelines.reading import first_line
 from data_pipelines.recipe import FileFormat, Recipe
 from data_pipelines.sources import Source, TableSource
 from data_pipelines.staging import read_chunks
@@ -19,11 +21,11 @@ def read_event_rows(
     """Samples as canonical raw columns; of a table the features, and user and label if there."""
     table = TableSource()
     first = table.files(raw)[0]
-    plain = _sample_recipe(recipe, first)
-    columns = table.columns(plain, first)
-    if not all(feature.column in columns for feature in schema.features):
+    if not {feature.column for feature in schema.features} <= _names(first, recipe.file):
         yield from read_raw_samples(recipe, source, raw)
         return
+    plain = _sample_recipe(recipe, first)
+    columns = table.columns(plain, first)
     dtypes: Dtypes = {
         f.column: pl.Float64() if f.kind == "numerical" or f.transform else pl.String()
         for f in schema.features
@@ -34,10 +36,22 @@ def read_event_rows(
         yield chunk.frame
 
 
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
+
+
+def _names(path: Path, file: FileFormat) -> set[str]:
+    """What would be the column names if this were a table with a header."""
+    if _is_parquet(path):
+        return set(open_parquet(path).schema_arrow.names)
+    fields = first_line(path).decode(errors="replace").split(file.separator)
+    return {field.strip(file.quote or "") for field in fields}
+
+
 def _sample_recipe(recipe: Recipe, path: Path) -> Recipe:
     """How a table of samples is written: Parquet, or text with a header."""
-    with path.open("rb") as stream:
-        is_parquet = stream.read(4) == b"PAR1"
-    separator = recipe.file.separator
-    file = FileFormat(format="parquet" if is_parquet else "text", separator=separator)
+    file = FileFormat(
+        format="parquet" if _is_parquet(path) else "text", separator=recipe.file.separator
+    )
     return recipe.model_copy(update={"file": file, "events": None, "source": "table"})

@@ -31,7 +31,7 @@ class Catalogue:
         """Every item that is a target somewhere; `texts` and `target_counts` by item code."""
         items = np.flatnonzero(target_counts)
         items = items[np.argsort(hash64_text(texts.gather(items)), kind="stable")]
-        weights_to = np.cumsum(target_counts[items]) if rule.method == "popularity" else None
+        weights_to = np.cumsum(target_counts[items]) if rule.sampling == "popularity" else None
         return cls(items, weights_to)
 
     def draw(self, hashes: UInt64s) -> Int64s:
@@ -80,5 +80,5 @@ def draw_negatives(
         "a user has events with (nearly) every item, so that no negative can be drawn",
         where="events.negatives",
         expected=f"a free item within {MAX_ATTEMPTS} draws among {len(catalogue.items)} items",
-        fix="drop such users from the log, or use method uniform",
+        fix="drop such users from the log, or use sampling uniform",
     )

@@ -27,7 +27,7 @@ TAOBAO = Recipe(
 _DARE: dict[str, object] = {
     "max_length": 200,
     "min_events": 210,
-    "negatives": Negatives(per_positive=2, method="popularity"),
+    "negatives": Negatives(per_positive=2, sampling="popularity"),
 }
 TAOBAO_DARE = TAOBAO.model_copy(
     update={

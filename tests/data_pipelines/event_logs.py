@@ -72,13 +72,16 @@ def random_events(generator, users=30, items=40, rows=1500, moments=60):
 
 def plain_samples(events, max_length, behaviours=("pv", "buy"), targets=("pv", "buy")):
     """(item, history) of every target, one event after the other; histories strictly before."""
-    ordered = sorted(events, key=lambda event: event[2])  # stable
+    by_user = {}
+    for event in sorted(events, key=lambda event: event[2]):  # stable
+        by_user.setdefault(event[0], []).append(event)
     return sorted(
-        (item, " ".join(_before(ordered, user, time, behaviours)[-max_length:]))
-        for user, item, time, action in ordered
+        (item, " ".join(_before(own, time, behaviours)[-max_length:]))
+        for own in by_user.values()
+        for _, item, time, action in own
         if action in targets
     )
 
 
-def _before(events, user, time, behaviours):
-    return [i for u, i, t, a in events if u == user and t < time and a in behaviours]
+def _before(events, time, behaviours):
+    return [item for _, item, t, action in events if t < time and action in behaviours]

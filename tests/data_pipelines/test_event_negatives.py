@@ -30,10 +30,10 @@ def test_no_negative_is_an_item_of_its_users_past_or_future_of_any_action(tmp_pa
     assert not drawn & own
 
 
-@pytest.mark.parametrize("method", ["uniform", "popularity"])
-def test_each_target_has_its_number_of_negatives_with_its_own_histories(tmp_path, method):
+@pytest.mark.parametrize("sampling", ["uniform", "popularity"])
+def test_each_target_has_its_number_of_negatives_with_its_own_histories(tmp_path, sampling):
     log = Log(tmp_path, EVENTS)
-    log.prepare("events.negatives.per_positive=3", f"events.negatives.method={method}")
+    log.prepare("events.negatives.per_positive=3", f"events.negatives.sampling={sampling}")
     rows = pl.concat([log.ids(s) for s in log.schema.splits])
     by = rows.group_by("group_id", "item_history", "category_history").agg(pl.col("label").mean())
     assert set(by["label"]) == {0.25}
@@ -45,10 +45,10 @@ def test_uniform_draws_are_alike_and_popular_ones_follow_the_counts(tmp_path):
     items = ["a0"] * 300 + [f"b{n % 30}" for n in range(300)]
     events = [(f"u{n}", item, t) for n, item in enumerate(items) for t in (1, 2, 3)]
     log, shares = Log(tmp_path, events), {}
-    for method in ("uniform", "popularity"):
-        log.prepare(f"events.negatives.method={method}", out=tmp_path / method)
+    for sampling in ("uniform", "popularity"):
+        log.prepare(f"events.negatives.sampling={sampling}", out=tmp_path / sampling)
         of_others = negatives(log).filter(~pl.col("user").is_in([f"u{n}" for n in range(300)]))
-        shares[method] = (of_others["item"] == "a0").mean()
+        shares[sampling] = (of_others["item"] == "a0").mean()
     assert shares["uniform"] == pytest.approx(1 / 30, abs=0.02)
     assert shares["popularity"] == pytest.approx(300 / 590, abs=0.05)
 
