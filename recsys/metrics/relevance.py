@@ -48,7 +48,8 @@ class Relevance:
 
     def want(self, targets: Ints, ids: Ints, ranks: Ints) -> None:
         """Names cells to count, (m,) each; before the first `add`."""
-        self.keys = np.union1d(self.keys, self._keys(targets, ids, ranks))
+        keys = np.sort(np.concatenate([self.keys, self._keys(targets, ids, ranks)]))
+        self.keys = keys[np.flatnonzero(np.diff(keys, prepend=-1))]
         self.counts = np.zeros((2, len(self.keys)), np.int64)
 
     def add(self, behaviours: Behaviours) -> None:
