@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import FunctionCtx
 
 Moments = tuple[Tensor, Tensor, Tensor]
 
@@ -63,5 +63,24 @@ def _num_ranks() -> int:
 
 
 def _sum_over_ranks(values: Tensor) -> Tensor:
-    """With a gradient: what another rank makes of the sum counts too."""
-    return values if _num_ranks() == 1 else all_reduce(values)  # type: ignore[no-untyped-call]  # torch.distributed.nn is untyped
+    if _num_ranks() == 1:
+        return values
+    return _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]  # torch.autograd is untyped
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """With a gradient: what any rank makes of the sum comes back to every rank's part."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
+        return _all_reduced(values)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        return _all_reduced(gradient)
+
+
+def _all_reduced(values: Tensor) -> Tensor:
+    total = values.clone(memory_format=torch.contiguous_format)
+    torch.distributed.all_reduce(total)
+    return total
