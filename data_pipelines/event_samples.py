@@ -87,26 +87,23 @@ def make_samples(
     The order at random mixes the users of a bucket, since neighbours train together.
     """
     targets, codes = choose_targets(events, rules, split)
-    users = events.frame[USER].to_numpy()[targets]
-    places = events.places[targets]
-    items = events.frame[ITEM].to_numpy()
+    users, places = events.frame[USER].to_numpy()[targets], events.places[targets]
     per_positive = rules.negatives.per_positive if rules.negatives else 0
     seed = rules.negatives.seed if rules.negatives else 0
     hashes = [sample_hashes(seed, users, places, n) for n in range(per_positive + 1)]
+    labels = np.repeat(np.array([1] + [0] * per_positive, np.int8), len(targets))
+    items = events.frame[ITEM].to_numpy()
     drawn = [items[targets]]
     if catalogue is None:
-        labels = [events.frame[LABEL].to_numpy()[targets]]
+        labels = events.frame[LABEL].to_numpy()[targets]
     else:
-        labels = [np.ones(len(targets), np.int8)]
         own = np.sort(user_item_keys(events.user_index, items))
-        user_index = events.user_index[targets]
-        for of_negative in hashes[1:]:
-            drawn.append(draw_negatives(of_negative, user_index, own, catalogue))
-            labels.append(np.zeros(len(targets), np.int8))
+        of_target = events.user_index[targets]
+        drawn += [draw_negatives(h, of_target, own, catalogue) for h in hashes[1:]]
     samples = {
         "event": np.tile(targets, per_positive + 1).astype(np.int32),
         "item": np.concatenate(drawn),
-        "label": np.concatenate(labels),
+        "label": labels,
         "split": np.tile(codes, per_positive + 1),
     }
     order = np.lexsort((np.concatenate(hashes), samples["split"]))
