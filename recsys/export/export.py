@@ -33,6 +33,7 @@ from recsys.export.pairs import write_pairs
 from recsys.export.reader import ExportReader
 from recsys.export.reference import RunReference, WholeReference
 from recsys.export.rows import read_encoded
+from recsys.export.search_check import check_search
 from recsys.export.tables import write_tables
 from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
@@ -159,4 +160,5 @@ def _compare(trained: TrainedRun, manifest: Manifest, folder: Path) -> tuple[Par
     for comparison in comparisons:
         comparison.raise_if_failed(reader)
     reader.check_forms_agree()
+    check_search(folder, manifest, reference, rows)
     return tuple(comparison.result() for comparison in comparisons)

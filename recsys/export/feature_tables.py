@@ -61,6 +61,10 @@ class FeatureTables:
                     fix="export the run again",
                 )
 
+    def physical(self, table: PhysicalTable) -> Floats:
+        """A table as it was trained, (num_rows, dim)."""
+        return self._table(table.file, (table.num_rows, table.dim))
+
     def _is_same_file(self, embedding: ExportedEmbedding) -> bool:
         lookups = embedding.native.rule.lookups if embedding.native is not None else ()
         files = {t.file for k in lookups if (t := self.manifest.tables.get(k.table)) is not None}
@@ -72,7 +76,7 @@ class FeatureTables:
         assert native is not None  # `forms` says so
         where = f"{self.export_dir}: the rule of {name}"
         tables = {
-            look.table: self._physical(self.manifest.tables[look.table])
+            look.table: self.physical(self.manifest.tables[look.table])
             for look in native.rule.lookups
             if look.table in self.manifest.tables
         }
@@ -87,9 +91,6 @@ class FeatureTables:
                 got=width,
             )
         return decoder
-
-    def _physical(self, table: PhysicalTable) -> Floats:
-        return self._table(table.file, (table.num_rows, table.dim))
 
     def _table(self, file: str, shape: tuple[int, int]) -> Floats:
         table = self._tensors(file).get("vectors")

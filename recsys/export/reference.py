@@ -15,10 +15,13 @@ from recsys.export.graphs import load_whole_graph
 from recsys.export.manifest import Manifest
 from recsys.export.reader import chunks
 from recsys.models.ctr_model import CTRModel
+from recsys.models.network import history_of
+from recsys.models.two_stage import TwoStage
 from recsys.schema import Schema
 from recsys.torchrec_quietly import KeyedJaggedTensor
 
 Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
 
 
 class Reference(Protocol):
@@ -62,6 +65,17 @@ class RunReference:
         attention = {name + ATTENTION: found for name, found in combined.attention.items()}
         vectors = {**dict(fields), **combined.histories, **attention}
         return {name: found.cpu().numpy() for name, found in vectors.items()}
+
+    def retrieve(self, encoded: pl.DataFrame, k: int, pair: int) -> tuple[Ids, Floats]:
+        """What the search stage of a pair finds: ranks (B, k), 0 for none, and scores (B, k)."""
+        network = self.model.network
+        assert isinstance(network.model, TwoStage)  # as the pair's `search` says
+        with torch.no_grad():
+            batch = self._physical(encoded)
+            combined, _ = self.model.embeddings(batch.sparse, batch.occurrences, batch.attention)
+            history = history_of(network.pairs[pair], combined, network.columns)
+            ranks, scores = network.model.retrieve(history, k, pair)
+        return ranks.cpu().numpy(), scores.cpu().numpy()
 
     def _physical(self, encoded: pl.DataFrame) -> Batch:
         bags = [_bags(encoded[feature.name]) for feature in self.schema.sparse]

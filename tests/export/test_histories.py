@@ -1,6 +1,7 @@
 """Models of histories: tables, graphs and search stage against the run, on whole sequences."""
 
 import shutil
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,12 +12,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from recsys.config import RunConfig
+from recsys.errors import RecsysError
 from recsys.export.export import export_run
 from recsys.export.manifest import load_manifest
 from recsys.export.reader import ExportReader
 from recsys.export.reference import RunReference, WholeReference
+from recsys.export.search_stage import SearchStage
 from recsys.export.verify import verify_export
 from recsys.schema import Feature, HashEncoding
+from recsys.training.checkpoint_io import save_weights
+from recsys.training.runs import load_trained
 from tests.export.conftest import write_run
 from tests.tiny_dataset import write_dataset
 
@@ -212,3 +217,93 @@ def test_the_signature_is_what_the_onnx_file_has(place, model):
     if model == "dare":
         assert shapes["category@attention"] == ("batch", 2)
         assert shapes["category_history@attention"] == ("total_0", 2)
+
+
+@pytest.mark.parametrize("model", SEARCHED)
+@pytest.mark.parametrize("form", ["materialised", "native"])
+def test_the_search_stage_alone_finds_what_the_model_finds(place, model, form):
+    trained, export = place(model)
+    rows = rows_of(trained)
+    stage = SearchStage(export, form=form)
+    for k in (1, 3, LONGEST + 1):
+        ranks, scores = RunReference(trained.model, trained.schema).retrieve(rows, k, pair=0)
+        for row, *expected in zip(rows.iter_rows(named=True), ranks, scores, strict=True):
+            found = stage.retrieve(row, row, k)
+            is_there = expected[0] > 0
+            assert found.ranks.tolist() == expected[0][is_there].tolist()
+            np.testing.assert_allclose(found.scores, expected[1][is_there], rtol=1e-5, atol=1e-6)
+
+
+def test_the_search_stage_reads_attentions_tables_only(place, tmp_path):
+    trained, export = place("dare")
+    out = shutil.copytree(export, tmp_path / "export")
+    for table in out.glob("tables/*"):
+        if "@attention" not in table.name:
+            table.unlink()
+    row = rows_of(trained).row(0, named=True)
+    found = SearchStage(out, check=False).retrieve(row, row)
+    assert len(found.ranks) == min(3, len(row["item_history"])) > 0
+
+
+def test_searches_that_cannot_be_are_refused(place):
+    def refuses(match, **change):
+        with pytest.raises(RecsysError, match=match):
+            stage.retrieve(row | change, row | change)
+
+    trained, export = place("dare")
+    row = rows_of(trained).row(0, named=True)
+    stage = SearchStage(export)
+    refuses("are not of one length", item_history=[1, 2, 3, 4, 5, 6, 7])
+    seven = {"item_history": [1] * 7, "category_history": [1] * 7}
+    refuses("(?s)longer than the model has ranks for.*at most 6.*7", **seven)
+    refuses("item@attention: an id is outside", item=ITEMS)
+    with pytest.raises(RecsysError, match="no ids of the feature 'item'"):
+        stage.retrieve({"items": 3}, row)
+    with pytest.raises(RecsysError, match="no pair 1"):
+        SearchStage(export, pair=1)
+    with pytest.raises(RecsysError, match="din has no search stage"):
+        SearchStage(place("din")[1])
+
+
+def test_rows_that_a_model_of_histories_cannot_read_are_refused(place):
+    trained, export = place("din")
+    reader, row = ExportReader(export), rows_of(trained)[:1]
+
+    def refuses(match, **histories):
+        lists = [pl.lit(pl.Series([ids])).alias(name) for name, ids in histories.items()]
+        with pytest.raises(RecsysError, match=match):
+            reader.score(row.with_columns(lists))
+
+    refuses("(?s)are not of one length.*1 and 2", item_history=[3], category_history=[3, 3])
+    refuses("longer than the model reads", item_history=[3] * 7, category_history=[3] * 7)
+
+
+def test_a_history_without_a_bound_cannot_be_exported(place, tmp_path):
+    trained, _ = place("mean_pooling")
+    features = tuple(
+        f.model_copy(update={"max_length": None}) if f.name == "category_history" else f
+        for f in trained.schema.features
+    )
+    unbounded = replace(trained, schema=trained.schema.model_copy(update={"features": features}))
+    with pytest.raises(RecsysError, match="category_history has no max_length"):
+        export_run(unbounded, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_behaviour_whose_vector_differs_is_named_by_its_row(place, tmp_path):
+    trained, export = place("mean_pooling")
+    rows = rows_of(trained)
+    row = int((rows["item_history"].list.len() > 0).to_numpy().nonzero()[0][2])
+    item = next(i for i in rows["item_history"][row] if not _occurs(i, rows[:row]))
+    run = shutil.copytree(trained.run_dir, tmp_path / "run")
+    changed = load_trained(run).model
+    changed.embeddings.store.weights()["item"][item] += 5e-6  # too little for probabilities
+    shutil.rmtree(run / "checkpoints")
+    state = changed.embeddings.store.state()
+    save_weights(changed.dense_state_dict(), state, run / "checkpoints" / "best-000000")
+    with pytest.raises(RecsysError, match=f"row {row}: the vector of feature item_history differs"):
+        verify_export(export, trained.dataset_dir, run_dir=run)
+
+
+def _occurs(item, rows):
+    return item in rows["item"] or item in rows["item_history"].explode()
