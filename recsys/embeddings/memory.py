@@ -15,6 +15,7 @@ from recsys.base_config import BaseConfig
 from recsys.byte_sizes import format_bytes
 from recsys.embeddings.base import EmbeddingMethod, TableSpec
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import source_of
 from recsys.embeddings.optimizers import STATE_FLOATS_PER_ROW
 from recsys.embeddings.table_store import padded_dim
 from recsys.errors import RecsysError
@@ -124,7 +125,8 @@ class _Counter:
         others = projection_bytes + _nbytes(weights) + _nbytes(buffers)
         trained = projection_bytes + _nbytes(w for w in weights if w.requires_grad)
         state = trained * DENSE_STATE_FLOATS[self.optimizers.dense]
-        ids_of = self.config.shared_tables.get(feature, feature)
+        source = source_of(feature)
+        ids_of = feature.replace(source, self.config.shared_tables.get(source, source), 1)
         full_width = self.config.default.embedding_dim if self._is_new(("ids", ids_of)) else 0
         return FeatureBytes(
             method=method.name,

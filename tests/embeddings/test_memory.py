@@ -10,6 +10,7 @@ from recsys.base_config import validate
 from recsys.embeddings.base import EmbeddingMethod, Lookup, NormalInit, TableSpec
 from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import build_methods
 from recsys.embeddings.full_table import FullTable, FullTableConfig
 from recsys.embeddings.memory import (
     DENSE_STATE_FLOATS,
@@ -19,6 +20,7 @@ from recsys.embeddings.memory import (
 )
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.errors import RecsysError
+from recsys.history_pair import HistoryPair
 from recsys.schema import Feature, Schema
 from recsys.training.lightning_module import DENSE_OPTIMIZERS
 
@@ -97,6 +99,31 @@ def test_features_that_share_ids_share_their_baseline(owner):
     counted = count(methods, shared_tables={"ab".replace(owner, ""): owner})
     assert counted.full_table_bytes == counted.serve_bytes == 9 * 16 * 4
     assert counted.features["b"].serve_bytes == counted.features["b"].full_table_bytes == 0
+
+
+def test_attention_has_a_baseline_of_its_own():
+    """A model with two embeddings of each id would hold two full tables."""
+    schema = Schema(
+        name="x",
+        splits={},
+        features=tuple(
+            Feature(name=name, kind=kind, column=name, cardinality=10)
+            for name, kind in (("item", "categorical"), ("history", "sequence"))
+        ),
+    )
+    content = {
+        "default": {"method": "full_table", "embedding_dim": 8},
+        "shared_tables": {"history": "item"},
+        "attention": {"default": {"method": "full_table", "embedding_dim": 2}},
+    }
+    config = validate(EmbeddingsConfig, content, "test")
+    pairs = [HistoryPair(target=("item",), history=("history",))]
+    found = count_bytes(
+        build_methods(config, schema, pairs), config, OptimizerNames("sgd", "sgd"), {}
+    )
+    assert found.full_table_bytes == 2 * 10 * 8 * 4
+    assert found.serve_bytes == 10 * (8 + 2) * 4
+    assert found.features["history@attention"].full_table_bytes == 0
 
 
 def test_a_weight_that_two_features_share_is_charged_once():
