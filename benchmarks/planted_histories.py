@@ -23,15 +23,15 @@ from scipy.special import expit, softmax
 from benchmarks.history_rows import lists_of, write_history_dataset
 from recsys.metrics import compute_auc
 
-ROWS = {"train": 400_000, "valid": 50_000, "test": 150_000}
+ROWS = {"train": 200_000, "valid": 40_000, "test": 100_000}
 CHUNK_ROWS = 10_000
-MAX_LENGTH, MIN_LENGTH = 100, 30
-NUM_CATEGORIES, ITEMS_PER_CATEGORY = 50, 20
+MAX_LENGTH, MIN_LENGTH = 80, 30
+NUM_CATEGORIES, ITEMS_PER_CATEGORY = 24, 20
 NUM_ITEMS = NUM_CATEGORIES * ITEMS_PER_CATEGORY
-RELEVANCE_RANK, MEANING_RANK = 6, 12  # hidden numbers of a category
+RELEVANCE_RANK, MEANING_RANK = 3, 8  # hidden numbers of a category
 INTERESTS, FAITHFUL = 6, 0.85  # categories of a user, share of behaviours among them
 SHARPNESS, DECAY = 8.0, 1.0  # of the planted attention
-STRENGTH, BASE_LOGIT = 1.2, -0.6  # of what the attended behaviours say
+STRENGTH, BASE_LOGIT = 1.6, -0.4  # of what the attended behaviours say
 
 
 class Planted(NamedTuple):

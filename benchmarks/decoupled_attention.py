@@ -1,0 +1,178 @@
+"""DARE beside TWIN and mean pooling: AUC, what is retrieved, and what half the attention costs.
+
+    python -m benchmarks.decoupled_attention --work DIR [--only planted] [--seeds 1 2 3] [--jobs 2]
+
+Rows: generated ones whose truth is known (`planted_histories`), and Amazon Beauty and Sports (each
+user's last item is test, the one before valid, one item drawn against each). One code path, one
+tail, one optimiser; only what attention does differs. `dare, half` has embeddings of half the width
+for attention. The learning rate of each model is the one with the best valid AUC at seed 0. Runs
+are kept in DIR/runs.jsonl and not repeated.
+"""
+
+import argparse
+import json
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+from benchmarks.history_rows import HISTORIES, PAIR
+from benchmarks.planted_histories import write_planted
+from benchmarks.record import write_record
+from benchmarks.sequence_runs import DATASETS, RunLog, mean_std, prepared, train_ours
+
+DATA = ("planted", "beauty", "sports")
+LEARNING_RATES = (1.0e-3, 3.0e-3, 1.0e-2)
+CHOICE_SEED = 0
+DIM = {"planted": 8, "beauty": 16, "sports": 16}  # of items and of categories each
+TWO_STAGE = {"top_k": 20, "position_dim": 8, "auxiliary_weight": 1.0}
+# model → its section, and attention's width as a share of the representation's
+MODELS: dict[str, tuple[dict, float | None]] = {
+    "mean pooling": ({"name": "mean_pooling", "target_aware": True}, None),
+    "twin": ({"name": "twin", **TWO_STAGE}, None),
+    "dare": ({"name": "dare", **TWO_STAGE}, 1.0),
+    "dare, half": ({"name": "dare", **TWO_STAGE}, 0.5),
+}
+
+
+def dataset_folder(name: str, work: Path) -> Path:
+    if name != "planted":
+        return prepared(name, work)
+    folder = work / name
+    if not (folder / "schema.json").exists():
+        best = write_planted(folder, seed=0)
+        (work / "planted_best.json").write_text(json.dumps(best))
+    return folder
+
+
+def run_config(data: str, model: str, learning_rate: float, seed: int, work: Path) -> dict:
+    section, share = MODELS[model]
+    dim = DIM[data]
+    pair = PAIR if data == "planted" else DATASETS[data].pair
+    shared = HISTORIES if data == "planted" else DATASETS[data].shared_tables
+    table = {"method": "full_table", "init": {"distribution": "normal", "std": 0.05}}
+    embeddings = {
+        "default": {**table, "embedding_dim": dim},
+        "shared_tables": shared,
+        "store": "plain",
+    }
+    if share is not None:
+        embeddings["attention"] = {"default": {**table, "embedding_dim": int(dim * share)}}
+    optimizer = {"name": "adam", "learning_rate": learning_rate}
+    tail = {"hidden_dims": [128, 64], "activation": "prelu", "input_batch_norm": True}
+    return {
+        "data": {"path": str(dataset_folder(data, work)), "global_batch_size": 1024},
+        "embeddings": embeddings,
+        "model": {**section, **tail, "pairs": [pair]},
+        "train": {
+            "epochs": 6,
+            "plateau_factor": 0.2,
+            "seed": seed,
+            "device": "cpu",
+            "dense_optimizer": optimizer,
+            "embedding_optimizer": optimizer,
+        },
+    }
+
+
+class Benchmark:
+    """All runs of all models on all data sets."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments, self.lock = arguments, Lock()
+        keys = ("data", "model", "learning_rate", "seed")
+        self.log = RunLog(arguments.work / "runs.jsonl", keys)
+
+    def run(self, data: str, model: str, learning_rate: float, seed: int) -> dict:
+        names = (data, model, learning_rate, seed)
+        done = self.log.find(*names)
+        if done is not None:
+            return done
+        work = self.arguments.work
+        folder = "-".join(map(str, names)).replace(" ", "_").replace(",", "").replace(".", "_")
+        config = run_config(*names, work)
+        facts = train_ours(config, work / "runs" / folder)
+        with self.lock:
+            return self.log.add(names, facts)
+
+    def chosen_rate(self, data: str, model: str) -> float:
+        """By valid AUC at a seed that is not reported."""
+        rates = self.arguments.rates
+
+        def valid_auc(rate: float) -> float:
+            return self.run(data, model, rate, CHOICE_SEED)["valid"]["auc"]
+
+        return max(rates, key=valid_auc) if len(rates) > 1 else rates[0]
+
+    def measure(self, data: str, model: str) -> list[dict]:
+        rate = self.chosen_rate(data, model)
+        return [self.run(data, model, rate, seed) for seed in self.arguments.seeds]
+
+
+def retrieval_of(runs: list[dict]) -> list[float]:
+    """NDCG of the whole search; none for a model that searches nothing or too few rows."""
+    found = [run["attention"][0]["retrieval"] for run in runs if run["attention"]]
+    return [each["ndcg"] for each in found if each and each["ndcg"] is not None]
+
+
+def to_markdown(results: dict[str, dict[str, list[dict]]], best: dict[str, float] | None) -> str:
+    lines = []
+    for data, models in results.items():
+        lines += ["", f"**{data}**, test, mean ± standard deviation over seeds", ""]
+        lines += ["| model | AUC | difference to TWIN, by seed | NDCG of what is retrieved |"]
+        lines += ["|---|---|---|---|"]
+        twin = [run["test"]["auc"] for run in models.get("twin", [])]
+        for model, runs in models.items():
+            aucs = [run["test"]["auc"] for run in runs]
+            apart = [f"{a - b:+.4f}" for a, b in zip(aucs, twin, strict=False)]
+            ndcg = retrieval_of(runs)
+            cells = [mean_std(aucs), ", ".join(apart), mean_std(ndcg, 3) if ndcg else "–"]
+            lines.append(f"| {model} | {' | '.join(cells)} |")
+        first = next((r["attention"][0]["retrieval"] for r in models.get("dare", [])), None)
+        if first and first["ndcg"] is not None:
+            lines += [
+                "",
+                f"NDCG of the {first['k']} most recent {first['most_recent']:.3f}, of drawn ones "
+                f"{first['random']:.3f}; {first['rows_used']:,} of {first['rows']:,} rows have "
+                "support.",
+            ]
+        if data == "planted" and best:
+            lines.append(f"The planted logits' own AUC: {best['test']:.4f}.")
+        if "dare, half" in models and "dare" in models:
+            means = [
+                statistics.mean(r["test"]["auc"] for r in models[m]) for m in MODELS if m[0] == "d"
+            ]
+            lines.append(f"Half the attention costs {means[0] - means[1]:+.4f} AUC.")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--rates", nargs="+", type=float, default=list(LEARNING_RATES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--no-record", action="store_true")
+    arguments = parser.parse_args()
+    benchmark = Benchmark(arguments)
+    for data in arguments.only:
+        dataset_folder(data, arguments.work)
+    tasks = [(data, model) for data in arguments.only for model in arguments.models]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        measured = list(pool.map(lambda task: benchmark.measure(*task), tasks))
+    results: dict[str, dict[str, list[dict]]] = {}
+    for (data, model), runs in zip(tasks, measured, strict=True):
+        results.setdefault(data, {})[model] = runs
+    best_file = arguments.work / "planted_best.json"
+    best = json.loads(best_file.read_text()) if best_file.exists() else None
+    text = to_markdown(results, best)
+    print(text)
+    if not arguments.no_record:
+        facts = {"runs": benchmark.log.runs, "planted_best_auc": best}
+        print(write_record("decoupled_attention", facts, text))
+
+
+if __name__ == "__main__":
+    main()
