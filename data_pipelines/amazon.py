@@ -24,18 +24,21 @@ REVIEWS = {"reviewerID": "user", "asin": "item", "overall": "rating", "unixRevie
 JSON_TYPES = dict(zip(REVIEWS, (pl.String(), pl.String(), pl.Float64(), pl.Int64()), strict=True))
 QUOTED = """'(?:[^'\\\\\\n]|\\\\.)*'|"(?:[^"\\\\\\n]|\\\\.)*\""""
 
+# Metadata as they come, or a table with the columns item and category.
+TABLE = ItemTable(separator="\t")
+
 AMAZON_REVIEWS = Recipe(
     name="amazon_reviews",
     source="amazon_reviews",
     file=FileFormat(separator="\t"),
-    events=Events(item_features=("category",), items=ItemTable()),
+    events=Events(item_features=("category",), items=TABLE),
     split=LastTwoItems(),
 )
 AMAZON_LISTS = AMAZON_REVIEWS.model_copy(
     update={
         "name": "amazon_lists",
         "source": "item_lists",
-        "events": Events(time=None, item_features=("category",), items=ItemTable()),
+        "events": Events(time=None, item_features=("category",), items=TABLE),
     }
 )
 
@@ -45,7 +48,7 @@ AMAZON_ELECTRONICS_DIN = AMAZON_REVIEWS.model_copy(
     update={
         "name": "amazon_electronics_din",
         "min_count": 1,
-        "events": Events(item_features=("category",), items=ItemTable(), ties="by_order"),
+        "events": Events(item_features=("category",), items=TABLE, ties="by_order"),
         "split": LastItem(),
     }
 )

@@ -92,6 +92,19 @@ def test_dins_electronics_rows(tmp_path):
     assert set(raw["category"]) == {f"Kids' {i}" for i in range(4)}
 
 
+def test_reviews_and_items_as_tables(tmp_path):
+    reviews = [f"A{u}\tB{(u + 2 * n) % 20}\t5.0\t{n}" for u in range(20) for n in range(5)]
+    header = "reviewerID\tasin\toverall\tunixReviewTime\n"
+    (tmp_path / "reviews.tsv").write_text(header + "\n".join(reviews) + "\n")
+    items = "".join(f"B{i}\tc{i % 3}\n" for i in range(20))
+    (tmp_path / "items.tsv").write_text("item\tcategory\n" + items)
+    schema = prepare("amazon_reviews", [tmp_path], tmp_path / "out")
+    assert schema.feature("category_history").cardinality == 4
+    raw = pl.concat(read_raw(schema, [tmp_path])).filter(pl.col("label") == 1)
+    first = raw.filter((pl.col("user") == "A0") & (pl.col("item") == "B4"))
+    assert first.select("category", "item_history").row(0) == ("c1", "B0|B2")
+
+
 def test_metadata_in_json_of_later_years(tmp_path):
     path = tmp_path / "meta.json"
     lines = [
