@@ -24,7 +24,7 @@ from benchmarks.sequence_runs import DATASETS, RunLog, mean_std, prepared, train
 DATA = ("planted", "beauty", "sports")
 LEARNING_RATES = (1.0e-3, 3.0e-3, 1.0e-2)
 CHOICE_SEED = 0
-DIM = {"planted": 8, "beauty": 16, "sports": 16}  # of items and of categories each
+DIM = {"planted": 16, "beauty": 16, "sports": 16}  # of items and of categories each
 TWO_STAGE = {"top_k": 20, "position_dim": 8, "auxiliary_weight": 1.0}
 # model → its section, and attention's width as a share of the representation's
 MODELS: dict[str, tuple[dict, float | None]] = {

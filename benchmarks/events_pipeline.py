@@ -28,14 +28,17 @@ from benchmarks.record import write_record
 
 EVENTS_PER_USER, EVENTS_PER_ITEM, CATEGORIES = 100, 25, 5_000
 CHUNK_EVENTS, SECONDS_PER_CHUNK = 1_000_000, 86_400
+CHECKED = "recsys, leaks looked for"
 PEER_SCRIPT = Path(__file__).parent / "peers" / "pandas_events.py"
-RECIPE = [
-    "events.item_features=[category]",
-    "events.max_length=100",
-    "events.targets={every: 5, per_user: 19}",
-    "split.method=last_two",
-    "min_count=1",
-]
+RECIPE = """
+events:
+  item_features: [category]
+  max_length: 100
+  targets: {every: 5, per_user: 19}
+  check_leakage: CHECK
+split: last_two_items
+min_count: 1
+"""
 
 
 def write_events(path: Path, events: int) -> None:
@@ -59,12 +62,14 @@ def write_events(path: Path, events: int) -> None:
             csv.write_csv(table, file, options)
 
 
-def run_ours_here(events: Path, out: Path) -> dict:
+def run_ours_here(events: Path, out: Path, check: bool) -> dict:
     from data_pipelines import prepare
     from recsys.schema import load_schema
 
+    recipe = out.with_suffix(".yaml")
+    recipe.write_text(RECIPE.replace("CHECK", str(check)))
     start = time.perf_counter()
-    prepare("events", [events], out, RECIPE)
+    prepare(str(recipe), [events], out)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     rows = sum(split.rows for split in load_schema(out).splits.values())
@@ -85,9 +90,8 @@ def measure(arguments: argparse.Namespace, events: int, folder: Path) -> list[di
     write_events(log, events)
     results = []
     for _ in range(arguments.rounds):
-        commands: dict[str, list[object]] = {
-            "recsys": [sys.executable, "-m", "benchmarks.events_pipeline", "--ours-once"]
-        }
+        ours: list[object] = [sys.executable, "-m", "benchmarks.events_pipeline", "--ours-once"]
+        commands = {"recsys": ours, CHECKED: [*ours, "--check"]}
         if arguments.peer_python and events <= arguments.peer_max_events:
             commands["pandas"] = [arguments.peer_python, PEER_SCRIPT]
         for tool, command in commands.items():
@@ -138,6 +142,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="where the temporary files go")
     parser.add_argument("--no-record", action="store_true")
     parser.add_argument("--ours-once", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -145,7 +150,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     if arguments.ours_once:
-        print(json.dumps(run_ours_here(Path(arguments.events[0]), arguments.out)))
+        log = Path(arguments.events[0])
+        print(json.dumps(run_ours_here(log, arguments.out, arguments.check)))
         return
     results: list[dict] = []
     for events in arguments.events:

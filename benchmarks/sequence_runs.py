@@ -48,17 +48,9 @@ def item_lists(name: str) -> Dataset:
 
 DATASETS = {
     "grocery": Dataset(
-        "amazon_reviews",
+        "configs/recipes/amazon_grocery.yaml",
         ("amazon/Grocery_5core_rechorus_train_122k.tsv.gz", "amazon/Grocery_item_category.tsv.gz"),
-        (
-            *BY_USER,
-            "events.user=user_id",
-            "events.item=item_id",
-            "events.item_features=[i_category]",
-            "events.items={item: item_id, separator: '\t'}",
-        ),
-        "item_id",
-        "i_category",
+        (),
     ),
     "beauty": item_lists("Beauty"),
     "sports": item_lists("Sports"),
