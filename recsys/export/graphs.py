@@ -22,6 +22,7 @@ from recsys.export.graph_modules import DenseGraph, WholeGraph
 from recsys.export.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
 from recsys.export.signatures import describe_graphs, histories_of
 from recsys.models.ctr_model import CTRModel
+from recsys.models.two_stage import TwoStage
 from recsys.schema import Schema
 
 PT2_OVERHEAD = 1 << 20  # bytes of a .pt2 file beside its tensors, at most
@@ -65,6 +66,8 @@ def write_graphs(model: CTRModel, schema: Schema, name: str, folder: Path) -> Mo
     histories = histories_of(embeddings, schema)
     (folder / ONNX_FILE).parent.mkdir()
     network = copy.deepcopy(model.network).cpu()
+    if isinstance(network.model, TwoStage):
+        network.model.auxiliary_tail = None  # never scores
     with _quiet(), torch.no_grad():
         dense = DenseGraph(network, embeddings, histories).eval()
         _write_onnx(_trace(dense, spec.dense.inputs), spec.dense, folder)

@@ -26,22 +26,24 @@ from tests.export.conftest import write_run
 from tests.tiny_dataset import write_dataset
 
 ROWS, LONGEST = 60, 6
-ITEMS, CATEGORIES, TAGS = 50, 7, 9
+ITEMS, CATEGORIES, TAGS, USERS = 50, 7, 9, 20
 BOTH = {"target": ["item", "category"], "history": ["item_history", "category_history"]}
 ITEM = {"target": ["item"], "history": ["item_history"]}
+FRIENDS = {"target": ["user"], "history": ["friends"]}
 FULL, DIM = {"method": "full_table", "embedding_dim": 4}, 4
-SHARED = {"item_history": "item", "category_history": "category"}
+SHARED = {"item_history": "item", "category_history": "category", "friends": "user"}
 PLAIN = {"default": FULL, "shared_tables": SHARED, "pooling": {"tags": "sum"}}
 SMALL = {"hidden_dims": [16]}
 TWO_STAGE = {**SMALL, "top_k": 3, "pairs": [BOTH], "position_dim": 3}
 REMAINDERS = {"kind": "quotient_remainder", "num_remainders": 8}
 COMPRESSED = {
     **PLAIN,
-    "per_feature": {"category": {"method": "full_table", "embedding_dim": 2}},
+    "per_feature": {"category": FULL | {"embedding_dim": 2}},
     "attention": {
         "default": {"method": "unified", "embedding_dim": 2, "num_rows": 40, "num_chunks": 2},
         "per_feature": {
-            "item": {"method": "hashed", "embedding_dim": 3, "num_buckets": 9, "num_hashes": 2}
+            "item": {"method": "hashed", "embedding_dim": 3, "num_buckets": 9, "num_hashes": 2},
+            "user": {"method": "compositional", "embedding_dim": 2, "partitions": REMAINDERS},
         },
     },
 }
@@ -51,11 +53,15 @@ MODELS = {
     "twin": {"model": {"name": "twin", **TWO_STAGE}},
     "sim_hard": {"model": {"name": "sim_hard", **TWO_STAGE, "category": "category"}},
     "dare": {
-        "model": {"name": "dare", **TWO_STAGE, "attention_position_dim": 2},
+        "model": {
+            "name": "dare",
+            **TWO_STAGE,
+            "pairs": [BOTH, FRIENDS],
+            "attention_position_dim": 2,
+        },
         "embeddings": COMPRESSED,
     },
 }
-SEARCHED = ("twin", "sim_hard", "dare")
 each_model = pytest.mark.parametrize("model", MODELS)
 
 
@@ -73,7 +79,8 @@ def write_rows(folder):
 
     features = [
         ids("item_history", ITEMS, max_length=LONGEST),
-        ids("user", 20),
+        ids("user", USERS),
+        ids("friends", USERS, max_length=3),
         ids("item", ITEMS),
         ids("tags", TAGS, max_length=4),
         ids("category", CATEGORIES),
@@ -90,12 +97,13 @@ def some_rows(rng):
     def bags(lengths, items):
         return pa.ListArray.from_arrays(np.cumsum([0, *lengths], dtype=np.int32), items)
 
-    lengths, counts = rng.integers(0, LONGEST + 1, ROWS), rng.integers(0, 5, ROWS)
+    lengths, counts, friends = (rng.integers(0, most + 1, ROWS) for most in (LONGEST, 4, 3))
     item, history = (rng.integers(0, ITEMS, n, dtype=np.int32) for n in (ROWS, lengths.sum()))
     return pa.table(
         {
             "item_history": bags(lengths, history),
-            "user": rng.integers(0, 20, ROWS, dtype=np.int32),
+            "user": rng.integers(0, USERS, ROWS, dtype=np.int32),
+            "friends": bags(friends, rng.integers(0, USERS, friends.sum(), dtype=np.int32)),
             "item": item,
             "tags": bags(counts, rng.integers(0, TAGS, counts.sum(), dtype=np.int32)),
             "category": item % CATEGORIES,
@@ -181,8 +189,8 @@ def test_attention_has_tables_of_its_own(place):
     assert (item.dim, item.attention.dim) == (4, 3)
     assert (item.method, item.attention.method) == ("full_table", "hashed")
     assert [look.table for look in history.attention.native.rule.lookups] == ["item@attention"] * 2
-    assert features["user"].attention is None
-    for name in ("item", "item@attention", "category@attention"):
+    assert features["tags"].attention is None
+    for name in ("item", "item@attention", "category@attention", "user@attention"):
         expected = trained.model.embeddings.materialise(name).numpy()
         assert np.abs(expected).max() > 0.5
         table = load_file(export / f"tables/{name}.safetensors")["vectors"]
@@ -192,7 +200,12 @@ def test_attention_has_tables_of_its_own(place):
 def test_the_manifest_says_what_is_a_history(place):
     manifest = load_manifest(place("din")[1])
     pooling = {f.name: f.pooling for f in manifest.sparse if f.kind == "sequence"}
-    assert pooling == {"item_history": None, "tags": "sum", "category_history": None}
+    assert pooling == {
+        "item_history": None,
+        "friends": "mean",
+        "tags": "sum",
+        "category_history": None,
+    }
     # one pair shares a history with the other, so all are of one length
     assert [(p.history, p.lengths, p.max_length) for p in manifest.pairs] == [
         (("item_history",), "item_history.lengths", LONGEST),
@@ -217,16 +230,20 @@ def test_the_signature_is_what_the_onnx_file_has(place, model):
     if model == "dare":
         assert shapes["category@attention"] == ("batch", 2)
         assert shapes["category_history@attention"] == ("total_0", 2)
+        assert shapes["friends@attention"] == ("total_2", 2)
+        assert shapes["friends.lengths"] == ("batch",)
 
 
-@pytest.mark.parametrize("model", SEARCHED)
+@pytest.mark.parametrize(
+    ("model", "pair"), [("twin", 0), ("sim_hard", 0), ("dare", 0), ("dare", 1)]
+)
 @pytest.mark.parametrize("form", ["materialised", "native"])
-def test_the_search_stage_alone_finds_what_the_model_finds(place, model, form):
+def test_the_search_stage_alone_finds_what_the_model_finds(place, model, pair, form):
     trained, export = place(model)
     rows = rows_of(trained)
-    stage = SearchStage(export, form=form)
+    stage = SearchStage(export, pair, form)
     for k in (1, 3, LONGEST + 1):
-        ranks, scores = RunReference(trained.model, trained.schema).retrieve(rows, k, pair=0)
+        ranks, scores = RunReference(trained.model, trained.schema).retrieve(rows, k, pair)
         for row, *expected in zip(rows.iter_rows(named=True), ranks, scores, strict=True):
             found = stage.retrieve(row, row, k)
             is_there = expected[0] > 0
@@ -259,8 +276,8 @@ def test_searches_that_cannot_be_are_refused(place):
     refuses("item@attention: an id is outside", item=ITEMS)
     with pytest.raises(RecsysError, match="no ids of the feature 'item'"):
         stage.retrieve({"items": 3}, row)
-    with pytest.raises(RecsysError, match="no pair 1"):
-        SearchStage(export, pair=1)
+    with pytest.raises(RecsysError, match="no pair 2"):
+        SearchStage(export, pair=2)
     with pytest.raises(RecsysError, match="din has no search stage"):
         SearchStage(place("din")[1])
 
