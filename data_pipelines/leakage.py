@@ -30,7 +30,7 @@ from recsys.base_config import validate
 from recsys.errors import RecsysError
 from recsys.schema import Schema, VocabularyEncoding
 
-MAX_EVENTS = 1 << 22
+PREPARE_EVENTS = 1 << 20  # that `prepare` looks at
 BATCH_ROWS = 1 << 15
 BASE = np.uint64(0xD1342543DE82EF95)  # odd, so that its powers have inverses mod 2^64
 
@@ -38,17 +38,18 @@ Int64s = NDArray[np.int64]
 
 
 def check_dataset(
-    schema: Schema, dataset_dir: Path, source: Source | None, raw: Sequence[Path]
+    schema: Schema, dataset_dir: Path, source: Source, raw: Sequence[Path], max_events: int
 ) -> None:
-    """All checks that the data set allows; those of histories need the log (`source`, `raw`)."""
+    """All checks that the data set allows; those of histories need the log."""
     recipe = validate(Recipe, schema.recipe, f"the schema of {schema.name!r}")
-    if not recipe.events or source is None or not raw:
+    if not recipe.events or not raw:
         _check(schema, dataset_dir, None)
         return
     with tempfile.TemporaryDirectory() as folder:
         _, log = read_log(recipe, source, list(raw), Path(folder), lambda *_: None)
         frames = (log.read_bucket(number) for number in range(log.num_buckets))
-        _check(schema, dataset_dir, allowed_by_log(schema, dataset_dir, log, frames))
+        users_mod = -(-log.rows // max_events)
+        _check(schema, dataset_dir, allowed_by_log(schema, dataset_dir, log, frames, users_mod))
 
 
 def check_samples(
@@ -56,7 +57,9 @@ def check_samples(
 ) -> None:
     """The checks at the end of `prepare`, with the events that it has staged."""
     frames = (events.frame for events, _ in samples.buckets())
-    _check(schema, dataset_dir, allowed_by_log(schema, dataset_dir, samples.log, frames))
+    users_mod = -(-samples.log.rows // PREPARE_EVENTS)
+    allowed = allowed_by_log(schema, dataset_dir, samples.log, frames, users_mod)
+    _check(schema, dataset_dir, allowed)
     progress("check", samples.rows, samples.rows)
 
 
@@ -207,12 +210,15 @@ def _window_hashes(ids: NDArray[np.int32], offsets: NDArray[np.integer]) -> UInt
 
 
 def allowed_by_log(
-    schema: Schema, dataset_dir: Path, log: EventLog, frames: Iterable[pl.DataFrame]
+    schema: Schema,
+    dataset_dir: Path,
+    log: EventLog,
+    frames: Iterable[pl.DataFrame],
+    users_mod: int,
 ) -> Allowed:
-    """What the events allow; of a long log, for a share of the users."""
+    """What the events of one in `users_mod` users allow, chosen by their hash."""
     encoders = load_encoders(schema.features, dataset_dir)
     maker = RowMaker(log.plan, log.columns, to_ids(encoders))
-    users_mod = max(1, -(-log.rows // MAX_EVENTS))
     parts = [
         _allowed(frame.filter(pl.Series(_is_chosen(frame[USER].to_numpy(), users_mod))), maker)
         for frame in frames

@@ -142,11 +142,11 @@ def test_prepare_checks_by_itself(tmp_path, monkeypatch):
     assert not log.out.exists()
 
 
-def test_of_a_long_log_a_share_of_the_users_is_looked_at(log, monkeypatch):
-    monkeypatch.setattr("data_pipelines.leakage.MAX_EVENTS", 200)
-    check_leakage(log.out, [log.csv])
+def test_of_a_long_log_a_share_of_the_users_is_looked_at(log):
+    check_leakage(log.out, [log.csv], max_events=200)
     plant(log, "test", lambda rows: rows.with_columns(pl.col("item_history").list.reverse()))
-    finds(log, "leakage: a history")
+    with pytest.raises(RecsysError, match="leakage: a history"):
+        check_leakage(log.out, [log.csv], max_events=200)
 
 
 def test_data_sets_without_histories_have_vocabularies_to_check(shop):
