@@ -42,7 +42,7 @@ MODELS: dict[str, dict] = {
     DIN: {
         "name": "din",
         "attention_hidden_dims": [64],
-        "attention_activation": "dice",
+        "attention_activation": "relu",
         "softmax": True,
         **TAIL,
     },
@@ -61,7 +61,7 @@ PEER_SETTINGS = {
     "net_dropout": DROPOUT,
     "dnn_hidden_units": [200, 80],
     "attention_hidden_units": [64],
-    "attention_hidden_activations": "Dice",
+    "attention_hidden_activations": "ReLU",
     "din_use_softmax": True,
 }
 
