@@ -30,8 +30,8 @@ NUM_CATEGORIES, ITEMS_PER_CATEGORY = 24, 20
 NUM_ITEMS = NUM_CATEGORIES * ITEMS_PER_CATEGORY
 RELEVANCE_RANK, MEANING_RANK = 3, 8  # hidden numbers of a category
 INTERESTS, FAITHFUL = 6, 0.85  # categories of a user, share of behaviours among them
-SHARPNESS, DECAY = 8.0, 1.0  # of the planted attention
-STRENGTH, BASE_LOGIT = 1.6, -0.4  # of what the attended behaviours say
+SHARPNESS, DECAY = 6.0, 1.0  # of the planted attention
+STRENGTH, BASE_LOGIT = 2.4, -3.9  # of what the attended behaviours say
 
 
 class Planted(NamedTuple):

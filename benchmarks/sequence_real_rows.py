@@ -24,6 +24,7 @@ from benchmarks.record import write_record
 from benchmarks.sequence_runs import (
     DATASETS,
     RunLog,
+    describe,
     mean_std,
     prepared,
     run_process,
@@ -178,10 +179,12 @@ class Benchmark:
         return found
 
 
-def to_markdown(results: dict[str, dict[str, list[dict]]], differences: dict) -> str:
+def to_markdown(results: dict[str, dict[str, list[dict]]], differences: dict, work: Path) -> str:
     lines = []
     for data, models in results.items():
-        lines += ["", f"**{data}**, test, mean ± standard deviation over seeds", ""]
+        seeds = ", ".join(str(run["seed"]) for run in models[DIN])
+        lines += ["", f"**{data}**: {describe(work / data)}", ""]
+        lines += [f"Test rows, mean ± standard deviation over seeds {seeds}.", ""]
         lines += ["| model | L2 | GAUC | its interval (users drawn anew), by seed | AUC "
                   "| DIN's GAUC less this, by seed | samples/s |", "|---" * 7 + "|"]  # fmt: skip
         for model, runs in models.items():
@@ -233,7 +236,7 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(arguments)
     results, differences = measure_all(benchmark)
-    text = to_markdown(results, differences)
+    text = to_markdown(results, differences, arguments.work)
     print(text)
     if not arguments.no_record:
         facts = {"runs": benchmark.log.runs, "din_less_other": differences}

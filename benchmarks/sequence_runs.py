@@ -17,6 +17,7 @@ from typing import NamedTuple
 import yaml
 
 from data_pipelines import prepare
+from recsys.schema import load_schema
 
 REAL_DATA = Path(os.environ.get("RECSYS_REAL_DATA", "../shared/data"))
 BY_USER = ["split.method=last_two_items", "events.max_length=50", "min_count=1"]
@@ -64,6 +65,17 @@ def prepared(name: str, work: Path) -> Path:
         dataset = DATASETS[name]
         prepare(dataset.recipe, [REAL_DATA / raw for raw in dataset.raw], out, dataset.overrides)
     return out
+
+
+def describe(folder: Path) -> str:
+    """Rows by split, ids by feature, and how they were split."""
+    schema = load_schema(folder)
+    rows = ", ".join(f"{split.rows:,} {name}" for name, split in schema.splits.items())
+    ids = ", ".join(f"{f.num_ids:,} {f.name}" for f in schema.of_kind("categorical"))
+    split = schema.recipe.get("split", {"method": "independent rows"})
+    method = split["method"] if isinstance(split, dict) else split
+    longest = max(f.max_length or 0 for f in schema.sparse)
+    return f"{rows} rows ({method}); ids: {ids}; histories of at most {longest}"
 
 
 class RunLog:
