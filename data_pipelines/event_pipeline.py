@@ -13,7 +13,7 @@ from data_pipelines.encoders import FeatureEncoder, new_encoders
 from data_pipelines.event_columns import LogColumns
 from data_pipelines.event_counts import TrainCounts, fit_numbers, fit_texts
 from data_pipelines.event_log import EventLog
-from data_pipelines.event_plan import make_event_plan
+from data_pipelines.event_plan import EventPlan, make_event_plan
 from data_pipelines.event_rows import RowMaker, join_histories, to_ids, to_text
 from data_pipelines.event_samples import UserEvents, make_samples, sort_events
 from data_pipelines.negatives import Catalogue
@@ -87,7 +87,8 @@ def read_log(
     table_columns = table.columns if table is not None else []
     plan = make_event_plan(recipe, columns, table_columns, keep_user)
     encoders = new_encoders(plan.features)
-    log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, table))
+    typed_table = None if table is None else _typed(table, plan)
+    log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, typed_table))
     dtypes = {name: dtype for name, dtype in plan.dtypes.items() if name in columns}
     for path in logs:
         rows = log.rows
@@ -128,6 +129,23 @@ def read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
     tables = [read_item_table(path, recipe.events.items) for path in paths]
     table = pl.concat(tables, how="diagonal").rename({recipe.events.items.item: recipe.events.item})
     return table.unique(recipe.events.item, keep="first", maintain_order=True)
+
+
+def _typed(table: pl.DataFrame, plan: EventPlan) -> pl.DataFrame:
+    """The item table with numbers where features are numbers."""
+    for name in table.columns:
+        if plan.dtypes.get(name) == pl.Float64:
+            numbers = table[name].cast(pl.Float64, strict=False)
+            wrong = table[name].filter(numbers.is_null() & table[name].is_not_null())
+            if len(wrong):
+                raise RecsysError(
+                    f"the numerical column {name!r} holds a value that is not a number",
+                    where="the item table",
+                    got=repr(wrong[0]),
+                    fix="list it under categorical.columns",
+                )
+            table = table.with_columns(numbers)
+    return table
 
 
 def _check_actions(log: EventLog) -> None:

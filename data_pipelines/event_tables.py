@@ -8,7 +8,7 @@ import polars as pl
 from data_pipelines.event_pipeline import read_raw_samples
 from data_pipelines.parquet_tables import open_parquet
 from data_pipelines.reading import first_line
-from data_pipelines.recipe import FileFormat, Recipe
+from data_pipelines.recipe import FileFormat, Label, Recipe
 from data_pipelines.sources import Source, TableSource
 from data_pipelines.staging import read_chunks
 from data_pipelines.text_tables import Dtypes
@@ -54,4 +54,6 @@ def _sample_recipe(recipe: Recipe, path: Path) -> Recipe:
     file = FileFormat(
         format="parquet" if _is_parquet(path) else "text", separator=recipe.file.separator
     )
-    return recipe.model_copy(update={"file": file, "events": None, "source": "table"})
+    return recipe.model_copy(
+        update={"file": file, "events": None, "source": "table", "label": Label()}
+    )

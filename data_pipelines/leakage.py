@@ -34,6 +34,15 @@ PREPARE_EVENTS = 1 << 20  # that `prepare` looks at
 BATCH_ROWS = 1 << 15
 BASE = np.uint64(0xD1342543DE82EF95)  # odd, so that its powers have inverses mod 2^64
 
+NOT_BEFORE = (
+    "a history holds what is not before its target",
+    "the user's last behaviours before the event, oldest first",
+)
+NOT_OWN = (
+    "a negative is an item of the user's own past or future",
+    "an item that the user has no event with",
+)
+
 Int64s = NDArray[np.int64]
 
 
@@ -147,26 +156,26 @@ def _check_batch(batch: pa.RecordBatch, allowed: Allowed, where: str, first: int
     items = rows[plan.rules.item].to_numpy()
     windows = users
     for name in plan.histories:
-        lists = rows[name]
-        windows = _joined(windows, _window_hashes(_values(lists), lists.offsets.to_numpy()))
-    is_drawn = rows["label"].to_numpy() == 0 if not plan.has_labels else np.zeros(len(rows), bool)
-    may_be = _is_in(_joined(windows, _salted(items)), allowed.targets)
-    wrong = np.where(is_drawn, ~_is_in(windows, allowed.windows), ~may_be)
-    if wrong.any():
-        raise RecsysError(
-            "leakage: a history holds what is not before its target",
-            where=where.format(first + chosen[np.argmax(wrong)]),
-            expected=f"the user's last {plan.rules.max_length} behaviours before the event",
-            fix="prepare the data set again; is it the log that it was made of?",
-        )
+        windows = _joined(windows, _window_hashes(_values(rows[name]), rows[name].offsets))
+    is_drawn = (rows["label"].to_numpy() == 0) & (not plan.has_labels)
+    is_known = np.where(
+        is_drawn,
+        _is_in(windows, allowed.windows),
+        _is_in(_joined(windows, _salted(items)), allowed.targets),
+    )
+    # Id 0 is any rare item, the user's own or another.
     is_own = is_drawn & (items > 0) & _is_in(_joined(users, _salted(items)), allowed.own_items)
-    if is_own.any():
-        raise RecsysError(
-            "leakage: a negative is an item of the user's own past or future",
-            where=where.format(first + chosen[np.argmax(is_own)]),
-            expected="an item that the user has no event with",
-            fix="prepare the data set again; is it the log that it was made of?",
-        )
+    for wrong, what, expected in (
+        (~is_known, *NOT_BEFORE),
+        (is_own, *NOT_OWN),
+    ):
+        if wrong.any():
+            raise RecsysError(
+                f"leakage: {what}",
+                where=where.format(first + chosen[np.argmax(wrong)]),
+                expected=expected,
+                fix="prepare the data set again; is it the log that it was made of?",
+            )
 
 
 def _is_chosen(users: Int64s, users_mod: int) -> NDArray[np.bool_]:
@@ -196,8 +205,9 @@ def _powers(size: int) -> UInt64s:
     return np.cumprod(powers)
 
 
-def _window_hashes(ids: NDArray[np.int32], offsets: NDArray[np.integer]) -> UInt64s:
+def _window_hashes(ids: NDArray[np.int32], list_offsets: pa.Array) -> UInt64s:
     """Σ salted(id) · BASE^position of each list, its length joined, (rows,)."""
+    offsets = list_offsets.to_numpy().astype(np.int64)
     lengths = np.diff(offsets)
     starts = np.repeat(offsets[:-1] - offsets[0], lengths)
     table = _salted(np.arange(int(ids.max(initial=0)) + 1))

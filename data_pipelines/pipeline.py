@@ -45,19 +45,23 @@ def run_pipeline(
             encoders, splits = _build_rows(recipe, source, raw, folder, progress)
         for encoder in encoders:
             encoder.save(folder)
-        schema = Schema(
-            name=recipe.name,
-            features=tuple(e.describe() for e in encoders),
-            group="group_id" if recipe.group_column else None,
-            splits=splits,
-            recipe=recipe.model_dump(mode="json"),
-            created_by=f"polars {pl.__version__}",
-        )
+        schema = _describe(recipe, encoders, splits)
         if samples is not None and samples.rules.check_leakage:
             check_samples(schema, folder, samples, progress)
         shutil.rmtree(staged)
         save_schema(schema, folder)
     return schema
+
+
+def _describe(recipe: Recipe, encoders: list[FeatureEncoder], splits: dict[str, Split]) -> Schema:
+    return Schema(
+        name=recipe.name,
+        features=tuple(e.describe() for e in encoders),
+        group="group_id" if recipe.group_column else None,
+        splits=splits,
+        recipe=recipe.model_dump(mode="json"),
+        created_by=f"polars {pl.__version__}",
+    )
 
 
 def _build_rows(

@@ -143,6 +143,22 @@ def test_parquet_item_tables(tmp_path):
     assert read_item_table(path, ItemTable()).rows() == [("1", "a"), ("2", None)]
 
 
+def test_numbers_of_an_item_table(tmp_path):
+    log = Log(tmp_path, EVENTS)
+    table = tmp_path / "items.csv"
+    table.write_text("item,price\n" + "".join(f"i{n},{n}.25\n" for n in range(9)))
+    features = ["events.item_features=[price]", "events.items={files: ['items*']}"]
+    features += ["numerical.columns=[price]", "categorical.columns=[item]"]
+    schema = log.prepare(*features, raw=[log.csv, table])
+    rows = rows_of(log.out, *schema.splits)
+    raw = pl.concat(read_raw(schema, [log.csv, table]))
+    assert sorted(set(rows["price"])) == [n + 0.25 for n in range(9)]
+    assert (raw["price"] == raw["item"].str.slice(1).cast(pl.Float64) + 0.25).all()
+    table.write_text(table.read_text().replace("3.25", "cheap"))
+    with pytest.raises(RecsysError, match=r"(?s)'price'.*item table.*'cheap'"):
+        log.prepare(*features, raw=[log.csv, table], out=tmp_path / "other")
+
+
 EVENTS = [(f"u{u}", f"i{(u * 2 + n) % 9}", n) for u in range(9) for n in range(4)]
 
 

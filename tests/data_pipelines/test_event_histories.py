@@ -161,6 +161,10 @@ def test_labelled_logs_keep_their_labels_and_draw_nothing(tmp_path):
     assert len(rows) == sum(stars[(n + u) % 6] != 3 for u in range(8) for n in range(6))
     assert rows["label"].sum() == sum(stars[(n + u) % 6] > 3 for u in range(8) for n in range(6))
     assert rows["item_history"].list.len().max() <= 3
+    samples = pl.concat(read_raw(log.schema, [log.csv]))
+    samples.write_parquet(tmp_path / "samples.parquet")
+    again = pl.concat(read_raw(log.schema, [tmp_path / "samples.parquet"]))
+    assert again.select(samples.columns).equals(samples)
 
 
 def test_the_log_encodes_like_prepare_and_so_do_its_samples_as_a_table(log):
