@@ -65,8 +65,8 @@ def write_picture(runs: Sequence[dict], full_bytes: int, path: Path) -> None:
     low, high = min(aucs) - 0.003, max(aucs) + 0.003
     close = max(low, full.auc - 0.009)
     panels = [
-        panel(lines, full, full_bytes, (low, high), "all"),
-        panel(lines, full, full_bytes, (close, full.auc + 0.004), "the upper part"),
+        panel(lines, full, full_bytes, (low, high), "all of it"),
+        panel(lines, full, full_bytes, (close, full.auc + 0.004), "the upper part, enlarged"),
     ]
     width, height = WIDTH + LEGEND, 2 * HEIGHT + 2 * GAP
     title = f"{runs[0]['model']}, Criteo sample: test AUC against bytes of the embeddings (log)"
@@ -111,10 +111,11 @@ def panel(
     between: tuple[float, float],
     name: str,
 ) -> Markup:
-    x = Axis("share of the full tables", *(math.log10(s * full_bytes) for s in (0.008, 1.25)), str)
+    x = Axis("share of the full tables", *(math.log10(s * full_bytes) for s in (0.006, 1.25)), str)
     chart = BytesChart(x, Axis("AUC", *between, tick_text(*between)), name, WIDTH, HEIGHT)
     chart.full_bytes = full_bytes
     chart.line([(x.low, full.auc), (x.high, full.auc)], "reference")
+    chart.text((x.low, between[1]), name, "note", dy=4)
     for (_, points), color in zip(lines.items(), colors(lines), strict=True):
         shown = [(math.log10(p.bytes), p) for p in points if p.auc - p.std > between[0]]
         path = " ".join("{},{}".format(*chart.at(at, p.auc)) for at, p in shown)
