@@ -29,7 +29,7 @@ from benchmarks.sequence_runs import (
 )
 
 DATA = ("planted", "beauty", "sports")
-LEARNING_RATES = (1.0e-3, 3.0e-3)
+LEARNING_RATES = (2.0e-3, 5.0e-3)
 CHOICE_SEED = 0
 DIM = {"planted": 16, "beauty": 16, "sports": 16}  # of items and of categories each
 L2 = {"planted": 0.0, "beauty": 1.0e-4, "sports": 1.0e-4}  # of the tables
@@ -73,7 +73,7 @@ def run_config(data: str, model: str, learning_rate: float, seed: int, work: Pat
         "embeddings": embeddings,
         "model": {**section, **tail, "pairs": [pair]},
         "train": {
-            "epochs": 6,
+            "epochs": 5,
             "plateau_factor": 0.2,
             "seed": seed,
             "device": "cpu",

@@ -23,9 +23,9 @@ from scipy.special import expit, softmax
 from benchmarks.history_rows import lists_of, write_history_dataset
 from recsys.metrics import compute_auc
 
-ROWS = {"train": 200_000, "valid": 40_000, "test": 100_000}
+ROWS = {"train": 150_000, "valid": 20_000, "test": 80_000}
 CHUNK_ROWS = 10_000
-MAX_LENGTH, MIN_LENGTH = 80, 30
+MAX_LENGTH, MIN_LENGTH = 60, 20
 NUM_CATEGORIES, ITEMS_PER_CATEGORY = 24, 20
 NUM_ITEMS = NUM_CATEGORIES * ITEMS_PER_CATEGORY
 RELEVANCE_RANK, MEANING_RANK = 3, 8  # hidden numbers of a category
