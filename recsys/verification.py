@@ -37,11 +37,12 @@ def _describe(parity: Parity) -> str:
     candidate, reference = parity.candidate_auc, parity.reference_auc
     is_labelled = candidate is not None and reference is not None
     auc = f"; AUC {candidate:.6f} against {reference:.6f}" if is_labelled else ""
-    vectors = parity.max_vector_difference
+    vectors, ties = parity.max_vector_difference, parity.search_ties
     return (
         f"verified {parity.rows:,} rows of {parity.data} with {parity.form} tables against the "
         f"{'trained run' if parity.reference == 'run' else 'exported graph'}: largest difference "
         f"in probability {parity.max_abs_difference:.1e} (allowed {parity.tolerance:.0e})"
         + ("" if vectors is None else f", in vectors {vectors:.1e} ({parity.vector_tolerance:.0e})")
+        + (f"; rows left out, whose searches rounding decides: {ties}" if ties else "")
         + auc
     )

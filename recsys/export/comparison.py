@@ -13,11 +13,13 @@ from recsys.export.feature_tables import vector_differences
 from recsys.export.manifest import TOLERANCE, VECTOR_TOLERANCE, Manifest, Parity, now
 from recsys.export.reader import ExportReader
 from recsys.export.reference import Reference
+from recsys.export.search_check import SearchTies
 from recsys.metrics import compute_auc
 
 Floats = NDArray[np.float32]
 Vectors = Mapping[str, Floats]
 COMPARED_VECTOR_ROWS = 4096
+ROWS_PER_TIE = 1000  # of so many rows one may differ by what its search happens to find
 
 
 class VectorFailure(NamedTuple):
@@ -39,9 +41,11 @@ class Comparison:
         data: str,
         manifest: Manifest,
         form: Form | None = None,
+        ties: SearchTies | None = None,
     ) -> None:
+        """`ties`: of rows that differ, those that it knows are counted apart, if they are few."""
         self.candidate, self.reference, self.data = candidate, reference, data
-        self.form = form
+        self.form, self.ties, self.num_ties = form, ties, 0
         self.label = manifest.label
         self.embeddings, self.histories = manifest.embeddings, manifest.histories
         self.max_vector_difference: float | None = None
@@ -57,21 +61,26 @@ class Comparison:
         got, expected = _sigmoid(candidate), _sigmoid(reference)
         differences = np.abs(got - expected)
         differences[np.isnan(differences)] = np.inf
-        failed = np.flatnonzero(differences > TOLERANCE)
-        if len(failed) and self.first_failure is None:
-            row = int(failed[0])
-            self.first_failure = (
-                self.rows + row,
-                encoded[row : row + 1],
-                float(expected[row]),
-                float(got[row]),
-            )
+        for row in map(int, np.flatnonzero(differences > TOLERANCE)):
+            one = encoded[row : row + 1]
+            if self.first_failure is None and self._is_tie(one):
+                differences[row] = 0.0
+            elif self.first_failure is None:
+                both = float(expected[row]), float(got[row])
+                self.first_failure = (self.rows + row, one, *both)
         self.max_difference = max(self.max_difference, float(differences.max(initial=0.0)))
         self.rows += len(encoded)
         for logits, more in zip(self.logits, (candidate, reference), strict=True):
             logits.append(more)
         if self.label in encoded.columns:
             self.labels.append(encoded[self.label].to_numpy())
+
+    def _is_tie(self, encoded: pl.DataFrame) -> bool:
+        allowed = 1 + (self.rows + len(encoded)) // ROWS_PER_TIE
+        if self.ties is None or self.num_ties >= allowed or not self.ties.is_tie(encoded):
+            return False
+        self.num_ties += 1
+        return True
 
     def add_vectors(self, encoded: pl.DataFrame, candidate: Vectors, reference: Vectors) -> None:
         """The first rows, and their vectors by embedding as far as the reference has them."""
@@ -107,6 +116,7 @@ class Comparison:
             rows=self.rows,
             max_abs_difference=min(self.max_difference, 1.0),
             max_vector_difference=self.max_vector_difference,
+            search_ties=self.num_ties,
             candidate_auc=candidate_auc,
             reference_auc=reference_auc,
             passed=self.first_failure is None and self.vector_failure is None,

@@ -33,7 +33,7 @@ from recsys.export.pairs import write_pairs
 from recsys.export.reader import ExportReader
 from recsys.export.reference import RunReference, WholeReference
 from recsys.export.rows import read_encoded
-from recsys.export.search_check import check_search
+from recsys.export.search_check import SearchTies, check_search
 from recsys.export.tables import write_tables
 from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
@@ -147,14 +147,14 @@ def _compare(trained: TrainedRun, manifest: Manifest, folder: Path) -> tuple[Par
     rows = next(read_encoded(trained.dataset_dir, manifest))[:COMPARED_VECTOR_ROWS]
     reference, data = RunReference(trained.model, trained.schema), str(trained.dataset_dir)
     expected, vectors = reference.logits(rows), reference.vectors(rows)
-    reader = ExportReader(folder, check=False)
+    reader, ties = ExportReader(folder, check=False), SearchTies(folder, manifest)
     comparisons = []
     for form in manifest.forms:
-        dense = Comparison("dense", reference, data, manifest, form)
+        dense = Comparison("dense", reference, data, manifest, form, ties)
         dense.add(rows, reader.score(rows, form).logits, expected)
         dense.add_vectors(rows, reader.vectors(rows, form), vectors)
         comparisons.append(dense)
-    whole = Comparison("whole", reference, data, manifest)
+    whole = Comparison("whole", reference, data, manifest, ties=ties)
     whole.add(rows, WholeReference(folder, manifest).logits(rows), expected)
     comparisons.append(whole)
     for comparison in comparisons:

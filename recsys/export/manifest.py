@@ -77,7 +77,9 @@ class Parity(BaseConfig):
 
     `candidate` is what was exported, `reference` what it must agree with. `form`: which tables the
     candidate has read (a feature that lacks this form was read in its other one).
-    `max_vector_difference`: of the first rows' pooled vectors, where the reference shows them.
+    `max_vector_difference`: of the first rows' vectors, where the reference shows them.
+    `search_ties`: rows that differ and are left out, because rounding decides in them which of two
+    behaviours a search finds last.
     """
 
     candidate: Literal["dense", "whole", "reader"]
@@ -89,6 +91,7 @@ class Parity(BaseConfig):
     tolerance: NonNegativeFloat = TOLERANCE
     max_vector_difference: NonNegativeFloat | None = None
     vector_tolerance: NonNegativeFloat = VECTOR_TOLERANCE
+    search_ties: NonNegativeInt = 0
     candidate_auc: float | None = None
     reference_auc: float | None = None
     passed: bool

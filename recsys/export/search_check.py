@@ -1,4 +1,8 @@
-"""The search stage of an export against the model's own."""
+"""The search stage of an export against the model's own, and rows that hang by a hair.
+
+Which of two behaviours is the last to be found may depend on rounding, and then a row's score is
+not the same on two machines, though nothing is wrong with either.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from recsys.export.reference import RunReference
 from recsys.export.search_stage import SearchStage
 
 COMPARED_SEARCHES = 64
+TIE = 1e-5  # of the larger score: what rounding may make of two sums of products
 
 
 def check_search(
@@ -42,3 +47,24 @@ def _check_row(stage: SearchStage, row: dict[str, Any], expected: Floats, form: 
             got=got,
             fix="export the run again",
         )
+
+
+class SearchTies:
+    """Tells rows whose last found and first not found behaviour score alike."""
+
+    def __init__(self, export_dir: Path, manifest: Manifest) -> None:
+        searched = [i for i, pair in enumerate(manifest.pairs) if pair.search is not None]
+        self.stages = [SearchStage(export_dir, pair, check=False) for pair in searched]
+
+    def is_tie(self, encoded: pl.DataFrame) -> bool:
+        """Of one row."""
+        row = encoded.row(0, named=True)
+        return any(_is_tie(stage, row) for stage in self.stages)
+
+
+def _is_tie(stage: SearchStage, row: dict[str, Any]) -> bool:
+    k = stage.search.num_found
+    scores = stage.retrieve(row, row, k + 1).scores.astype(np.float64)
+    if len(scores) <= k:
+        return False
+    return bool(scores[k - 1] - scores[k] <= TIE * np.abs(scores).max())

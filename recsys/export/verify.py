@@ -24,6 +24,7 @@ from recsys.export.manifest import PT2_FILE, Manifest, Parity, add_parity, check
 from recsys.export.reader import ExportReader
 from recsys.export.reference import Reference, RunReference, WholeReference
 from recsys.export.rows import read_encoded
+from recsys.export.search_check import SearchTies
 from recsys.training.runs import CONFIG_FILE, load_trained
 
 RawChunk = tuple[pl.DataFrame, pl.DataFrame]
@@ -59,8 +60,10 @@ def verify_export(
     """
     manifest = check_export(export_dir)
     reference = _reference(export_dir, manifest, run_dir)
+    ties = SearchTies(export_dir, manifest)
     comparisons = {
-        form: Comparison("reader", reference, str(data), manifest, form) for form in manifest.forms
+        form: Comparison("reader", reference, str(data), manifest, form, ties)
+        for form in manifest.forms
     }
     pairs: Iterable[tuple[pl.DataFrame | None, pl.DataFrame]]
     pairs = zip(repeat(None), read_encoded(data, manifest)) if raw_chunks is None else raw_chunks

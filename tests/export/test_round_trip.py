@@ -179,6 +179,16 @@ def test_inputs_keep_their_names_unless_one_of_ours_has_it():
     }
 
 
+def test_an_export_from_before_there_were_histories_is_read(workplace, tmp_path):
+    out = shutil.copytree(workplace("dcn_v2").export, tmp_path / "old")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest.pop("pairs") == []
+    for parity in manifest["parity"]:
+        assert parity.pop("search_ties") == 0
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert load_manifest(out) == load_manifest(workplace("dcn_v2").export)
+
+
 def test_whole_graph_scores_when_the_run_is_gone(workplace, tmp_path):
     place = workplace("dcn_v2")
     out = shutil.copytree(place.export, tmp_path / "elsewhere")
