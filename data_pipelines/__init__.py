@@ -7,8 +7,8 @@ import polars as pl
 
 from data_pipelines import amazon, avazu, criteo, movielens, taobao
 from data_pipelines.encoders import load_encoders
-from data_pipelines.event_tables import read_event_rows
-from data_pipelines.leakage import check_dataset
+from data_pipelines.events.leakage import check_dataset
+from data_pipelines.events.tables import read_event_rows
 from data_pipelines.pipeline import encode_staged, run_pipeline
 from data_pipelines.plan import make_plan
 from data_pipelines.reading import Progress

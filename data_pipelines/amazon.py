@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.event_rules import Events, ItemTable
+from data_pipelines.events.rules import Events, ItemTable
 from data_pipelines.parquet_tables import canonical_frame, open_parquet, read_parquet
 from data_pipelines.reading import Block, first_line, open_text, read_blocks
 from data_pipelines.recipe import FileFormat, LastItem, LastTwoItems, Recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.event_rules import Events, Targets
+from data_pipelines.events.rules import Events, Targets
 from data_pipelines.reading import Block, prefetch, read_blocks
 from data_pipelines.recipe import (
     ByGroup,

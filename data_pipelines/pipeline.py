@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.encoders import FeatureEncoder, new_encoders
-from data_pipelines.event_pipeline import EventSamples, build_events
-from data_pipelines.leakage import check_samples
+from data_pipelines.events.leakage import check_samples
+from data_pipelines.events.pipeline import EventSamples, build_events
 from data_pipelines.plan import make_plan
 from data_pipelines.reading import Progress, prefetch
 from data_pipelines.recipe import Recipe

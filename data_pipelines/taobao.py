@@ -5,7 +5,7 @@ Tmall's user_log has one: user_id, item_id, cat_id, seller_id, brand_id, time_st
 action_type (0 is a click).
 """
 
-from data_pipelines.event_rules import Events, Negatives, Targets
+from data_pipelines.events.rules import Events, Negatives, Targets
 from data_pipelines.recipe import FileFormat, LastTwoItems, Recipe
 
 CLICKS = Events(

@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines import DATASETS, check_leakage, encode, prepare, read_raw
 from data_pipelines.amazon import read_item_table
-from data_pipelines.event_rules import ItemTable
+from data_pipelines.events.rules import ItemTable
 from recsys.errors import RecsysError
 from recsys.export.encoders import RawEncoder
 from tests.data_pipelines.event_logs import Log, plain_samples

@@ -131,8 +131,8 @@ def test_targets_need_a_history_unless_told_otherwise(log):
 @pytest.mark.parametrize("max_length", [3, 100])
 def test_samples_are_those_of_a_plain_reading(tmp_path, monkeypatch, buckets, max_length):
     events = random_events(np.random.default_rng(3))
-    monkeypatch.setattr("data_pipelines.event_log.BUCKET_EVENTS", -(-len(events) // buckets))
-    monkeypatch.setattr("data_pipelines.event_rows.SLICE_ROWS", 100)
+    monkeypatch.setattr("data_pipelines.events.log.BUCKET_EVENTS", -(-len(events) // buckets))
+    monkeypatch.setattr("data_pipelines.events.rows.SLICE_ROWS", 100)
     log = Log(tmp_path, events)
     overrides = ("events.action=action", f"events.max_length={max_length}", "split.method=by_group")
     log.prepare(*overrides)

@@ -57,10 +57,10 @@ def test_equal_seeds_give_equal_bytes_however_the_log_is_cut_up(tmp_path, monkey
     log = Log(tmp_path, EVENTS)
     first = log.prepare()
     monkeypatch.setattr("data_pipelines.reading.BLOCK_BYTES", 500)
-    monkeypatch.setattr("data_pipelines.event_rows.SLICE_ROWS", 17)
+    monkeypatch.setattr("data_pipelines.events.rows.SLICE_ROWS", 17)
     assert log.prepare(out=tmp_path / "again") == first
     expected = rows_as_text(log)
-    monkeypatch.setattr("data_pipelines.event_log.BUCKET_EVENTS", 100)
+    monkeypatch.setattr("data_pipelines.events.log.BUCKET_EVENTS", 100)
     log.prepare(out=tmp_path / "buckets")
     assert rows_as_text(log, tmp_path / "buckets") == expected
     log.prepare("events.negatives.seed=2", out=tmp_path / "other")

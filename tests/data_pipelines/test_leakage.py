@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines import check_leakage
 from data_pipelines.__main__ import main
-from data_pipelines.event_samples import UserEvents
+from data_pipelines.events.samples import UserEvents
 from data_pipelines.writing import SplitWriter, save_schema
 from recsys.errors import RecsysError
 from tests.data_pipelines.event_logs import Log, random_events

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from data_pipelines.event_rules import Events
+from data_pipelines.events.rules import Events
 from data_pipelines.plan import FeaturePlan, Plan, make_plan, resolve
 from data_pipelines.recipe import ByTime, Categorical, Recipe
 from recsys.errors import RecsysError

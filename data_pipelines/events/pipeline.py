@@ -10,13 +10,13 @@ import polars as pl
 
 from data_pipelines.amazon import read_item_table
 from data_pipelines.encoders import FeatureEncoder, new_encoders
-from data_pipelines.event_columns import LogColumns
-from data_pipelines.event_counts import TrainCounts, fit_numbers, fit_texts
-from data_pipelines.event_log import EventLog
-from data_pipelines.event_plan import EventPlan, make_event_plan
-from data_pipelines.event_rows import RowMaker, join_histories, to_ids, to_text
-from data_pipelines.event_samples import UserEvents, make_samples, sort_events
-from data_pipelines.negatives import Catalogue
+from data_pipelines.events.columns import LogColumns
+from data_pipelines.events.counts import TrainCounts, fit_numbers, fit_texts
+from data_pipelines.events.log import EventLog
+from data_pipelines.events.negatives import Catalogue
+from data_pipelines.events.plan import EventPlan, make_event_plan
+from data_pipelines.events.rows import RowMaker, join_histories, to_ids, to_text
+from data_pipelines.events.samples import UserEvents, make_samples, sort_events
 from data_pipelines.reading import Progress, expand_paths, prefetch
 from data_pipelines.recipe import ByTime, Recipe, SplitRule
 from data_pipelines.sources import Source

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.event_pipeline import read_raw_samples
+from data_pipelines.events.pipeline import read_raw_samples
 from data_pipelines.parquet_tables import open_parquet
 from data_pipelines.reading import first_line
 from data_pipelines.recipe import FileFormat, Label, Recipe

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from data_pipelines.event_columns import LogColumns
-from data_pipelines.event_plan import EventPlan
+from data_pipelines.events.columns import LogColumns
+from data_pipelines.events.plan import EventPlan
 from data_pipelines.labels import label_values
 from data_pipelines.recipe import Recipe
 from data_pipelines.staging import group_ids, parse_times, read_arrow, write_arrow

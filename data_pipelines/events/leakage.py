@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_pipelines.encoders import load_encoders
-from data_pipelines.event_log import IS_BEHAVIOUR, IS_TARGET, TIME, USER, EventLog
-from data_pipelines.event_pipeline import EventSamples, read_log
-from data_pipelines.event_plan import EventPlan
-from data_pipelines.event_rows import RowMaker, to_ids
+from data_pipelines.events.log import IS_BEHAVIOUR, IS_TARGET, TIME, USER, EventLog
+from data_pipelines.events.pipeline import EventSamples, read_log
+from data_pipelines.events.plan import EventPlan
+from data_pipelines.events.rows import RowMaker, to_ids
 from data_pipelines.hashing import UInt64s, finalise
 from data_pipelines.reading import Progress
 from data_pipelines.recipe import Recipe

@@ -6,16 +6,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.event_log import IS_BEHAVIOUR, IS_TARGET, ITEM, LABEL, TIME, USER
-from data_pipelines.event_rules import Events
-from data_pipelines.hashing import finalise
-from data_pipelines.negatives import (
+from data_pipelines.events.log import IS_BEHAVIOUR, IS_TARGET, ITEM, LABEL, TIME, USER
+from data_pipelines.events.negatives import (
     Catalogue,
     Int64s,
     draw_negatives,
     sample_hashes,
     user_item_keys,
 )
+from data_pipelines.events.rules import Events
+from data_pipelines.hashing import finalise
 from data_pipelines.recipe import ByGroup, ByTime, LastItem, LastTwoItems, SplitRule
 from data_pipelines.splits import SplitCodes, group_split
 

@@ -5,7 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from data_pipelines.encoders import FeatureEncoder
-from data_pipelines.event_plan import EventPlan
+from data_pipelines.events.plan import EventPlan
 from data_pipelines.vocabulary import TextVocabulary, grown
 
 UInt32s = NDArray[np.uint32]

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.encoders import FeatureEncoder
-from data_pipelines.event_columns import LogColumns
-from data_pipelines.event_log import ITEM
-from data_pipelines.event_plan import EventPlan
-from data_pipelines.event_samples import UserEvents
-from data_pipelines.negatives import Int64s
+from data_pipelines.events.columns import LogColumns
+from data_pipelines.events.log import ITEM
+from data_pipelines.events.negatives import Int64s
+from data_pipelines.events.plan import EventPlan
+from data_pipelines.events.samples import UserEvents
 
 Buckets = Callable[[], Iterable[tuple[UserEvents, pl.DataFrame]]]
 

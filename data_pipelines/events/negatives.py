@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.event_rules import Negatives
+from data_pipelines.events.rules import Negatives
 from data_pipelines.hashing import UInt64s, finalise, hash64_text
 from recsys.errors import RecsysError
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_pipelines.encoders import FeatureEncoder
-from data_pipelines.event_columns import LogColumns
-from data_pipelines.event_log import ITEM, USER
-from data_pipelines.event_plan import EventPlan
-from data_pipelines.event_samples import UserEvents
+from data_pipelines.events.columns import LogColumns
+from data_pipelines.events.log import ITEM, USER
+from data_pipelines.events.plan import EventPlan
+from data_pipelines.events.samples import UserEvents
 from recsys.errors import RecsysError
 
 SLICE_ROWS = 1 << 15
