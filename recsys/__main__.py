@@ -79,7 +79,9 @@ def prepare(
     """Turn raw files into a data set: Parquet, vocabularies and schema.json.
 
     Built in: criteo_kaggle, criteo_1tb, avazu, movielens_1m, and the published splits
-    criteo_x4_001, criteo_x4_002, avazu_x4_001, avazu_x4_002. Anything else: a recipe in YAML.
+    criteo_x4_001, criteo_x4_002, avazu_x4_001, avazu_x4_002. Of event logs, with histories:
+    taobao, amazon_reviews, amazon_lists, movielens_1m_history, and the published
+    amazon_electronics_din, taobao_dare, tmall_dare. Anything else: a recipe in YAML.
     """
     import data_pipelines
     from recsys.progress import progress_report
