@@ -69,7 +69,7 @@ SEARCHES = {
         "autoint_optembed",
         ("search.threshold_learning_rate=5.0e-2", "search.regularizer=5.0e-4"),
     ),
-    "dnis": Search("dcn_v2_dnis"),
+    "dnis": Search("dcn_v2_dnis", ("search.prune_to=best",)),
     "dnis, to the budget": Search("dcn_v2_dnis", ("search.prune_to=budget",), "dnis"),
 }
 

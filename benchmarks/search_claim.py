@@ -5,8 +5,8 @@
 Criteo sample, AutoInt and DCN-V2 with the committed searches. For each seed the retrained model
 against the full table of the same seed, on the same test rows, with DeLong's p-value. The runs are
 those of `embedding_budgets` in the same DIR where there are any. The committed searches ask for a
-share of 25 %; all settings, that share too, were chosen on valid. The other shares are shown as
-well, so that the choice among them cannot flatter.
+share of 25 %; all settings were chosen on valid. The other shares are shown as well, so that the
+choice among them cannot flatter.
 """
 
 import argparse
@@ -53,25 +53,40 @@ def mean_std(values: list[float], sign: str = "") -> str:
 
 
 def to_markdown(found: list[dict], full_bytes: int) -> str:
-    lines = ["| model, search | budget | bytes | full table | retrained | difference, by seed "]
-    lines[-1] += "| DeLong's p, by seed |"
+    lines = ["| model, search | budget, % | bytes, % | full table | retrained "]
+    lines[-1] += "| difference (each seed) | DeLong's p, each seed |"
     lines.append("|---" * 7 + "|")
-    groups = dict.fromkeys((r["model"], r["method"], r["share"]) for r in found)
-    for model, method, share in groups:
-        mine = [r for r in found if (r["model"], r["method"], r["share"]) == (model, method, share)]
-        size = statistics.mean(r["serve_bytes"] for r in mine) / full_bytes
-        differences = [r["difference"] for r in mine]
-        cells = [
-            f"{model}, {method}",
-            f"{share:.0%}",
-            f"{100 * size:.1f} %",
-            mean_std([r["full_table_auc"] for r in mine]),
-            mean_std([r["test_auc"] for r in mine]),
-            f"{mean_std(differences, '+')} ({', '.join(f'{d:+.4f}' for d in differences)})",
-            ", ".join(f"{r['p_value']:.2f}" for r in mine),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+    for (model, method), shares in by_search(found).items():
+        for budgets, mine in alike(shares):
+            differences = [run["difference"] for run in mine]
+            cells = [
+                f"{model}, {method}",
+                ", ".join(f"{100 * share:g}" for share in budgets),
+                f"{100 * statistics.mean(run['serve_bytes'] for run in mine) / full_bytes:.1f}",
+                mean_std([run["full_table_auc"] for run in mine]),
+                mean_std([run["test_auc"] for run in mine]),
+                f"{mean_std(differences, '+')} ({', '.join(f'{d:+.4f}' for d in differences)})",
+                ", ".join(f"{run['p_value']:.2f}" for run in mine),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def by_search(found: list[dict]) -> dict[tuple[str, str], dict[float, list[dict]]]:
+    """(model, method) → budget → the runs of all seeds."""
+    groups: dict[tuple[str, str], dict[float, list[dict]]] = {}
+    for run in found:
+        shares = groups.setdefault((run["model"], run["method"]), {})
+        shares.setdefault(run["share"], []).append(run)
+    return groups
+
+
+def alike(shares: dict[float, list[dict]]) -> list[tuple[list[float], list[dict]]]:
+    """Budgets for which every seed chose the same, and the runs of one of them."""
+    groups: dict[tuple[str, ...], tuple[list[float], list[dict]]] = {}
+    for share, runs in shares.items():
+        groups.setdefault(tuple(run["choice"] for run in runs), ([], runs))[0].append(share)
+    return list(groups.values())
 
 
 def main() -> None:
