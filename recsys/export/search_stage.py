@@ -100,7 +100,8 @@ class SearchStage:
         """(L,), oldest first."""
         query, keys = self._compared(target), self._compared(history)
         # not a matrix product, in which equal rows may differ by their places
-        scores: Floats = (keys * query).sum(axis=1) * np.float32(self.search.scale)
+        found = np.einsum("la,a->l", keys, query[0])
+        scores: Floats = found * np.float32(self.search.scale)
         return scores if self.of_ranks is None else scores + self.of_ranks[: len(scores)][::-1]
 
     def _compared(self, ids: Mapping[str, Ids]) -> Floats:

@@ -17,6 +17,7 @@ from recsys.export.export import export_run
 from recsys.schema import SCHEMA_FILE, load_schema
 from recsys.training.checkpoint_io import save_weights
 from recsys.training.runs import TrainedRun, build_model, load_trained
+from tests.export.histories import make_place
 
 ROWS = 300
 RECIPE = """
@@ -183,3 +184,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory):
         return Workplace(raw, dataset, trained, export)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def place_of_histories(tmp_path_factory: pytest.TempPathFactory):
+    """name of a model of histories → its run and its export, made once."""
+    return make_place(tmp_path_factory.mktemp("histories"), write_run)
