@@ -43,6 +43,9 @@ def _from_vocabulary(feature: Feature, schema: Schema, dataset_dir: Path) -> Ten
 
 
 def _from_rows(features: Sequence[Feature], schema: Schema, dataset_dir: Path) -> dict[str, Tensor]:
+    for feature in features:
+        if isinstance(feature.encoding, VocabularyEncoding):
+            read_vocabulary(dataset_dir, feature)  # refuses one of other ids
     names = [feature.name for feature in features]
     counts = {feature.name: np.zeros(feature.num_ids, np.int64) for feature in features}
     for file in schema.split("train").files:
