@@ -45,6 +45,8 @@ def to_markdown(runs: list[dict], full_bytes: int) -> str:
         lines += table(mine, full_bytes, auc_text)
         lines += ["", "What they take of the full table's bytes, %:", ""]
         lines += table(mine, full_bytes, partial(bytes_text, full_bytes))
+    commits = ", ".join(sorted({run["commit"] for run in runs if "commit" in run}))
+    lines += ["", f"Where no ± stands, one seed was run. The runs' commits: {commits}."]
     return "\n".join(lines)
 
 
