@@ -46,7 +46,7 @@ def to_markdown(runs: list[dict], full_bytes: int) -> str:
         lines += ["", "What they take of the full table's bytes, %:", ""]
         lines += table(mine, full_bytes, partial(bytes_text, full_bytes))
     commits = ", ".join(sorted({run["commit"] for run in runs if "commit" in run}))
-    lines += ["", f"Where no ± stands, one seed was run. The runs' commits: {commits}."]
+    lines += ["", f"3 seeds where no other number stands. The runs' commits: {commits}."]
     return "\n".join(lines)
 
 
@@ -66,8 +66,8 @@ def auc_text(cell: list[dict]) -> str:
         return "none so small" if cell else "not run"
     aucs = [run["test_auc"] for run in found]
     spread = f" ± {statistics.stdev(aucs):.4f}" if len(aucs) > 1 else ""
-    missing = f" ({len(found)} of {len(cell)} seeds)" if len(found) < len(cell) else ""
-    return f"{statistics.mean(aucs):.4f}{spread}{missing}"
+    seeds = f" ({len(found)} of 3 seeds)" if len(found) < 3 else ""
+    return f"{statistics.mean(aucs):.4f}{spread}{seeds}"
 
 
 def bytes_text(full_bytes: int, cell: list[dict]) -> str:
