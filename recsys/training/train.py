@@ -12,14 +12,12 @@ import torch
 from lightning import Callback, Trainer
 
 from recsys.config import RunConfig
-from recsys.data.id_counts import count_ids
 from recsys.data.loader import BatchLoader
-from recsys.embeddings.row_penalty import Charge
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
 from recsys.sharding.description import describe_plan
-from recsys.sharding.paper_run import check_run_budget, count_run_bytes
+from recsys.sharding.paper_run import count_run_bytes
 from recsys.train_config import TrainConfig
 from recsys.training.allocator import keep_freed_memory
 from recsys.training.callbacks import ProgressBar, Speed, ValidationSchedule, build_progress
@@ -30,9 +28,8 @@ from recsys.training.checkpoints import (
     latest_whole_checkpoint,
     whole_checkpoints,
 )
-from recsys.training.device import check_bf16, choose_device, describe_device
+from recsys.training.device import choose_device, describe_device
 from recsys.training.epoch_stream import ContinueStream, EpochStream
-from recsys.training.evaluation import choose_slices
 from recsys.training.lightning_module import CTRModule
 from recsys.training.metrics_log import MetricsLog
 from recsys.training.pipeline import (
@@ -43,6 +40,8 @@ from recsys.training.pipeline import (
 )
 from recsys.training.ranks import Ranks, join_ranks, local_world_size
 from recsys.training.resume_point import ResumePoint
+from recsys.training.row_charges import charge_rows
+from recsys.training.run_checks import check_run
 from recsys.training.run_lock import run_lock
 from recsys.training.runs import (
     CONFIG_FILE,
@@ -84,15 +83,7 @@ def train(
     """
     keep_freed_memory()
     schema = config.data.load_schema()
-    for split in ("train", "valid"):
-        schema.split(split)
-    choose_slices(schema, config.report.slices)  # a wrong name now and not after training
-    _check_monitor(config, schema)
-    _check_validates(config, schema)
-    check_run_budget(config, schema)
-    device = choose_device(config.train.device)
-    if config.train.precision == "bf16":
-        check_bf16(device)
+    check_run(config, schema)
     with (
         StopSignals() as signals,
         ranks_of(config) if ranks is None else nullcontext(ranks) as ranks,
@@ -112,33 +103,9 @@ def train(
             description = describe_plan(built.plan, built.model.embeddings, counted)
             write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
         torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
-        add_row_penalty(built.model, config, schema, ranks)
+        charge_rows(built.model, config, schema, ranks)
         module = build_module(built.model, config.train, ranks, forward)
         _fit(module, config, schema, run_dir, checkpoint, signals)
-
-
-def _check_monitor(config: RunConfig, schema: Schema) -> None:
-    if config.train.monitor == "gauc" and schema.group is None:
-        raise RecsysError(
-            f"the data set {schema.name!r} has no groups within which to judge",
-            where="train.monitor",
-            expected="auc, or a data set that was prepared with `group`",
-            got="gauc",
-        )
-
-
-def _check_validates(config: RunConfig, schema: Schema) -> None:
-    """A run that ended before its first validation would have no best weights."""
-    every, epochs = config.train.validate_every_steps, config.train.epochs
-    steps_per_epoch = -(-schema.split("train").rows // config.data.global_batch_size)
-    steps = config.train.steps or (epochs or 0) * steps_per_epoch
-    if every is not None and steps < every:
-        raise RecsysError(
-            "training would end before its first validation",
-            where="train.validate_every_steps",
-            expected=f"at most {steps}, the steps of the whole run, or null: once an epoch",
-            got=every,
-        )
 
 
 def _open_run_folder(
@@ -183,27 +150,6 @@ def _warm_start(config: RunConfig, schema: Schema, model: CTRModel) -> WarmStart
     if old_run is None:
         return None
     return warm_start(model, schema, config.data.path, old_run, with_network=with_network)
-
-
-def add_row_penalty(model: CTRModel, config: RunConfig, schema: Schema, ranks: Ranks) -> None:
-    """L2 of sparse updates, where the config asks for it."""
-    optimizer = config.train.embedding_optimizer
-    is_dense_decay = config.embeddings.store == "plain" and optimizer.name == "adam"
-    is_by_batch = optimizer.mini_batch_l2 > 0
-    if not is_by_batch and (optimizer.l2 == 0 or is_dense_decay):
-        return
-    if is_by_batch and ranks.world_size > 1:
-        raise RecsysError(
-            "mini-batch aware regularisation counts a row once for the whole batch, whose ids "
-            "processes do not exchange",
-            where="train.embedding_optimizer.mini_batch_l2",
-            expected="0, or one process",
-            got=f"{optimizer.mini_batch_l2:g} on {ranks.world_size} processes",
-            fix="use l2, which charges every occurrence by itself",
-        )
-    rows = schema.split("train").rows
-    charge = Charge(0.5 * optimizer.mini_batch_l2 or 0.5 * optimizer.l2 * rows, is_by_batch)
-    model.add_row_penalty(count_ids(schema, config.data.path), charge)
 
 
 def _fit(

@@ -10,8 +10,9 @@ from recsys.schema import load_schema
 from recsys.training.epoch_stream import EpochStream
 from recsys.training.lightning_module import DENSE_OPTIMIZERS
 from recsys.training.ranks import join_ranks
+from recsys.training.row_charges import charge_rows
 from recsys.training.strategy import build_on_ranks
-from recsys.training.train import add_row_penalty, build_loader
+from recsys.training.train import build_loader
 
 
 class Shard(NamedTuple):
@@ -39,7 +40,7 @@ def train_steps(configs: Mapping[str, RunConfig], steps: int) -> dict[str, Steps
 def _train(config, steps, ranks) -> Steps:
     schema = load_schema(config.data.path)
     model, forward, plan = build_on_ranks(config, schema, ranks)
-    add_row_penalty(model, config, schema, ranks)
+    charge_rows(model, config, schema, ranks)
     dense = config.train.dense_optimizer
     optimizer = DENSE_OPTIMIZERS[dense.name](model.dense_parameters(), lr=dense.learning_rate)
     stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True))
