@@ -14,6 +14,7 @@ from recsys.data.batch_reader import BatchReader
 from recsys.data.config import DataConfig
 from recsys.data.row_groups import RowGroups
 from recsys.data.row_order import FileOrder, RowOrder, ShuffledOrder
+from recsys.helper_threads import compute_alone
 from recsys.schema import Schema
 
 Transform = Callable[[Batch], Batch]
@@ -68,7 +69,9 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, first = self.start
-        pool = ThreadPoolExecutor(self.config.num_workers, thread_name_prefix="batch-loader")
+        pool = ThreadPoolExecutor(
+            self.config.num_workers, thread_name_prefix="batch-loader", initializer=compute_alone
+        )
         ready: deque[Future[Batch]] = deque()
         try:
             for batch in range(first, len(self)):

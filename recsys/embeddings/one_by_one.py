@@ -50,12 +50,15 @@ class OneByOne:
     def vectors(self, occurrences: Occurrences, found: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The tables' answer (S, Σd) → each embedding's combined vectors (L, D), in order."""
         blocks = torch.split(found, [table.dim for table in self.tables], dim=1)
-        columns = {table.name: block for table, block in zip(self.tables, blocks, strict=True)}
-        start = dict.fromkeys(columns, 0)
+        read: dict[str, list[int]] = {table.name: [] for table in self.tables}
         for name, count in zip(self.sources, occurrences.counts, strict=True):
-            vectors = []
             for look in self.methods[name].lookups:
-                first = start[look.table]
-                vectors.append(columns[look.table][first : first + count])
-                start[look.table] = first + count
-            yield name, self.methods[name].combine(vectors)
+                read[look.table].append(count)
+        # the last part: what other tables have more of than this one
+        parts = {
+            table: iter(torch.split(block, [*counts, len(block) - sum(counts)]))
+            for (table, counts), block in zip(read.items(), blocks, strict=True)
+        }
+        for name in self.sources:
+            method = self.methods[name]
+            yield name, method.combine([next(parts[look.table]) for look in method.lookups])

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from recsys.layers.mlp import build_linear
+from recsys.layers.linear import build_linear
 
 
 class CrossNetwork(nn.Module):

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from recsys.layers.dice import Dice
 from recsys.layers.history import History
 from recsys.layers.jagged import expand
-from recsys.layers.mlp import Activation, build_linear, build_mlp
+from recsys.layers.linear import JaggedLinear, build_linear, multiply_jagged
+from recsys.layers.mlp import Activation, build_mlp
 
 
 class LocalActivationUnit(nn.Module):
@@ -32,8 +33,11 @@ class LocalActivationUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.padded_length = padded_length
-        self.mlp = build_mlp(4 * dim, hidden_dims, activation=activation, dropout=dropout)
-        self.mlp.append(build_linear(hidden_dims[-1] if hidden_dims else 4 * dim, 1))
+        self.mlp = build_mlp(
+            4 * dim, hidden_dims, activation=activation, dropout=dropout, linear=JaggedLinear
+        )
+        last_dim = hidden_dims[-1] if hidden_dims else 4 * dim
+        self.mlp.append(build_linear(last_dim, 1, kind=JaggedLinear))
 
     def forward(self, history: History) -> Tensor:
         """Scores (L,)."""
@@ -56,5 +60,6 @@ class LocalActivationUnit(nn.Module):
             linear.weight, query.shape[1], dim=1
         )
         of_rows = F.linear(query, of_query + of_difference, linear.bias)
-        hidden = expand(of_rows, history).addmm_(keys, (of_key - of_difference).t())
-        return of_rows, hidden.addmm_(expand(query, history) * keys, of_product.t())
+        hidden = expand(of_rows, history).add_(multiply_jagged(keys, of_key - of_difference))
+        products = expand(query, history) * keys
+        return of_rows, hidden.add_(multiply_jagged(products, of_product))

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import nn
 
 from recsys.layers.dice import Dice
+from recsys.layers.linear import Linear, build_linear
 
 Activation = Literal["relu", "prelu", "dice", "sigmoid"]
 
@@ -17,11 +18,12 @@ def build_mlp(
     activation: Activation = "relu",
     dropout: float = 0.0,
     batch_norm: bool = False,
+    linear: type[Linear] = Linear,
 ) -> nn.Sequential:
     """(B, in_dim) → (B, hidden_dims[-1]); Glorot-normal weights, zero biases."""
     layers: list[nn.Module] = []
     for width in hidden_dims:
-        layers.append(build_linear(in_dim, width))
+        layers.append(build_linear(in_dim, width, kind=linear))
         if batch_norm:
             layers.append(nn.BatchNorm1d(width))
         layers.append(build_activation(activation, width))
@@ -31,20 +33,11 @@ def build_mlp(
     return nn.Sequential(*layers)
 
 
-def build_linear(in_dim: int, out_dim: int, *, bias: bool = True) -> nn.Linear:
-    """A Linear with Glorot-normal weights and a zero bias."""
-    linear = nn.Linear(in_dim, out_dim, bias=bias)
-    nn.init.xavier_normal_(linear.weight)
-    if bias:
-        nn.init.zeros_(linear.bias)
-    return linear
-
-
 def build_activation(name: Activation, dim: int) -> nn.Module:
     """(N, dim) → (N, dim); PReLU and Dice learn a slope for each column."""
     match name:
         case "relu":
-            return nn.ReLU()
+            return nn.ReLU(inplace=True)
         case "prelu":
             return nn.PReLU(dim)
         case "dice":

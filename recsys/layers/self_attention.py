@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recsys.layers.mlp import build_linear
+from recsys.layers.linear import build_linear
 
 LayerNormPlace = Literal["none", "before_relu", "after_relu"]
 

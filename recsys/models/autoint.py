@@ -13,7 +13,8 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from recsys.errors import RecsysError
-from recsys.layers.mlp import build_linear, build_mlp
+from recsys.layers.linear import build_linear
+from recsys.layers.mlp import build_mlp
 from recsys.layers.self_attention import InteractingLayer, LayerNormPlace
 from recsys.models.base import EqualWidthModelConfig, Field
 

@@ -9,7 +9,8 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from recsys.layers.cross import CrossNetwork
-from recsys.layers.mlp import build_linear, build_mlp
+from recsys.layers.linear import build_linear
+from recsys.layers.mlp import build_mlp
 from recsys.models.base import BaseModelConfig, Field
 
 

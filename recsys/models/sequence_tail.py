@@ -8,7 +8,8 @@ from pydantic import Field as PydanticField
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from recsys.layers.mlp import Activation, build_linear, build_mlp
+from recsys.layers.linear import build_linear
+from recsys.layers.mlp import Activation, build_mlp
 from recsys.models.base import Field, HistoryShape, SequenceModelConfig
 
 

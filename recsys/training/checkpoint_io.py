@@ -19,6 +19,7 @@ from torch import Tensor
 
 from recsys.checksums import CHECKSUM_FILE, verify_checksums, write_checksums
 from recsys.errors import RecsysError
+from recsys.helper_threads import compute_alone
 from recsys.training.replicated_state import ReplicatedState, read_state, write_state
 from recsys.training.table_storage import StagedTables, load_tables, stage_tables, write_staged
 from recsys.training.whole_folders import (
@@ -133,7 +134,9 @@ class SafetensorsCheckpointIO(CheckpointIO):
 
     def _start(self, work: Callable[[], None]) -> Future[None]:
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+            self._thread = ThreadPoolExecutor(
+                1, thread_name_prefix="checkpoint", initializer=compute_alone
+            )
         return self._thread.submit(work)
 
     def _write(self, staged: _Staged) -> None:
