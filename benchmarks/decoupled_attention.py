@@ -32,6 +32,7 @@ DATA = ("planted", "beauty", "sports")
 LEARNING_RATES = (1.0e-3, 3.0e-3)
 CHOICE_SEED = 0
 L2 = {"planted": 0.0, "beauty": 1.0e-4, "sports": 1.0e-4}  # of the tables
+RETRIEVAL = {"min_count": 20}  # of either label; the paper's 50 would need 100 times the rows
 TWO_STAGE = {"top_k": 20, "position_dim": 8, "auxiliary_weight": 1.0}
 # model → its section, and attention's width as a share of the representation's
 MODELS: dict[str, tuple[dict, float | None]] = {
@@ -72,6 +73,7 @@ def run_config(
         "data": {"path": str(dataset_folder(data, work)), "global_batch_size": 1024},
         "embeddings": embeddings,
         "model": {**section, **tail, "pairs": [pair]},
+        "report": {"retrieval": RETRIEVAL},
         "train": {
             "epochs": 5,
             "plateau_factor": 0.2,

@@ -23,7 +23,7 @@ from scipy.special import expit, softmax
 from benchmarks.history_rows import lists_of, write_history_dataset
 from recsys.metrics import compute_auc
 
-ROWS = {"train": 150_000, "valid": 20_000, "test": 80_000}
+ROWS = {"train": 150_000, "valid": 20_000, "test": 200_000}
 CHUNK_ROWS = 10_000
 MAX_LENGTH, MIN_LENGTH = 60, 20
 NUM_CATEGORIES, ITEMS_PER_CATEGORY = 24, 20
