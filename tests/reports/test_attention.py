@@ -24,7 +24,8 @@ def truth(run_dir, dataset_dir):
 
 
 @pytest.fixture
-def pair(truth, run_dir, dataset_dir):  # noqa: ARG001  the run must be there first
+def pair(request, run_dir, dataset_dir):
+    request.getfixturevalue("truth")  # the run must be there first
     return write_report(run_dir, dataset_dir, RULE)["attention"][0]
 
 
@@ -97,7 +98,8 @@ def test_the_page_names_values_and_shows_maps(run_dir, pair):
     assert outline.open == []
 
 
-def test_too_few_rows_are_said_to_be_too_few(truth, run_dir, dataset_dir):  # noqa: ARG001
+@pytest.mark.usefixtures("truth")
+def test_too_few_rows_are_said_to_be_too_few(run_dir, dataset_dir):
     rule = SupportRule(min_target_rows=100_000)
     pair = write_report(run_dir, dataset_dir, rule)["attention"][0]
     assert pair["retrieval"]["ndcg"] is None
@@ -108,13 +110,15 @@ def test_too_few_rows_are_said_to_be_too_few(truth, run_dir, dataset_dir):  # no
     assert page.count("<svg") == 6
 
 
-def test_without_the_data_set_there_is_attention_but_no_truth(truth, run_dir):  # noqa: ARG001
+@pytest.mark.usefixtures("truth")
+def test_without_the_data_set_there_is_attention_but_no_truth(run_dir):
     pair = write_report(run_dir)["attention"][0]
     assert len(pair["by_rank"]) == 8
     assert (pair["counted_rows"], pair["retrieval"], pair["categories"]) == (None, None, None)
 
 
-def test_counting_stops_when_it_has_enough(truth, run_dir, dataset_dir, monkeypatch):  # noqa: ARG001
+@pytest.mark.usefixtures("truth")
+def test_counting_stops_when_it_has_enough(run_dir, dataset_dir, monkeypatch):
     monkeypatch.setattr(relevance_counts, "MAX_BEHAVIOURS", 5000)
     monkeypatch.setattr(relevance_counts, "CHUNK_ROWS", 700)
     pair = write_report(run_dir, dataset_dir, RULE)["attention"][0]
@@ -138,19 +142,22 @@ def test_weights_of_one_size_have_no_correlation(truth, run_dir, dataset_dir):
     assert "weighs about as much" in (run_dir / "report.html").read_text()
 
 
-def test_a_sample_of_another_split_is_not_shown(truth, run_dir, dataset_dir):  # noqa: ARG001
+@pytest.mark.usefixtures("truth")
+def test_a_sample_of_another_split_is_not_shown(run_dir, dataset_dir):
     (run_dir / "attention" / "test.parquet").rename(run_dir / "attention" / "valid.parquet")
     assert write_report(run_dir, dataset_dir)["attention"] == []
 
 
-def test_a_damaged_sample_is_named(truth, run_dir):  # noqa: ARG001
+@pytest.mark.usefixtures("truth")
+def test_a_damaged_sample_is_named(run_dir):
     path = run_dir / "attention" / "test.parquet"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RecsysError, match=r"attention/test\.parquet"):
         write_report(run_dir)
 
 
-def test_a_missing_file_of_the_data_set_is_named(truth, run_dir, dataset_dir):  # noqa: ARG001
+@pytest.mark.usefixtures("truth")
+def test_a_missing_file_of_the_data_set_is_named(run_dir, dataset_dir):
     (dataset_dir / "train" / "part-00000.parquet").unlink()
     with pytest.raises(RecsysError, match=r"part-00000\.parquet"):
         write_report(run_dir, dataset_dir)
@@ -190,7 +197,8 @@ def test_the_title_says_how_weights_fall(first, last, words):
     assert words in weight_title(*ends)
 
 
-def test_ranks_beyond_the_listed_are_put_together(truth, run_dir, monkeypatch):  # noqa: ARG001
+@pytest.mark.usefixtures("truth")
+def test_ranks_beyond_the_listed_are_put_together(run_dir, monkeypatch):
     monkeypatch.setattr("recsys.reports.attention.MAX_RANKS", 3)
     whole = pl.DataFrame(write_report(run_dir)["attention"][0]["by_rank"])
     assert whole["rank"].to_list() == [1, 2, 3, None]
