@@ -30,7 +30,6 @@ from benchmarks.sequence_runs import (
 
 DATA = ("planted", "beauty", "sports")
 LEARNING_RATES = (1.0e-3, 3.0e-3, 1.0e-2)
-DIMS = {"planted": (16, 64), "beauty": (16,), "sports": (16,)}  # of items and of categories each
 CHOICE_SEED = 0
 L2 = {"planted": 0.0, "beauty": 1.0e-4, "sports": 1.0e-4}  # of the tables
 RETRIEVAL = {"min_count": 20}  # of either label; the paper's 50 would need 100 times the rows
@@ -42,6 +41,13 @@ MODELS: dict[str, tuple[dict, float | None]] = {
     "twin": ({"name": "twin", **TWO_STAGE}, None),
     "dare": ({"name": "dare", **TWO_STAGE}, 1.0),
     HALF: ({"name": "dare", **TWO_STAGE}, 0.5),
+}
+
+# data → width of items and of categories each → models
+RUNS: dict[str, dict[int, tuple[str, ...]]] = {
+    "planted": {16: tuple(MODELS), 64: ("dare", HALF)},
+    "beauty": {16: tuple(MODELS)},
+    "sports": {16: tuple(MODELS)},
 }
 
 
@@ -153,7 +159,7 @@ def to_markdown(
         twin = [run["test"]["auc"] for run in models.get("twin", [])]
         for model, runs in models.items():
             aucs = [run["test"]["auc"] for run in runs]
-            apart = [f"{a - b:+.4f}" for a, b in zip(aucs, twin, strict=False)]
+            apart = [f"{a - b:+.4f}" for a, b in zip(aucs, twin, strict=False)] or ["–"]
             ndcg = retrieval_of(runs)
             rate = f"{runs[0]['learning_rate']:g}"
             cells = [rate, mean_std(aucs), ", ".join(apart), mean_std(ndcg, 3) if ndcg else "–"]
@@ -183,7 +189,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rates", nargs="+", type=float, default=list(LEARNING_RATES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1)
@@ -195,8 +200,8 @@ def main() -> None:
     tasks = [
         (data, dim, model)
         for data in arguments.only
-        for dim in DIMS[data]
-        for model in arguments.models
+        for dim, models in RUNS[data].items()
+        for model in models
     ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         measured = list(pool.map(lambda task: benchmark.measure(*task), tasks))
