@@ -121,14 +121,16 @@ def to_markdown(results: list[dict]) -> str:
             f"| {events:,} | {tool} | {seconds:.1f} | {events / seconds:,.0f} | {rows:,} "
             f"| {rows / seconds:,.0f} | {run['peak_rss_bytes'] / 1e6:,.0f} |"
         )
-    sizes = sorted(events for tool, events in found if tool == "recsys")
-    if len(sizes) > 1:
-        low, high = found["recsys", sizes[0]], found["recsys", sizes[-1]]
-        slope = (high["peak_rss_bytes"] - low["peak_rss_bytes"]) / (sizes[-1] - sizes[0])
-        whole = low["peak_rss_bytes"] + slope * (100_000_000 - sizes[0])
+    for tool in ("recsys", CHECKED):
+        sizes = sorted(events for name, events in found if name == tool)
+        if len(sizes) < 2:
+            continue
+        low, high = (found[tool, size]["peak_rss_bytes"] for size in (sizes[0], sizes[-1]))
+        slope = (high - low) / (sizes[-1] - sizes[0])
+        whole = low + slope * (100_000_000 - sizes[0])
         lines.append(
-            f"\nFrom {sizes[0]:,} to {sizes[-1]:,} events peak RSS grows by {slope:,.1f} bytes an "
-            f"event; 100 M events would take {whole / 1e9:.1f} GB."
+            f"\n{tool}: from {sizes[0]:,} to {sizes[-1]:,} events peak RSS grows by {slope:,.0f} "
+            f"bytes an event; 100 M events would take {whole / 1e9:.1f} GB (asked: at most 16)."
         )
     return "\n".join(lines)
 
