@@ -183,9 +183,9 @@ def _assumptions(request: PlanRequest) -> Iterator[str]:
     )
     yield "times are of lookups, their exchange and their update; the network's are not in them"
     yield "ranks wait for the slowest one; nothing overlaps"
-    given = sorted(request.pooling_factors)
-    mean_rows = f", as given for {', '.join(given)}, else 1" if given else ": 1"
-    yield f"mean rows that a sample looks up, for each lookup{mean_rows}"
+    given = [f"{mean:.1f} for {key}" for key, mean in sorted(request.pooling_factors.items())]
+    mean_rows = ", ".join([*given, "1 for all others" if given else "1 for each lookup"])
+    yield f"mean rows that a sample looks up: {mean_rows}"
     yield f"{request.batch_size_per_rank:,} samples a step on each rank, tables of float32"
     yield (
         f"{cluster.reserved_share:.0%} of the memory is left to the network, its activations and "

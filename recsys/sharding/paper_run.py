@@ -1,14 +1,17 @@
 """A run on paper: its tables without memory, its rows without data, its devices without rent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
 from recsys.config import RunConfig
+from recsys.data.mean_lengths import mean_lengths
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.memory import EmbeddingBytes, OptimizerNames, check_budget, count_bytes
 from recsys.embeddings.optimizers import SgdConfig
+from recsys.embeddings.stores import occurrence_key
 from recsys.errors import RecsysError
 from recsys.models.base import pairs_of
 from recsys.models.network import build_network, projected_floats
@@ -39,6 +42,7 @@ class PaperRun:
             table_placements(self.config.embeddings, features.methods),
             self.cluster,
             -(-self.config.data.global_batch_size // self.cluster.world_size),
+            mean_rows(features, mean_lengths(self.schema, self.config.data.path)),
         )
 
     def fits(self) -> bool:
@@ -70,6 +74,22 @@ class PaperRun:
         except RecsysError:
             return False
         return True
+
+
+def mean_rows(features: FeatureEmbeddings, lengths: Mapping[str, float]) -> dict[str, float]:
+    """Rows that a sample looks up, by lookup key; `lengths` of sequences by feature."""
+    found = {
+        look.key: lengths[name]
+        for name in features.pooled
+        if name in lengths
+        for look in features.methods[name].lookups
+    }
+    for one_by_one in (features.one_by_one, features.attention):
+        for embedding, name in one_by_one.sources.items():
+            for look in features.methods[embedding].lookups:
+                key = occurrence_key(look.table)
+                found[key] = found.get(key, 0.0) + lengths.get(name, 1.0)
+    return found
 
 
 def count_run_bytes(config: RunConfig, schema: Schema) -> EmbeddingBytes:
