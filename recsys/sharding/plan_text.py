@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from recsys.byte_sizes import format_bytes
 from recsys.embeddings.memory import FeatureBytes
@@ -28,8 +28,10 @@ def render(plan: PlanDescription) -> Iterator[RenderableType]:
 
 
 def _tables(plan: PlanDescription) -> Table:
-    shown = Table(box=None)
-    for title in ("table", "rows × dim", "sharding", "kernel", "ranks"):
+    shown = Table(
+        Column("table", overflow="fold"), box=None
+    )  # what gives way in a narrow terminal; figures do not
+    for title in ("rows × dim", "sharding", "kernel", "ranks"):
         shown.add_column(title, no_wrap=True)
     for title in ("a rank's", "ms/step"):
         shown.add_column(title, justify="right", no_wrap=True)
@@ -61,7 +63,7 @@ def _largest_piece(entry: TableEntry) -> str:
 def _ranks(plan: PlanDescription) -> Table:
     shown = Table("rank", box=None)
     for title in ("device", "host", "with buffers", "of its room", "ms/step"):
-        shown.add_column(title, justify="right")
+        shown.add_column(title, justify="right", no_wrap=True)
     for name, entry in _ranks_shown(plan):
         shown.add_row(
             name,
@@ -86,9 +88,9 @@ def _ranks_shown(plan: PlanDescription) -> Iterator[tuple[str, RankEntry]]:
 
 
 def _features(plan: PlanDescription) -> Table:
-    shown = Table("feature", "method", box=None)
+    shown = Table(Column("feature", overflow="fold"), "method", box=None)
     for title in ("ids", "dim", "train", "serve", "full table"):
-        shown.add_column(title, justify="right")
+        shown.add_column(title, justify="right", no_wrap=True)
     for name, facts in plan.features.items():
         ids, dim = f"{facts.cardinality:,}", str(facts.dim)
         shown.add_row(escape(name), facts.method, ids, dim, *_sizes(facts))
