@@ -37,10 +37,10 @@ from recsys.metrics import compare_grouped_aucs, compute_auc, compute_grouped_au
 from recsys.schema import load_schema
 
 DATA = ("grocery", "beauty")
-PENALTIES = (1.0e-4, 1.0e-3, 3.0e-3)
+PENALTIES = (1.0e-3, 3.0e-3, 1.0e-2)
 CHOICE_SEED = 0
 DIN, ALIKE, PEER = "din", "din, as FuxiCTR has it", "FuxiCTR's din"
-DIM, BATCH_SIZE, EPOCHS, LEARNING_RATE, DROPOUT = 32, 1024, 10, 1.0e-3, 0.1
+DIM, BATCH_SIZE, EPOCHS, LEARNING_RATE, DROPOUT = 32, 1024, 20, 1.0e-3, 0.1
 TAIL = {"hidden_dims": [200, 80], "activation": "relu", "dropout": DROPOUT}
 DIN_SECTION = {
     "name": "din",
