@@ -29,7 +29,7 @@ from benchmarks.sequence_runs import (
 )
 
 DATA = ("planted", "beauty", "sports")
-LEARNING_RATES = (1.0e-3, 3.0e-3, 1.0e-2)
+LEARNING_RATES = (3.0e-3, 1.0e-2)
 CHOICE_SEED = 0
 L2 = {"planted": 0.0, "beauty": 1.0e-4, "sports": 1.0e-4}  # of the tables
 RETRIEVAL = {"min_count": 20}  # of either label; the paper's 50 would need 100 times the rows

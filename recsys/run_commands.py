@@ -13,6 +13,7 @@ from recsys.errors import RecsysError
 from recsys.metrics import SupportRule
 from recsys.reports import write_report
 from recsys.reports.text import fixed
+from recsys.training.allocator import keep_freed_memory
 from recsys.training.evaluation import evaluate_split
 from recsys.training.launch import launch, needs_launch
 from recsys.training.ranks import Ranks
@@ -25,6 +26,7 @@ def on_devices(config: RunConfig, work: Callable[[Ranks], None], resume_command:
     """Does `work` on the config's devices, or starts a process for each of them that will."""
     if needs_launch(config.train.devices, config.train.nodes):
         raise typer.Exit(launch(sys.argv[1:], config.train.devices))
+    keep_freed_memory()
     with ranks_of(config) as ranks:
         try:
             work(ranks)

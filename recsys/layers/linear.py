@@ -49,9 +49,9 @@ def _multiply(values: Tensor, weight: Tensor, bias: Tensor | None, fewest_rows: 
         or values.numel() < fewest_rows * values.shape[-1]
     ):
         return F.linear(values, weight, bias)
-    rows = values.reshape(-1, values.shape[-1])
-    product: Tensor = _Product.apply(rows.contiguous(), weight.contiguous(), bias)  # type: ignore[no-untyped-call]  # torch.autograd is untyped
-    return product.view(*values.shape[:-1], len(weight))
+    rows = values.reshape(-1, values.shape[-1]).contiguous()
+    product: Tensor = _Product.apply(rows, weight.contiguous(), bias)  # type: ignore[no-untyped-call]  # torch.autograd is untyped
+    return product if values.dim() == 2 else product.view(*values.shape[:-1], len(weight))
 
 
 class _Product(torch.autograd.Function):

@@ -37,7 +37,7 @@ def build_activation(name: Activation, dim: int) -> nn.Module:
     """(N, dim) → (N, dim); PReLU and Dice learn a slope for each column."""
     match name:
         case "relu":
-            return nn.ReLU(inplace=True)
+            return nn.ReLU()
         case "prelu":
             return nn.PReLU(dim)
         case "dice":
