@@ -61,7 +61,11 @@ def apply_overrides(content: YamlDict, overrides: Sequence[str]) -> YamlDict:
     for override in overrides:
         dotted, equals, text = override.partition("=")
         if not equals or not dotted:
-            raise RecsysError(f"{override!r} is no override", expected="section.key=value")
+            raise RecsysError(
+                f"{override!r} is no override",
+                expected="section.key=value",
+                fix="name the option before each of several files: --raw A --raw B",
+            )
         node = content
         *parents, last = dotted.split(".")
         for key in parents:
