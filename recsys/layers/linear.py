@@ -6,7 +6,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 IS_ONEDNN_FASTER = torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability() == "AVX512"
-MANY_ROWS = 2**15
+MANY_ROWS = 2**15  # from here on kernels made for a single batch pay
 MOST_COPIED = 2**23  # floats: beyond the cache the weight's gradient loses more than it gains
 
 
