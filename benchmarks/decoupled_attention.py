@@ -33,7 +33,7 @@ DATA = ("planted", "beauty", "sports")
 LEARNING_RATES = {"planted": (1.0e-2,), "beauty": (3.0e-3, 1.0e-2), "sports": (3.0e-3, 1.0e-2)}
 CHOICE_SEED = 0
 L2 = {"planted": 0.0, "beauty": 1.0e-4, "sports": 1.0e-4}  # of the tables
-RETRIEVAL = {"min_count": 20}  # of either label; the paper's 50 would need 100 times the rows
+RETRIEVAL = {"min_count": 20}  # of either label; the paper has 50, and more rows
 TWO_STAGE = {"top_k": 20, "position_dim": 8, "auxiliary_weight": 1.0}
 HALF = "dare, half"
 # model → its section, and attention's width as a share of the representation's
@@ -43,7 +43,6 @@ MODELS: dict[str, tuple[dict, float | None]] = {
     "dare": ({"name": "dare", **TWO_STAGE}, 1.0),
     HALF: ({"name": "dare", **TWO_STAGE}, 0.5),
 }
-
 # data → width of items and of categories each → models
 RUNS: dict[str, dict[int, tuple[str, ...]]] = {
     "planted": {16: tuple(MODELS), 64: ("dare", HALF)},

@@ -64,7 +64,7 @@ def apply_overrides(content: YamlDict, overrides: Sequence[str]) -> YamlDict:
             raise RecsysError(
                 f"{override!r} is no override",
                 expected="section.key=value",
-                fix="name the option before each of several files: --raw A --raw B",
+                fix="an option that takes several values is named before each: --raw A --raw B",
             )
         node = content
         *parents, last = dotted.split(".")

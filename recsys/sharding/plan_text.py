@@ -28,9 +28,8 @@ def render(plan: PlanDescription) -> Iterator[RenderableType]:
 
 
 def _tables(plan: PlanDescription) -> Table:
-    shown = Table(
-        Column("table", overflow="fold"), box=None
-    )  # what gives way in a narrow terminal; figures do not
+    # in a narrow terminal names give way and figures do not
+    shown = Table(Column("table", overflow="fold"), box=None)
     for title in ("rows × dim", "sharding", "kernel", "ranks"):
         shown.add_column(title, no_wrap=True)
     for title in ("a rank's", "ms/step"):
