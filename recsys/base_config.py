@@ -4,15 +4,16 @@ A config is a value: frozen, unknown keys are errors, and every error names the 
 expected, what came and the nearest known key.
 """
 
+import copy
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import RecsysError, did_you_mean
+from recsys.io.yaml_text import MAX_DEPTH, parse_yaml, shorten
 
 
 class BaseConfig(BaseModel):
@@ -25,57 +26,44 @@ Config = TypeVar("Config", bound=BaseConfig)
 YamlDict = dict[str, Any]
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; we refuse them."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> YamlDict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(path: Path) -> YamlDict:
-    """One YAML file as a dict; duplicate keys are errors."""
+    """Reads one YAML file as a dict; duplicate keys are errors."""
     try:
-        content = yaml.load(path.read_text(), _UniqueKeyLoader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecsysError(f"there is no config file {path}") from None
+        raise RecsysError(f"config file {path} not found") from None
     except (PermissionError, IsADirectoryError, UnicodeDecodeError) as error:
         raise RecsysError(f"the config file {path} cannot be read", got=str(error)) from None
-    except yaml.YAMLError as error:
-        raise RecsysError(f"{path} is not valid YAML", got=" ".join(str(error).split())) from None
-    except RecursionError:
-        raise RecsysError(f"{path} is not valid YAML", got="brackets nested too deeply") from None
+    content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
-        raise RecsysError(f"{path} holds no config", expected="`key: value` lines")
+        raise RecsysError(f"{path} is not a config", expected="`key: value` lines")
     return content
 
 
 def apply_overrides(content: YamlDict, overrides: Sequence[str]) -> YamlDict:
-    """The same content with each `section.key=value` set; values are YAML."""
-    content = yaml.safe_load(yaml.safe_dump(content))
+    """Returns a copy of the content with each `section.key=value` set; values are YAML."""
+    content = copy.deepcopy(content)
     for override in overrides:
         dotted, equals, text = override.partition("=")
         if not equals or not dotted:
             raise RecsysError(
-                f"{override!r} is no override",
+                f"invalid override {shorten(override)!r}",
                 expected="section.key=value",
-                fix="an option that takes several values is named before each: --raw A --raw B",
+                fix="repeat an option that takes several values: --raw A --raw B",
+            )
+        *parents, last = dotted.split(".")
+        if len(parents) >= MAX_DEPTH:
+            raise RecsysError(
+                "the override is nested too deeply",
+                where=shorten(dotted),
+                expected=f"at most {MAX_DEPTH} levels",
             )
         node = content
-        *parents, last = dotted.split(".")
         for key in parents:
             if not isinstance(node.setdefault(key, {}), dict):
                 node[key] = {}
             node = node[key]
-        try:
-            node[last] = yaml.load(text, _UniqueKeyLoader)
-        except yaml.YAMLError:
-            raise RecsysError(f"the value of {dotted} is not valid YAML", got=text) from None
+        node[last] = parse_yaml(text, shorten(dotted))
     return content
 
 
@@ -111,8 +99,8 @@ def _explain(config_class: type[BaseConfig], error: dict[str, Any], source: str)
     if error["type"] == "missing":
         return RecsysError(f"{location[-1]} is missing", where=where, fix="add this key")
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    got = None if isinstance(error["input"], dict) else error["input"]
-    return RecsysError("a value is not right", where=where, expected=message, got=got)
+    got = None if isinstance(error["input"], dict) else shorten(str(error["input"]))
+    return RecsysError("invalid value", where=where, expected=message, got=got)
 
 
 def _known_keys(config_class: type[BaseConfig], location: Sequence[object]) -> set[str]:

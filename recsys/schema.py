@@ -145,7 +145,7 @@ class Schema(BaseConfig):
         names = [feature.name for feature in self.features]
         for feature in self.features:
             if names.count(feature.name) > 1 or feature.name == self.label:
-                raise ValueError(f"the name {feature.name!r} stands twice")
+                raise ValueError(f"duplicate feature name {feature.name!r}")
             if feature.kind != "numerical" and feature.cardinality is None:
                 raise ValueError(f"the cardinality of {feature.name!r} is missing")
         return self

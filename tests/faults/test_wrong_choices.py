@@ -61,7 +61,9 @@ WRONG_OVERRIDES = {
     ),
     "an override without a value": ("train.epochs", "section.key=value"),
     "an override without a key": ("=3", "section.key=value"),
-    "an override that is no YAML": ("train.epochs=[1", "train.epochs is not valid YAML"),
+    "an override that is no YAML": ("train.epochs=[1", "invalid YAML"),
+    "an override nested 3,000 deep": (".".join("a" * 3000) + "=1", "nested too deeply"),
+    "an override of a huge integer": ("train.seed=1" + "0" * 30, "train.seed", "64 bits"),
     "no data set there": ("data.path=nowhere", "nowhere is not a data set", "recsys prepare"),
 }
 
@@ -76,19 +78,22 @@ def test_a_wrong_choice_is_explained_before_anything_is_written(config, tmp_path
 
 
 WRONG_FILES = {
-    "empty": (b"", "holds no config"),
-    "a list": (b"- 1\n", "holds no config"),
-    "a key twice": (b"train: {epochs: 1, seed: 0, seed: 1}\n", "'seed' stands twice"),
-    "a bracket that is not closed": (b"data: {path: [\n", "not valid YAML", "line 2"),
-    "a tab for spaces": (b"data:\n\tpath: x\n", "not valid YAML"),
-    "an object of Python": (b"data: !!python/object/apply:os.system [exit 1]\n", "not valid YAML"),
+    "empty": (b"", "is not a config"),
+    "a list": (b"- 1\n", "is not a config"),
+    "a key twice": (b"train: {epochs: 1, seed: 0, seed: 1}\n", "duplicate key 'seed'"),
+    "a bracket that is not closed": (b"data: {path: [\n", "invalid YAML", "line 2"),
+    "a tab for spaces": (b"data:\n\tpath: x\n", "invalid YAML"),
+    "an object of Python": (b"data: !!python/object/apply:os.system [exit 1]\n", "invalid YAML"),
     "bytes that are no text": (b"data: \xff\xfe\n", "cannot be read"),
-    "bytes with a zero": (b"data: \x00\n", "not valid YAML"),
-    "a list for a key": (b"? [1, 2]\n: 3\n", "not valid YAML"),
+    "bytes with a zero": (b"data: \x00\n", "invalid YAML"),
+    "a list for a key": (b"? [1, 2]\n: 3\n", "invalid YAML"),
     "a section missing": (b"data: {path: x, global_batch_size: 1}\n", "is missing"),
-    "a date for a key": (b"2020-01-01: 3\n", "is missing"),
-    "deep recursion": (b"[" * 1500, "not valid YAML"),
-    "an anchor in itself": (b"data: &a {path: *a}\n", "data.path"),
+    "a date for a key": (b"2020-01-01: 3\n", "a key must be text"),
+    "deep recursion": (b"[" * 1500, "nested too deeply"),
+    "an anchor in itself": (b"data: &a {path: *a}\n", "nested too deeply"),
+    "a date that does not exist": (b"train: {seed: 2020-99-99}\n", "invalid YAML value"),
+    "an integer of 6,000 digits": (b"train: {seed: " + b"9" * 6000 + b"}\n", "invalid YAML value"),
+    "an integer of 100 bits": (b"train: {seed: 1" + b"0" * 30 + b"}\n", "train.seed", "64 bits"),
 }
 
 
@@ -107,7 +112,7 @@ WRONG_COMMANDS = {
     "train with a folder for a config": ("train {tmp} --out {tmp}/run", "cannot be read"),
     "train into a file": ("train {config} --out {config}", "config.yaml"),
     "train into a folder that is not empty": ("train {config} --out {tmp}", "not empty"),
-    "resume what was never begun": ("train --resume {tmp}/run", "no config file"),
+    "resume what was never begun": ("train --resume {tmp}/run", "not found"),
     "resume a folder that is no run": ("train {config} --resume {tmp}/run", "no run to resume"),
     "evaluate what is no run": ("evaluate {tmp}/run", "not a run folder"),
     "export what is no run": ("export {tmp}/run --out {tmp}/export", "not a run folder"),

@@ -79,7 +79,7 @@ MISTAKES = {
     ),
     "unknown slice": (["train", "{config}", "report.slices=[colr]", "--out", "{out}"], "'color'"),
     "no data set": (["train", "{config}", "data.path=nowhere", "--out", "{out}"], "schema.json"),
-    "no config file": (["train", "nothing.yaml", "--out", "{out}"], "no config file"),
+    "not found": (["train", "nothing.yaml", "--out", "{out}"], "no config file"),
     "no config": (["train", "--out", "{out}"], "needs a config"),
     "no output": (["train", "{config}"], "--out"),
     "no run to evaluate": (["evaluate", "{out}"], "not a run folder"),
