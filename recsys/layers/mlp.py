@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import nn
 
+from recsys.layers.batch_norm import BatchNorm
 from recsys.layers.dice import Dice
 from recsys.layers.linear import Linear, build_linear
 
@@ -25,7 +26,7 @@ def build_mlp(
     for width in hidden_dims:
         layers.append(build_linear(in_dim, width, kind=linear))
         if batch_norm:
-            layers.append(nn.BatchNorm1d(width))
+            layers.append(BatchNorm(width))
         layers.append(build_activation(activation, width))
         if dropout > 0:
             layers.append(nn.Dropout(dropout))

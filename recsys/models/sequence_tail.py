@@ -8,6 +8,7 @@ from pydantic import Field as PydanticField
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from recsys.layers.batch_norm import BatchNorm
 from recsys.layers.linear import build_linear
 from recsys.layers.mlp import Activation, build_mlp
 from recsys.models.base import Field, HistoryShape, SequenceModelConfig
@@ -48,7 +49,7 @@ class TailedModelConfig(SequenceModelConfig, ABC):
             batch_norm=self.batch_norm,
         ).append(build_linear(widths[-1] if widths else in_dim, 1))
         if self.input_batch_norm:
-            mlp.insert(0, nn.BatchNorm1d(in_dim))
+            mlp.insert(0, BatchNorm(in_dim))
         return Tail(mlp, self.target_aware)
 
 

@@ -19,7 +19,7 @@ def draw_attention(pair: PairAttention) -> list[Figure]:
         bits, target, behaviour = strongest(pair.categories)
         figures += draw_maps(
             pair.categories,
-            f"The labels: {behaviour} before {target} tells most, {bits:.2g} bits",
+            f"Most informative about the label: {behaviour} before target {target}, {bits:.2g} bits",
             f"target {pair.target} (down) and behaviour {pair.history} (across)",
             "mean over the most recent ranks",
         )
@@ -28,8 +28,7 @@ def draw_attention(pair: PairAttention) -> list[Figure]:
         target = name_of(pair.positions_target)
         figures += draw_maps(
             pair.positions,
-            f"The labels: before {target} most is told by {behaviour} at rank {rank}, "
-            f"{bits:.2g} bits",
+            f"Most informative before target {target}: {behaviour} at rank {rank}, {bits:.2g} bits",
             f"behaviour {pair.history} (down) by rank (across; 1 = the most recent)",
             f"beside the target {target}",
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 WIDTH, LEFT, BOTTOM, GAP = 460, 122, 110, 1.5
-LABEL_LETTERS = 17
+LABEL_LETTERS, LETTER_WIDTH = 17, 7.0
 
 
 def draw_heat_map(
@@ -33,9 +33,11 @@ def draw_heat_map(
             hint = f"{name}, {column}: " + ("none" if cell is None else f"{cell:.3g} {unit}")
             parts.append(draw_cell(left, top, size, share(cell, low, high), hint))
     base = round(len(rows) * down + 4, 1)
+    is_upright = max(map(len, columns)) * LETTER_WIDTH <= across
+    draw_name = upright if is_upright else slanted
     for place, column in enumerate(columns):
-        parts.append(slanted(LEFT + (place + 0.5) * across, base, shortened(column)))
-    height = base + (BOTTOM if max(map(len, columns)) > 3 else 20)
+        parts.append(draw_name(LEFT + (place + 0.5) * across, base, shortened(column)))
+    height = base + (20 if is_upright else BOTTOM)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, round(height), label, Markup("").join(parts)
     )
@@ -65,10 +67,13 @@ def text(style: str, x: float, y: float, words: str) -> Markup:
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x, y, words)
 
 
+def upright(x: float, y: float, words: str) -> Markup:
+    """A column's name below its cells, if all names are narrower than their columns."""
+    return text("tick middle", x, y + 12, words)
+
+
 def slanted(x: float, y: float, words: str) -> Markup:
-    """A column's name below its cells: upright where it is short."""
-    if len(words) <= 3:
-        return text("tick middle", x, y + 12, words)
+    """A column's name below its cells, at an angle at which neighbors do not overlap."""
     return Markup(
         '<text class="tick end" transform="translate({:.1f} {:.1f}) rotate(-55)">{}</text>'
     ).format(x + 4, y + 8, words)

@@ -63,6 +63,7 @@ def _check(config: RunConfig, schema: Schema) -> SearchConfig:
             fix="leave it out to search, or train with it: `recsys train`",
         )
     _check_attention(config)
+    _check_other_kinds(config, schema, config.search.name)
     if not searched_tables(config, schema, config.search.name):
         raise RecsysError(
             f"no feature has the method {config.search.name}",
@@ -72,6 +73,21 @@ def _check(config: RunConfig, schema: Schema) -> SearchConfig:
             fix=f"set embeddings.default.method={config.search.name}",
         )
     return config.search
+
+
+def _check_other_kinds(config: RunConfig, schema: Schema, name: str) -> None:
+    """Features of another search would train as supernets, and nothing would be chosen of them."""
+    other = "dnis" if name == "optembed" else "optembed"
+    tables = searched_tables(config, schema, other)
+    if tables:
+        raise RecsysError(
+            f"a search of kind {name} does not search features of method {other}",
+            where="embeddings",
+            expected=f"method {name}, or a method that needs no search, such as full_table",
+            got=f"{other} for {', '.join(table.name for table in tables[:5])}"
+            + (f" and {len(tables) - 5} more" if len(tables) > 5 else ""),
+            fix=f"change their method, or search with search.name={other} in a run of its own",
+        )
 
 
 def _check_attention(config: RunConfig) -> None:

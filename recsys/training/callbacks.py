@@ -135,15 +135,24 @@ class PlainProgress(Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         metrics: Mapping[str, Any] = trainer.callback_metrics
+        module = as_ctr_module(pl_module)
         print(  # noqa: T201  progress is this callback's purpose
-            f"epoch {as_ctr_module(pl_module).trained.epoch + 1}  step {trainer.global_step}  "
-            f"train loss {float(metrics.get('train/loss', float('nan'))):.5f}  "
-            f"valid AUC {float(metrics['valid/auc']):.5f}  {_gauc(metrics)}"
-            f"log loss {float(metrics['valid/log_loss']):.5f}  "
-            f"{self.speed.samples_per_second:,.0f} samples/s",
+            f"epoch {module.trained.epoch + 1}  step {trainer.global_step}  "
+            f"{_train_loss(module)}valid AUC {float(metrics['valid/auc']):.5f}  {_gauc(metrics)}"
+            f"log loss {float(metrics['valid/log_loss']):.5f}{_speed(self.speed)}",
             file=sys.stderr,
             flush=True,
         )
+
+
+def _train_loss(module: CTRModule) -> str:
+    loss = module.mean_train_loss
+    return "" if loss is None else f"train loss {loss:.5f}  "
+
+
+def _speed(speed: Speed) -> str:
+    """Nothing until the warm-up steps are over."""
+    return f"  {speed.samples_per_second:,.0f} samples/s" if speed.seconds else ""
 
 
 def _gauc(metrics: Mapping[str, Any]) -> str:
@@ -168,7 +177,8 @@ class ProgressBar(TQDMProgressBar):
         for name in ("train/loss", "valid/auc", "valid/gauc"):
             if name in trainer.callback_metrics:
                 metrics[name] = f"{float(trainer.callback_metrics[name]):.4f}"
-        metrics["samples/s"] = f"{self.speed.samples_per_second:,.0f}"
+        if self.speed.seconds:
+            metrics["samples/s"] = f"{self.speed.samples_per_second:,.0f}"
         return metrics
 
 

@@ -23,13 +23,16 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cuda", 0)  # by number: making a context here would cost every rank one
 
 
-def check_bf16(device: torch.device) -> None:
-    """bf16 is refused where the hardware would only emulate it."""
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware computes in bf16 rather than emulating it."""
     if device.type == "cuda":
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_bf16 = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    if not has_bf16:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def check_bf16(device: torch.device) -> None:
+    """Refuses bf16 on a GPU without bf16 arithmetic; a CPU emulates it, slowly."""
+    if device.type == "cuda" and not has_bf16(device):
         raise RecsysError(
             f"this device ({device.type}) has no bf16 arithmetic",
             where="train.precision",

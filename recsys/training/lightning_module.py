@@ -49,6 +49,10 @@ class CTRModule(lightning.LightningModule):
         self.trained = Cursor(0, -1)
         self._rng_state: Tensor | None = None
         self._scored: list[tuple[np.ndarray, ...]] = []
+        # Σ loss × rows and the rows of the steps since the last validation, on this rank
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_rows = 0
+        self.mean_train_loss: float | None = None  # over those rows of all ranks, in nats
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         dense = self.config.dense_optimizer
@@ -80,6 +84,8 @@ class CTRModule(lightning.LightningModule):
             check_gradients(self.model, batch.cursor)
         self._step()
         self.trained = batch.cursor
+        self._loss_sum = self._loss_sum + loss.detach().double() * len(batch)
+        self._loss_rows += len(batch)
         if self.ranks.world_size == 1:
             self.log("train/loss", loss.detach(), batch_size=rows)
         elif is_logged or self.trainer.is_last_batch:
@@ -99,6 +105,12 @@ class CTRModule(lightning.LightningModule):
         if self.config.monitor == "gauc" and batch.group_ids is not None:
             scored.append(batch.group_ids)
         self._scored.append(tuple(tensor.cpu().numpy() for tensor in scored))
+
+    def on_validation_start(self) -> None:
+        since = torch.tensor([float(self._loss_sum), self._loss_rows], dtype=torch.float64)
+        total, rows = self.ranks.sum(since).tolist()
+        self.mean_train_loss = total / rows if rows else None
+        self._loss_sum, self._loss_rows = 0.0, 0
 
     def on_validation_epoch_end(self) -> None:
         scored = [part for parts in self.ranks.gather(self._scored) for part in parts]

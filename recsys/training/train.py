@@ -41,7 +41,7 @@ from recsys.training.pipeline import (
 from recsys.training.ranks import Ranks, join_ranks, local_world_size
 from recsys.training.resume_point import ResumePoint
 from recsys.training.row_charges import charge_rows
-from recsys.training.run_checks import check_run
+from recsys.training.run_checks import check_run, fit_to_data
 from recsys.training.run_lock import run_lock
 from recsys.training.runs import (
     CONFIG_FILE,
@@ -84,12 +84,16 @@ def train(
     keep_freed_memory()
     schema = config.data.load_schema()
     check_run(config, schema)
+    config, notes = fit_to_data(config, schema)
     with (
         StopSignals() as signals,
         ranks_of(config) if ranks is None else nullcontext(ranks) as ranks,
         run_lock(run_dir, rank=ranks.rank),
     ):
         built = build_on_ranks(config, schema, ranks)  # refuses before a file is written
+        if ranks.is_first:
+            for note in notes:
+                print(f"note: {note}", file=sys.stderr, flush=True)  # noqa: T201  for the user
         forward = training_forward(built, config.train.pipeline, ranks.device)
         warm = None if resume else _warm_start(config, schema, built.model)
         checkpoint = _open_run_folder(config, schema, run_dir, ranks, resume=resume)

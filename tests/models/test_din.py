@@ -233,7 +233,7 @@ def test_batch_norm_stands_in_front_of_the_tail_and_in_its_layers():
     )
     model, vectors, dense = build(config)
     kinds = [type(layer).__name__ for layer in model.tail.mlp]
-    assert kinds == ["BatchNorm1d", "Linear", "BatchNorm1d", "ReLU", "Linear"]
+    assert kinds == ["BatchNorm", "Linear", "BatchNorm", "ReLU", "Linear"]
     norm, first, inner, _, last = model.tail.mlp
     history = random_history()
     pooled = plain_pooled(model.attention[0].unit, history, config, True)

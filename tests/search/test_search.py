@@ -90,6 +90,14 @@ def test_the_retrained_model_starts_from_the_supernets_initial_weights(searched,
         assert torch.equal(kept, full.embeddings.materialise(feature) * (kept != 0))
 
 
+def test_features_of_another_kind_of_search_are_refused(tiny_dataset, tmp_path):
+    other = "embeddings.per_feature.shop={method: dnis, embedding_dim: 8}"
+    config = config_of(tiny_dataset, *SECTIONS["optembed"], other)
+    with pytest.raises(RecsysError, match=r"does not search features of method dnis(.|\n)*shop"):
+        search(config, tmp_path / "search")
+    assert not (tmp_path / "search").exists()
+
+
 def with_allocation(searched, tmp_path, *overrides) -> RunConfig:
     path = tmp_path / "config.yaml"
     shutil.copy(searched / "supernet" / "config.yaml", path)

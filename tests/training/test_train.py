@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,7 +19,14 @@ from recsys.training.checkpoints import whole_checkpoints
 from recsys.training.evaluation import evaluate_split
 from recsys.training.runs import load_trained
 from recsys.training.train import train
-from tests.tiny_dataset import write_tiny_dataset
+from tests.tiny_dataset import (
+    CARDINALITIES,
+    tiny_features,
+    tiny_table,
+    write_dataset,
+    write_tiny_dataset,
+    write_vocabulary,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -230,7 +238,7 @@ def test_resuming_on_other_rows_is_refused(tiny_dataset, tmp_path):
     other = tmp_path / "other"
     write_tiny_dataset(other)
     schema = (other / "schema.json").read_text()
-    (other / "schema.json").write_text(schema.replace('"positives":', '"positives": 1', 1))
+    (other / "schema.json").write_text(schema.replace('"sha256":"', '"sha256":"0', 1))
     with pytest.raises(RecsysError, match="has changed"):
         train(config_of(other), tmp_path / "run", resume=True)
 
@@ -249,3 +257,28 @@ def test_a_valid_split_of_one_class_is_refused(tiny_dataset, tmp_path):
         rows.write_parquet(path, use_pyarrow=True)
     with pytest.raises(RecsysError, match="one class only"):
         train(config_of(dataset), tmp_path / "run")
+
+
+def test_a_last_batch_of_one_row_trains_with_batch_norm(tiny_dataset, tmp_path):
+    options = ["model.batch_norm=true", "data.global_batch_size=599", "train.epochs=1"]
+    train(config_of(tiny_dataset, *options), tmp_path / "run")
+    assert load_trained(tmp_path / "run").model.network is not None
+
+
+@pytest.mark.parametrize("model", ["din", "mean_pooling", "twin"])
+def test_a_dataset_whose_histories_are_all_empty_trains(tmp_path, model):
+    rng = np.random.default_rng(0)
+    splits = {name: [without_behaviors(tiny_table(rng, 120))] for name in ("train", "valid")}
+    for name, cardinality in CARDINALITIES.items():
+        write_vocabulary(tmp_path / "data", name, cardinality, splits["train"][0][name].to_numpy())
+    write_dataset(tmp_path / "data", tiny_features(), splits, row_group_rows=64)
+    pairs = "[{target: [item], history: [history]}]"
+    options = [f"model={{name: {model}, pairs: {pairs}, hidden_dims: [8]}}", "train.epochs=1"]
+    train(config_of(tmp_path / "data", *options), tmp_path / "run")
+    evaluate_split(load_trained(tmp_path / "run"), "valid")
+
+
+def without_behaviors(table):
+    place = table.column_names.index("history")
+    empty = pa.array([[]] * len(table), pa.list_(pa.int32()))
+    return table.set_column(place, "history", empty)
