@@ -78,7 +78,7 @@ MISTAKES = {
         "did you mean 'history'",
     ),
     "unknown slice": (["train", "{config}", "report.slices=[colr]", "--out", "{out}"], "'color'"),
-    "no data set": (["train", "{config}", "data.path=nowhere", "--out", "{out}"], "schema.json"),
+    "no config file": (["train", "nothing.yaml", "--out", "{out}"], "not found"),
     "not found": (["train", "nothing.yaml", "--out", "{out}"], "no config file"),
     "no config": (["train", "--out", "{out}"], "needs a config"),
     "no output": (["train", "{config}"], "--out"),
