@@ -13,6 +13,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from recsys.io.atomic import write_text
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "recsys", "numpy", "polars", "pyarrow", "scipy", "scikit-learn",
@@ -30,8 +32,8 @@ def write_record(name: str, results: dict, table_markdown: str) -> Path:
     json_text = json.dumps({"benchmark": name, **setting, "results": results}, indent=1) + "\n"
     stem = f"{name}_{slug(setting)}_{setting['date']}"
     RESULTS.mkdir(parents=True, exist_ok=True)
-    write_whole(RESULTS / f"{stem}.json", json_text)
-    write_whole(RESULTS / f"{stem}.md", to_markdown(name, setting, table_markdown))
+    write_text(RESULTS / f"{stem}.json", json_text)
+    write_text(RESULTS / f"{stem}.md", to_markdown(name, setting, table_markdown))
     return RESULTS / f"{stem}.md"
 
 
@@ -109,10 +111,3 @@ def to_markdown(name: str, setting: dict, table_markdown: str) -> str:
         f"- date: {setting['date']}, commit: {setting['commit'] or 'unknown'}\n"
         f"- machine: {machine}, {setting['system']}; {load}\n- versions: {used}\n"
     )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a temporary sibling and renames it, so that a record is whole or absent."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -2,8 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.checksums import sha256_of
 from recsys.errors import RecsysError
 from recsys.file_lock import file_lock
+from recsys.io.atomic import atomic_folder, write_text
 from recsys.schema import SCHEMA_FILE, DataFile, Schema
 
 ROW_GROUP_ROWS = 1 << 15
@@ -100,27 +100,15 @@ def frame_to_arrow(frame: pl.DataFrame) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def sha256_of(path: Path) -> str:
-    """The file's checksum, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
 def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling to build in: renamed to `out` if all goes well, else removed."""
+    """A temporary folder to build in: renamed to `out` if all goes well, else removed."""
     check_out(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.partial"
     with file_lock(out.parent / f".{out.name}.lock", f"another process is preparing {out}"):
         check_out(out, overwrite)  # that process may have ended between the two
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            yield partial
-            _replace(partial, out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with atomic_folder(out) as folder:
+            yield folder
 
 
 def check_out(out: Path, overwrite: bool) -> None:
@@ -135,19 +123,9 @@ def check_out(out: Path, overwrite: bool) -> None:
         )
 
 
-def _replace(partial: Path, out: Path) -> None:
-    old = out.parent / f".{out.name}.old"
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def save_schema(schema: Schema, folder: Path) -> None:
-    """Writes `schema.json` in one step, after everything else."""
-    temporary = folder / f".{SCHEMA_FILE}"
-    temporary.write_text(schema.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    temporary.rename(folder / SCHEMA_FILE)
+    """Writes `schema.json`, after everything else."""
+    write_text(folder / SCHEMA_FILE, schema.model_dump_json(indent=1) + "\n")
 
 
 @contextlib.contextmanager

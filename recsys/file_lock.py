@@ -1,6 +1,5 @@
 """An advisory lock on a file; it dies with its holder, kill -9 included."""
 
-import errno
 import fcntl
 import os
 import platform
@@ -9,9 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recsys.errors import RecsysError
-
-# Some network and user-space file systems have no locks: there work goes on without one.
-NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+from recsys.io.atomic import NO_LOCKS_HERE
 
 
 @contextmanager

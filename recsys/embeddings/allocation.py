@@ -5,8 +5,6 @@ beside it. A kept row is a row of the full table: training starts from the value
 started from, where the seed is the same.
 """
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recsys.base_config import BaseConfig
+from recsys.checksums import sha256_of
 from recsys.embeddings.kept_ids import pack_bits
 from recsys.embeddings.pruned import PrunedConfig
 from recsys.errors import RecsysError
+from recsys.io.atomic import atomic_write, write_json
 from recsys.schema import Schema
 
 FORMAT_VERSION = 1
@@ -90,17 +90,13 @@ def save_allocation(allocation: Allocation, kept: dict[str, torch.Tensor], path:
     kept_path = path.with_name(path.stem + KEPT_FILE_SUFFIX)
     if kept:
         bits = {n: torch.from_numpy(np.packbits(k.numpy())) for n, k in kept.items()}
-        partial = kept_path.with_name(f".{kept_path.name}.partial")
-        save_file(bits, partial)
-        partial.replace(kept_path)
-        digest = hashlib.sha256(kept_path.read_bytes()).hexdigest()
+        with atomic_write(kept_path) as partial:
+            save_file(bits, partial)
+        digest = sha256_of(kept_path)
         allocation = allocation.model_copy(
             update={"kept_file": kept_path.name, "kept_sha256": digest}
         )
-    content = json.dumps(allocation.model_dump(mode="json"), indent=1)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(content + "\n")
-    partial.replace(path)
+    write_json(path, allocation.model_dump(mode="json"))
 
 
 def allocated_methods(
@@ -127,7 +123,7 @@ def allocated_methods(
             )
     facts = AllocationFacts(
         file=str(path),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=sha256_of(path),
         **{name: getattr(allocation, name) for name in _REMEMBERED},
     )
     return methods, facts
@@ -166,7 +162,7 @@ def _load_kept(allocation: Allocation, path: Path) -> dict[str, torch.Tensor]:
         return {}
     kept_path = path.parent / Path(allocation.kept_file).name
     try:
-        if hashlib.sha256(kept_path.read_bytes()).hexdigest() != allocation.kept_sha256:
+        if sha256_of(kept_path) != allocation.kept_sha256:
             raise RecsysError(
                 "the kept ids are not those of the allocation",
                 where=kept_path,

@@ -35,6 +35,7 @@ from recsys.export.reference import RunReference, WholeReference
 from recsys.export.rows import read_encoded
 from recsys.export.search_check import SearchTies, check_search
 from recsys.export.tables import write_tables
+from recsys.io.atomic import atomic_folder
 from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
 
@@ -71,27 +72,17 @@ def _write_tables(trained: TrainedRun, forms: Forms, folder: Path) -> WrittenTab
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `out` when all went well."""
+    """A temporary folder that becomes `out` when all went well."""
     if out.exists() and not (out.is_dir() and _may_be_replaced(out)):
         raise RecsysError(
             f"{out} exists and is not an export", fix="choose another --out, or remove it"
         )
     out = out.resolve()
-    partial, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("new", "old"))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        yield partial
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
+        with atomic_folder(out) as folder:
+            yield folder
     except (OSError, SafetensorError) as error:
-        if old.exists() and not out.exists():
-            old.rename(out)
         raise RecsysError("the export cannot be written", where=out, got=error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _may_be_replaced(out: Path) -> bool:

@@ -1,8 +1,8 @@
 """manifest.json: what an export holds, and what has been compared with it so far."""
 
 import hashlib
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
@@ -20,6 +20,7 @@ from recsys.export.embeddings import (
     Form,
     PhysicalTable,
 )
+from recsys.io.atomic import atomic_write
 
 MANIFEST_FILE = "manifest.json"
 ONNX_FILE, PT2_FILE = "model/dense.onnx", "model/model.pt2"
@@ -216,22 +217,19 @@ def add_parity(export_dir: Path, parity: Sequence[Parity]) -> Manifest:
 
 
 def _replace(export_dir: Path, texts: dict[str, str]) -> None:
-    """New contents of files, both written before either is renamed into place."""
+    """New contents of files, all written before the first is renamed.
+
+    Not inside the export: a reader would refuse a file that is not in the checksums.
+    """
     root = export_dir.resolve()
-    partials = {
-        name: root.with_name(f".{root.name}.{name}.{os.getpid()}.partial") for name in texts
-    }
     try:
-        for name, text in texts.items():
-            partials[name].write_text(text)
-        for name, partial in partials.items():
-            partial.replace(root / name)
+        with ExitStack() as writing:
+            for name, text in texts.items():
+                partial = writing.enter_context(atomic_write(root / name, beside=root))
+                partial.write_text(text)
     except OSError as error:
         raise RecsysError(
             "the result cannot be written into the export",
             where=export_dir,
             got=error.strerror,
         ) from None
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)

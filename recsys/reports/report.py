@@ -1,10 +1,10 @@
 """Run folder → report.json, and report.html drawn from it."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 from recsys.errors import RecsysError
+from recsys.io.atomic import write_text
 from recsys.metrics import SupportRule
 from recsys.reports.attention import PairAttention, measure_attention
 from recsys.reports.contents import Report, choose_main_split, describe_dataset
@@ -23,8 +23,16 @@ def write_report(
     held against the labels, in rows that meet the `rule`. Each file appears whole.
     """
     report = build_report(load_run(run_dir), dataset_dir, rule or SupportRule())
-    write_whole(run_dir / "report.json", report.model_dump_json(indent=1) + "\n")
-    write_whole(run_dir / "report.html", render_page(report))
+    files = {
+        "report.json": report.model_dump_json(indent=1) + "\n",
+        "report.html": render_page(report),
+    }
+    for name, text in files.items():
+        try:
+            write_text(run_dir / name, text)
+        except OSError as error:
+            path = run_dir / name
+            raise RecsysError("the report cannot be written", where=path, got=error) from None
     return report.model_dump(mode="json")
 
 
@@ -61,15 +69,3 @@ def find_attention(
 ) -> tuple[PairAttention, ...]:
     path = run.attention.get(choose_main_split(run.predictions))
     return () if path is None else measure_attention(path, run.dataset, dataset_dir, rule)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a temporary sibling and renames it: the file is whole or absent."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise RecsysError("the report cannot be written", where=path, got=error) from None

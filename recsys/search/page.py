@@ -6,10 +6,10 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from recsys.embeddings.allocation import Allocation, FeatureAllocation
+from recsys.io.atomic import write_text
 from recsys.reports.svg import Axis, Chart, padded, tick_text
 from recsys.reports.text import count, percent, size
 from recsys.search.candidates import Candidate
-from recsys.training.runs import write_whole
 
 STYLE = """
 body { margin: 0 auto; max-width: 960px; padding: 32px; color: #16202c; background: #fff;
@@ -50,7 +50,7 @@ def write_page(allocation: Allocation, candidates: Sequence[Candidate], path: Pa
         _chart(allocation, candidates),
         _table(allocation),
     )
-    write_whole(path, str(page))
+    write_text(path, str(page))
 
 
 def _facts(allocation: Allocation) -> Markup:

@@ -8,6 +8,7 @@ from pathlib import Path
 from recsys.config import RunConfig
 from recsys.embeddings.allocation import Allocation, load_allocation, save_allocation
 from recsys.errors import RecsysError
+from recsys.io.atomic import write_json
 from recsys.reports.text import percent, size
 from recsys.schema import Schema
 from recsys.search.dnis_search import search_dnis
@@ -19,7 +20,7 @@ from recsys.search.threshold_module import ThresholdModule
 from recsys.search_config import DnisSearchConfig, OptEmbedSearchConfig, SearchConfig
 from recsys.training.ranks import Ranks
 from recsys.training.run_lock import run_lock
-from recsys.training.runs import CONFIG_FILE, TRAINING_FILE, TrainedRun, load_trained, write_json
+from recsys.training.runs import CONFIG_FILE, TRAINING_FILE, TrainedRun, load_trained
 from recsys.training.signals import StoppedBySignal, StopSignals
 from recsys.training.train import ModuleBuilder, ranks_of, train
 

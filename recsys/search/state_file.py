@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import RecsysError
+from recsys.io.atomic import write_json
 from recsys.training.ranks import Ranks
-from recsys.training.runs import write_json
 
 
 def write_state(path: Path, state: dict[str, Any], ranks: Ranks) -> None:

@@ -16,6 +16,7 @@ from recsys.embeddings.memory import (
     readers,
 )
 from recsys.embeddings.optimizers import STATE_FLOATS_PER_ROW
+from recsys.io.atomic import write_text
 from recsys.sharding.choices import DEFAULT_CACHE_LOAD_FACTOR
 from recsys.sharding.cluster import Cluster
 from recsys.sharding.planner import FoundPlan, PlanRequest
@@ -90,11 +91,8 @@ class PlanDescription(BaseConfig):
     assumptions: tuple[str, ...]
 
     def save(self, path: Path) -> None:
-        """Writes JSON, whole or not at all."""
-        partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        """Writes JSON, complete or not at all."""
+        write_text(path, self.model_dump_json(indent=1) + "\n")
 
 
 def describe_plan(

@@ -11,11 +11,11 @@ from lightning import Callback, LightningModule
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from recsys.data.batch import Batch
+from recsys.io.atomic import remove_folder
 from recsys.train_config import TrainConfig
 from recsys.training.checkpoints import checkpoint_io_of
 from recsys.training.lightning_module import CTRModule
 from recsys.training.ranks import Ranks
-from recsys.training.whole_folders import remove_folder
 
 MIN_IMPROVEMENT = 1e-6
 

@@ -4,7 +4,6 @@ A checkpoint is a folder that appears under its name only when it is whole. Trai
 state is copied in memory; one thread then writes, first come, first served.
 """
 
-import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,18 +16,12 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from torch import Tensor
 
-from recsys.checksums import CHECKSUM_FILE, verify_checksums, write_checksums
+from recsys.checksums import verify_checksums, write_checksums
 from recsys.errors import RecsysError
 from recsys.helper_threads import compute_alone
+from recsys.io.atomic import Partial, remove_folder
 from recsys.training.replicated_state import ReplicatedState, read_state, write_state
 from recsys.training.table_storage import StagedTables, load_tables, stage_tables, write_staged
-from recsys.training.whole_folders import (
-    clear_partials,
-    partial_of,
-    publish,
-    remove_folder,
-    sync,
-)
 
 TABLES = "tables"  # the folder, and the key of the tables' live state in what is to be saved
 WEIGHT = "/weight"  # ends the name of a weight in a store's state; the rest is its optimiser's
@@ -141,23 +134,33 @@ class SafetensorsCheckpointIO(CheckpointIO):
 
     def _write(self, staged: _Staged) -> None:
         """In the thread, on every rank: first the parts, then the name."""
-        folder = partial_of(staged.final)
+        begun: list[Partial] = []  # on the first rank
         try:
-            self._on_first_rank(lambda: _begin(staged))
+            self._on_first_rank(lambda: begun.append(_begin(staged)))
             known = {}
             if staged.tables is not None:
+                folder = self._from_first_rank(begun[0].path if begun else None)
                 written = write_staged(staged.tables, folder / TABLES, self.group)
                 known = {f"{TABLES}/{file}": digest for file, digest in written.items()}
-            self._on_first_rank(lambda: _finish(staged.final, known))
+            self._on_first_rank(lambda: _finish(begun[0], known))
         except (OSError, SafetensorError, RecsysError, RuntimeError) as error:
-            if self.rank == 0:
-                shutil.rmtree(folder, ignore_errors=True)
             raise RecsysError(
                 "the checkpoint could not be written",
                 where=staged.final,
                 got=" ".join(str(error).split()),
                 fix="free space or choose another --out, then continue with --resume",
             ) from None
+        finally:
+            for partial in begun:
+                partial.discard()
+
+    def _from_first_rank(self, path: Path | None) -> Path:
+        """The first rank's path, on every rank."""
+        box = [path]
+        if self.group is not None:
+            dist.broadcast_object_list(box, group=self.group, group_src=0)
+        assert box[0] is not None  # the first rank has one
+        return box[0]
 
     def _on_first_rank(self, step: Callable[[], None]) -> None:
         self._together(step if self.rank == 0 else lambda: None)
@@ -185,19 +188,21 @@ def _collect(futures: deque[Future[None]], at_most: int) -> None:
         futures.popleft().result()
 
 
-def _begin(staged: _Staged) -> None:
-    folder = partial_of(staged.final)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    clear_partials(folder.parent)
-    folder.mkdir()
-    if staged.replicated is not None:
-        write_state(staged.replicated, folder)
+def _begin(staged: _Staged) -> Partial:
+    partial = Partial(staged.final)
+    try:
+        partial.path.mkdir()
+        if staged.replicated is not None:
+            write_state(staged.replicated, partial.path)
+    except BaseException:
+        partial.discard()
+        raise
+    return partial
 
 
-def _finish(final: Path, known: Mapping[str, str]) -> None:
-    write_checksums(partial_of(final), known)
-    sync(partial_of(final) / CHECKSUM_FILE)
-    publish(final)
+def _finish(partial: Partial, known: Mapping[str, str]) -> None:
+    write_checksums(partial.path, known)
+    partial.publish()
 
 
 def _weights(tables_state: Mapping[str, Tensor]) -> dict[str, Tensor]:

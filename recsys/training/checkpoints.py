@@ -10,10 +10,10 @@ from lightning import Callback, LightningModule
 from recsys.checksums import verify_checksums
 from recsys.data.batch import Batch
 from recsys.errors import RecsysError
+from recsys.io.atomic import remove_dead_partials, remove_folder
 from recsys.train_config import TrainConfig
 from recsys.training.checkpoint_io import SafetensorsCheckpointIO
 from recsys.training.launch import is_lost_contact
-from recsys.training.whole_folders import clear_partials, remove_folder
 
 
 class Checkpoints(Callback):
@@ -87,7 +87,7 @@ def latest_whole_checkpoint(checkpoints_dir: Path) -> Path | None:
 
     Reads every byte, and clears away what a killed run left: for one rank, which tells the others.
     """
-    clear_partials(checkpoints_dir)
+    remove_dead_partials(checkpoints_dir)
     for folder in reversed(whole_checkpoints(checkpoints_dir)):
         try:
             verify_checksums(folder)

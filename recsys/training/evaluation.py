@@ -1,6 +1,5 @@
 """Scoring a split with the best model: predictions in Parquet, in file order."""
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from recsys.data.batch import Batch
 from recsys.data.loader import BatchLoader
 from recsys.errors import RecsysError
+from recsys.io.atomic import atomic_write
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema, VocabularyEncoding
 from recsys.training.attention_sample import MAX_ROWS, AttentionSample
@@ -134,18 +134,15 @@ def _gathered(scored: Iterator[pa.RecordBatch], ranks: Ranks) -> Iterator[pa.Rec
 
 
 def _write(batches: Iterator[pa.RecordBatch], path: Path) -> None:
-    """One file, which appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """One file, complete or not at all."""
     try:
-        path.parent.mkdir(exist_ok=True)
-        first = next(batches)
-        with pq.ParquetWriter(partial, first.schema) as writer:
-            writer.write_batch(first)
-            for batch in batches:
-                writer.write_batch(batch)
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            first = next(batches)
+            with pq.ParquetWriter(partial, first.schema) as writer:
+                writer.write_batch(first)
+                for batch in batches:
+                    writer.write_batch(batch)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RecsysError(
             "the predictions cannot be written", where=path, got=error.strerror
         ) from None

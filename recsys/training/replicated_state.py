@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recsys.errors import RecsysError
+from recsys.io.atomic import sync
 from recsys.training.table_storage import copy_to_cpu
-from recsys.training.whole_folders import sync
 
 TENSORS_FILE, STATE_FILE = "tensors.safetensors", "state.json"
 

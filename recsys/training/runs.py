@@ -1,6 +1,5 @@
 """The run folder: what training leaves behind, and how it is read back."""
 
-import json
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ import torch
 
 from recsys.config import RunConfig, dump_config, load_config
 from recsys.errors import RecsysError
+from recsys.io.atomic import write_json, write_text
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import SCHEMA_FILE, Schema, load_schema
 from recsys.training.checkpoint_io import SafetensorsCheckpointIO
@@ -80,9 +80,9 @@ def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
         )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(run_dir / SCHEMA_FILE, schema.model_dump_json(indent=1))
+        write_text(run_dir / SCHEMA_FILE, schema.model_dump_json(indent=1))
         write_json(run_dir / ENVIRONMENT_FILE, describe_environment())
-        write_whole(run_dir / CONFIG_FILE, dump_config(config))
+        write_text(run_dir / CONFIG_FILE, dump_config(config))
     except OSError as error:
         raise RecsysError(
             "the run folder cannot be written", where=run_dir, got=error.strerror
@@ -112,22 +112,7 @@ def continue_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> Non
             expected=f"the rows that {run_dir / SCHEMA_FILE} describes",
             fix="start a new run with --out, or restore the data set",
         )
-    write_whole(run_dir / CONFIG_FILE, dump_config(config))
-
-
-def write_json(path: Path, content: object) -> None:
-    """JSON that appears whole or not at all."""
-    write_whole(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Text that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(run_dir / CONFIG_FILE, dump_config(config))
 
 
 def describe_environment() -> dict[str, object]:

@@ -31,6 +31,7 @@ from torch.futures import Future
 
 from recsys.checksums import sha256_of
 from recsys.errors import RecsysError
+from recsys.io.atomic import sync
 from recsys.training.table_layout import (
     LAYOUT_FILE,
     Layout,
@@ -41,7 +42,6 @@ from recsys.training.table_layout import (
     read_layout,
 )
 from recsys.training.table_reader import TableReader
-from recsys.training.whole_folders import sync
 
 # One process without a process group is meant; said here because filters belong to all threads.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")

@@ -14,6 +14,7 @@ from lightning import Callback, Trainer
 from recsys.config import RunConfig
 from recsys.data.loader import BatchLoader
 from recsys.errors import RecsysError
+from recsys.io.atomic import write_json
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
 from recsys.sharding.description import describe_plan
@@ -49,7 +50,6 @@ from recsys.training.runs import (
     TRAINING_FILE,
     continue_run_folder,
     start_run_folder,
-    write_json,
 )
 from recsys.training.signals import StopOnSignal, StopSignals
 from recsys.training.strategy import Forward, OneDeviceStrategy, TorchRecStrategy, build_on_ranks

@@ -217,7 +217,7 @@ def test_two_prepares_at_once_are_one_data_set_and_one_refusal(forked, tmp_path)
     out = tmp_path / "dataset"
     command = ["prepare", tmp_path / "recipe.yaml", "--raw", tmp_path / "rows.csv", "--out", out]
     first = forked.start(*command)
-    wait_for(lambda: (tmp_path / ".dataset.partial").exists())
+    wait_for(lambda: any(tmp_path.glob(".dataset.*.partial")))
     assert forked.run(*command).is_refusal("another process is preparing", str(out))
     assert first.wait().code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -227,7 +227,7 @@ def test_two_prepares_at_once_are_one_data_set_and_one_refusal(forked, tmp_path)
     ]
     assert forked.run(*command).is_refusal("already there")
     first = forked.start(*command, "--overwrite")
-    wait_for(lambda: (tmp_path / ".dataset.partial").exists())
+    wait_for(lambda: any(tmp_path.glob(".dataset.*.partial")))
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert (out / "schema.json").exists()

@@ -196,4 +196,4 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(run_dir):
     (run_dir / "report.html").mkdir()  # a folder is in the way
     with pytest.raises(RecsysError, match=r"report\.html"):
         write_report(run_dir)
-    assert not list(run_dir.glob(".*.tmp"))
+    assert not list(run_dir.glob(".*"))

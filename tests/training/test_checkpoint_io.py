@@ -144,7 +144,7 @@ def test_what_is_saved_first_is_written_first(io, tmp_path):
     assert order == [["a"], ["a", "b"], ["a", "b", "c"]]
 
 
-@pytest.mark.parametrize("place", ["write_state", "write_staged", "write_checksums", "publish"])
+@pytest.mark.parametrize("place", ["write_state", "write_staged", "write_checksums", "_finish"])
 def test_a_failed_write_is_told_and_leaves_nothing_that_looks_whole(
     io, tmp_path, monkeypatch, place
 ):
@@ -185,10 +185,10 @@ def test_a_full_device_is_told(io, tmp_path, monkeypatch):
     begin = checkpoint_io._begin
 
     def begin_on_full_device(staged):
-        begin(staged)
-        folder = checkpoint_io.partial_of(staged.final) / "tables"
-        folder.mkdir()
-        (folder / "layout.json").symlink_to("/dev/full")
+        partial = begin(staged)
+        (partial.path / "tables").mkdir()
+        (partial.path / "tables" / "layout.json").symlink_to("/dev/full")
+        return partial
 
     monkeypatch.setattr(checkpoint_io, "_begin", begin_on_full_device)
     with pytest.raises(RecsysError, match="No space left on device"):

@@ -16,6 +16,9 @@ from recsys.training.checkpoints import (
     whole_checkpoints,
 )
 
+# ends the name of what a dead process was writing
+DEAD = "2-0123abcd.partial"
+
 
 class Trainer:
     """What the callback needs of Lightning's Trainer."""
@@ -160,10 +163,12 @@ def test_where_none_is_whole_there_is_none(three, tmp_path):
 
 
 def test_what_killed_writers_left_is_cleared_and_other_names_are_not_touched(three):
-    for name in (".step-000000004.partial", ".step-000000002.old", "step-4", "step-0000000040"):
-        (three / name).mkdir()
+    for name in (f".step-000000004.{DEAD}/step-000000004", "step-4", "step-0000000040"):
+        (three / name).mkdir(parents=True)
         (three / name / "state.json").write_text("{}")
-    (three / "step-000000001").rename(three / ".step-000000001.old")
+    replacing = three / f".step-000000001.{DEAD}"
+    replacing.mkdir()
+    (three / "step-000000001").rename(replacing / "replaced by the new folder")
     assert latest_whole_checkpoint(three).name == "step-000000003"
     assert names(three) == [
         "step-000000001",  # its replacement had not come
@@ -175,6 +180,6 @@ def test_what_killed_writers_left_is_cleared_and_other_names_are_not_touched(thr
 
 
 def test_the_next_checkpoint_clears_what_killed_writers_left(trainer, tmp_path):
-    (tmp_path / ".step-000000004.partial").mkdir()
+    (tmp_path / f".step-000000004.{DEAD}").mkdir()
     checkpoints(tmp_path).save_now(trainer)
     assert names(tmp_path) == ["step-000000000"]

@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from recsys.io.atomic import remove_folder
 from recsys.training.checkpoints import whole_checkpoints
 from recsys.training.train import train
-from recsys.training.whole_folders import remove_folder
 from tests.training.test_train import config_of
 
 pytestmark = pytest.mark.slow
