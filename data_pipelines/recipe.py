@@ -142,6 +142,14 @@ class StratifiedFolds(BaseConfig):
     folds: Annotated[int, Field(ge=3, le=255)] = 10
 
 
+class StratifiedFolds020(BaseConfig):
+    """The same by the rule of scikit-learn 0.20 and 0.21, where all classes share a generator."""
+
+    method: Literal["stratified_folds_0_20"] = "stratified_folds_0_20"
+    seed: NonNegativeInt = 2018
+    folds: Annotated[int, Field(ge=3, le=255)] = 10
+
+
 class ByTime(BaseConfig):
     """Train before valid before test. Without a column the rows are already in time order."""
 
@@ -187,7 +195,14 @@ class LastTwoItems(BaseConfig):
 
 
 SplitRule = Annotated[
-    RandomSplit | StratifiedFolds | ByTime | GivenFiles | ByGroup | LastItem | LastTwoItems,
+    RandomSplit
+    | StratifiedFolds
+    | StratifiedFolds020
+    | ByTime
+    | GivenFiles
+    | ByGroup
+    | LastItem
+    | LastTwoItems,
     Field(discriminator="method"),
     _named("method"),
 ]

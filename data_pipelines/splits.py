@@ -1,5 +1,7 @@
 """Which rows go to which split. A split is one uint8 per row: 0 train, 1 valid, 2 test."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,17 +30,32 @@ def random_split(rows: int, seed: int, fractions: tuple[float, float, float]) ->
 
 
 def stratified_folds(labels: NDArray[np.int8], folds: int, seed: int) -> NDArray[np.uint8]:
-    """The test fold of each row: scikit-learn 0.19.1's shuffled StratifiedKFold, bit for bit.
+    """The test fold of each row, equal to scikit-learn 0.19.1's `StratifiedKFold(shuffle=True)`.
 
-    Each class's rows are shuffled (one legacy generator for all, the smaller label first) and cut
-    into `folds` runs of nearly equal length. Later releases of scikit-learn deal them otherwise.
+    The rows of each class are shuffled by a generator of their own, `RandomState(seed)` for every
+    class, and cut into `folds` runs of nearly equal length.
+    """
+    return _folds_by_class(labels, folds, lambda: np.random.RandomState(seed))
+
+
+def stratified_folds_0_20(labels: NDArray[np.int8], folds: int, seed: int) -> NDArray[np.uint8]:
+    """The test fold of each row, equal to that of scikit-learn 0.20 and 0.21.
+
+    One `RandomState(seed)` shuffles all classes, the smaller label first.
     """
     generator = np.random.RandomState(seed)
+    return _folds_by_class(labels, folds, lambda: generator)
+
+
+def _folds_by_class(
+    labels: NDArray[np.int8], folds: int, generator: Callable[[], np.random.RandomState]
+) -> NDArray[np.uint8]:
+    """`generator` gives the one that shuffles the next class."""
     fold_of_row = np.zeros(len(labels), np.uint8)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         order = np.arange(max(len(rows), folds))
-        generator.shuffle(order)
+        generator().shuffle(order)
         sizes = np.full(folds, len(order) // folds)
         sizes[: len(order) % folds] += 1
         fold_of_member = np.empty(len(order), np.uint8)
@@ -47,11 +64,11 @@ def stratified_folds(labels: NDArray[np.int8], folds: int, seed: int) -> NDArray
     return fold_of_row
 
 
-def stratified_split(labels: NDArray[np.int8], folds: int, seed: int) -> SplitCodes:
+def split_of_folds(fold_of_row: NDArray[np.uint8]) -> SplitCodes:
     """Fold 0 test, fold 1 valid, the rest train: the rule of Criteo_x4 and Avazu_x4."""
-    split_of_fold = np.zeros(folds, np.uint8)
+    split_of_fold = np.zeros(256, np.uint8)
     split_of_fold[:2] = 2, 1
-    return split_of_fold[stratified_folds(labels, folds, seed)]
+    return split_of_fold[fold_of_row]
 
 
 def time_split(

@@ -17,7 +17,15 @@ from data_pipelines.hashing import hash_distinct
 from data_pipelines.labels import apply_label
 from data_pipelines.plan import split_column
 from data_pipelines.reading import prefetch
-from data_pipelines.recipe import ByGroup, ByTime, GivenFiles, RandomSplit, Recipe, StratifiedFolds
+from data_pipelines.recipe import (
+    ByGroup,
+    ByTime,
+    GivenFiles,
+    RandomSplit,
+    Recipe,
+    StratifiedFolds,
+    StratifiedFolds020,
+)
 from data_pipelines.sources import Source
 from data_pipelines.splits import (
     SPLITS,
@@ -25,7 +33,9 @@ from data_pipelines.splits import (
     group_split,
     position_split,
     random_split,
-    stratified_split,
+    split_of_folds,
+    stratified_folds,
+    stratified_folds_0_20,
     time_split,
 )
 from data_pipelines.text_tables import Dtypes
@@ -171,7 +181,10 @@ def assign_splits(recipe: Recipe, staged: Staged) -> SplitCodes:
         case RandomSplit(seed=seed, fractions=fractions):
             codes = random_split(staged.rows, seed, fractions)
         case StratifiedFolds(seed=seed, folds=folds):
-            codes = stratified_split(np.concatenate(staged.labels), folds, seed)
+            codes = split_of_folds(stratified_folds(np.concatenate(staged.labels), folds, seed))
+        case StratifiedFolds020(seed=seed, folds=folds):
+            fold_of_row = stratified_folds_0_20(np.concatenate(staged.labels), folds, seed)
+            codes = split_of_folds(fold_of_row)
         case ByTime(column=None, fractions=fractions):
             codes = position_split(staged.rows, fractions)
         case ByTime(boundaries=boundaries, fractions=fractions):

@@ -191,6 +191,7 @@ def test_wildcards_name_columns(shop):
     [
         ("{method: random, seed: 3, fractions: [0.6, 0.2, 0.2]}", 6, 2),
         ("{method: stratified_folds, folds: 5}", 6, 2),
+        ("{method: stratified_folds_0_20, folds: 5}", 6, 2),
         ("{method: by_time, column: price, boundaries: [5, 8]}", 5, 3),
     ],
 )

@@ -1,5 +1,8 @@
 """Splits that others must be able to rebuild."""
 
+import gzip
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -8,8 +11,9 @@ from data_pipelines.splits import (
     group_split,
     position_split,
     random_split,
+    split_of_folds,
     stratified_folds,
-    stratified_split,
+    stratified_folds_0_20,
     time_split,
 )
 
@@ -29,29 +33,62 @@ def test_the_cuts_do_not_suffer_from_binary_fractions(rows):
     assert cut_points(rows, FRACTIONS) == (int(0.8 * rows), int(0.9 * rows))
 
 
-# Made once with the code of scikit-learn's StratifiedKFold as it was before release 0.22.
+# Golden folds: the classes KFold and StratifiedKFold of sklearn/model_selection/_split.py, taken
+# from the wheels of scikit-learn 0.19.1 (cp36 manylinux1; sha256 of that file 5b60ca7a…) and 0.20.4
+# and run with numpy's own RandomState; only `np.int` was replaced by int.
 LABELS = np.array([int(i * 7 % 5 == 0 or i % 11 == 3) for i in range(47)], np.int8)
-FOLDS = (
+FEW_LABELS = np.array([1] * 4 + [0] * 30, np.int8)
+FOLDS_0_19_1 = (
+    *(0, 4, 1, 2, 1, 7, 1, 2, 3, 8, 1, 3, 2, 9, 4, 5, 5, 7, 1, 4, 8, 0, 6, 2, 5, 3, 3, 3, 8, 9, 2),
+    *(6, 7, 0, 8, 6, 9, 2, 6, 9, 1, 5, 0, 7, 4, 0, 0),
+)
+THREE_FOLDS_0_19_1 = (
+    *(0, 1, 0, 1, 0, 0, 2, 2, 0, 1, 2, 2, 2, 0, 2, 0, 1, 0, 1, 0, 2, 2, 1, 1, 0, 1, 0, 2, 0, 0, 0),
+    *(2, 2, 1, 2, 2, 0, 1, 1, 2, 1, 1, 0, 0, 2, 1, 1),
+)
+FEW_0_19_1 = (
+    *(0, 7, 8, 1, 5, 1, 9, 0, 1, 4, 9, 3, 1, 8, 6, 7, 0, 4, 3, 7, 3, 5, 5, 4, 8, 8, 6, 6, 2, 2),
+    *(9, 0, 7, 2),
+)
+FOLDS_0_20 = (
     *(0, 4, 1, 5, 1, 3, 1, 2, 3, 8, 1, 3, 2, 9, 0, 8, 5, 7, 1, 4, 6, 0, 6, 2, 5, 2, 3, 3, 8, 9, 9),
     *(6, 7, 0, 8, 2, 4, 2, 6, 9, 7, 5, 0, 7, 4, 1, 0),
 )
-FEW = (
+FEW_0_20 = (
     *(8, 3, 9, 2, 5, 1, 9, 0, 1, 4, 9, 3, 1, 8, 6, 7, 0, 4, 3, 7, 3, 5, 5, 4, 8, 8, 6, 6, 2, 2),
     *(9, 0, 7, 2),
 )
 
 
-def test_folds_are_those_of_the_published_benchmark():
-    assert tuple(stratified_folds(LABELS, 10, 2018)) == FOLDS
+def test_folds_equal_those_of_scikit_learn_0_19_1():
+    assert tuple(stratified_folds(LABELS, 10, 2018)) == FOLDS_0_19_1
+    assert tuple(stratified_folds(LABELS, 3, 7)) == THREE_FOLDS_0_19_1
 
 
-def test_folds_of_a_class_with_fewer_rows_than_folds():
-    assert tuple(stratified_folds(np.array([1] * 4 + [0] * 30, np.int8), 10, 2018)) == FEW
+def test_folds_of_a_class_with_fewer_rows_than_folds_equal_those_of_scikit_learn_0_19_1():
+    assert tuple(stratified_folds(FEW_LABELS, 10, 2018)) == FEW_0_19_1
+
+
+def test_folds_of_the_other_rule_equal_those_of_scikit_learn_0_20():
+    assert tuple(stratified_folds_0_20(LABELS, 10, 2018)) == FOLDS_0_20
+    assert tuple(stratified_folds_0_20(FEW_LABELS, 10, 2018)) == FEW_0_20
+
+
+@pytest.mark.real_data
+def test_folds_of_137139_real_labels_equal_those_of_scikit_learn_0_19_1(real_data):
+    """The digest is of the uint8 fold of every row, from that release's code (see above)."""
+    with gzip.open(real_data / "criteo_kaggle/dac_sample_137k.tsv.gz", "rb") as file:
+        labels = np.array([line[:1] == b"1" for line in file], np.int8)
+    folds = stratified_folds(labels, 10, 2018)
+    assert (len(labels), int(labels.sum())) == (137139, 35213)
+    assert hashlib.sha256(folds.tobytes()).hexdigest() == (
+        "50d69f7064465cdb2823961efdfc927d0c760f40d08bdf87673807f9ad3a3d7d"
+    )
 
 
 def test_fold_0_is_test_and_fold_1_is_valid():
-    codes = stratified_split(LABELS, 10, 2018)
-    assert codes.tolist() == [{0: 2, 1: 1}.get(fold, 0) for fold in FOLDS]
+    codes = split_of_folds(stratified_folds(LABELS, 10, 2018))
+    assert codes.tolist() == [{0: 2, 1: 1}.get(fold, 0) for fold in FOLDS_0_19_1]
 
 
 def test_by_time_keeps_rows_of_equal_time_together():
