@@ -167,14 +167,14 @@ class FeatureEmbeddings(nn.Module):
     def add_penalties(
         self, row_counts: Mapping[str, Tensor], charge: Charge, device: torch.device
     ) -> None:
-        """Rows pay for their size when they are looked up; `row_counts` are by table."""
+        """Adds a penalty of the rows that are looked up; `row_counts` are by table.
+
+        `build_embeddings` looks up the rows of sequences one by one if they will be charged.
+        """
         store, kinds = self.store, {f.name: f.kind for f in self.features}
-        single_valued = [
-            look.key
-            for name in self.pooled
-            if kinds[name] == "categorical"
-            for look in self.methods[name].lookups
-        ]
+        summed = [name for name in self.pooled if kinds[name] != "categorical"]
+        if summed:
+            raise TypeError(f"a sum of rows cannot be charged row by row: {', '.join(summed)}")
 
         def one_by_one(group: TableGroup | None) -> OccurrencePenalty | None:
             if group is None:
@@ -182,7 +182,7 @@ class FeatureEmbeddings(nn.Module):
             return OccurrencePenalty(group.tables, row_counts, charge).to(device)
 
         if (bags := store.bags) is not None:
-            penalty = RowPenalty(bags.tables, bags.lookups, single_valued, row_counts, charge)
+            penalty = RowPenalty(bags.tables, bags.lookups, row_counts, charge)
             self.penalty = penalty.to(device)
         self.occurrence_penalty = one_by_one(store.occurrences)
         self.attention_penalty = one_by_one(store.attention)
@@ -222,7 +222,9 @@ def build_embeddings(
     methods = build_methods(config, schema, pairs)
     sequences = [f.name for f in schema.of_kind("sequence")]
     histories = history_features(pairs)
-    one_by_one = _not_pooled(methods, sequences, histories)
+    is_charged = optimizer.charges_lookups(config.store)
+    apart = sequences if is_charged else histories
+    one_by_one = _not_pooled(methods, sequences, apart)
     store = build_store(
         "sharded" if is_sharded else config.store,
         unique_tables(methods),
@@ -253,11 +255,14 @@ def _reads(
 
 
 def _not_pooled(
-    methods: Mapping[str, EmbeddingMethod], sequences: Sequence[str], histories: Sequence[str]
+    methods: Mapping[str, EmbeddingMethod], sequences: Sequence[str], apart: Sequence[str]
 ) -> list[str]:
-    """The histories, other sequences that combine before they pool, and all that share a table."""
+    """`apart`, other sequences that combine before they pool, and all that share a table.
+
+    `apart`: histories, or all sequences where each row that is looked up is charged.
+    """
     found = {name for name in sequences if not methods[name].commutes_with_sum}
-    found |= set(histories)
+    found |= set(apart)
     while True:
         tables = {look.table for name in found for look in methods[name].lookups}
         readers = {n for n, m in methods.items() if any(k.table in tables for k in m.lookups)}

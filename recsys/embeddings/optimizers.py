@@ -11,11 +11,12 @@ from recsys.base_config import BaseConfig
 class TableOptimizerConfig(BaseConfig):
     """What all table optimisers share.
 
-    `l2` is the λ of λ/2·‖tables‖² beside the mean log loss. Optimisers that touch whole tables
-    apply it at every step; sparse ones charge a row when it is looked up, in proportion to
-    1 ÷ (how often it occurs in an epoch), so that the penalty over an epoch is the same.
-    `mini_batch_l2` is the λ of DIN's mini-batch aware regularisation (Zhou et al. 2018, §5.1, eq.
-    6): each row that a batch looks up pays λ/2·‖row‖² ÷ (its occurrences in the train rows), once.
+    `l2` is the λ of λ/2·‖tables‖² beside the mean log loss. Adam on the plain store applies it to
+    whole tables at every step; all others charge a row at each of its lookups, in proportion to
+    1 ÷ (its lookups in an epoch), so that the penalty of an epoch is the same for all rows that
+    train rows look up. `mini_batch_l2` is the λ of DIN's mini-batch aware regularization (Zhou et
+    al. 2018, §5.1, eq. 6): λ/2·‖row‖² ÷ (its lookups in an epoch), once in each batch that has it.
+    Both are defined exactly in `row_penalty.py`.
     """
 
     name: str
@@ -33,6 +34,11 @@ class TableOptimizerConfig(BaseConfig):
     def touches_whole_tables(self) -> bool:
         """True when a step changes rows that are not in the batch."""
         return False
+
+    def charges_lookups(self, store: str) -> bool:
+        """True when the penalty is added lookup by lookup, not by decay of whole tables."""
+        is_decay = store == "plain" and self.touches_whole_tables
+        return self.mini_batch_l2 > 0 or (self.l2 > 0 and not is_decay)
 
 
 class RowwiseAdagradConfig(TableOptimizerConfig):

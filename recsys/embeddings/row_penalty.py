@@ -1,10 +1,22 @@
-"""L2 over whole tables for sparse updates, paid row by row as rows are looked up.
+"""L2 over whole tables for sparse updates: each row is charged when it is looked up.
 
-A dense penalty λ/2·‖w‖² beside the mean loss is paid N/B times an epoch (N rows, batches of B). A
-row looked up n times an epoch pays λ/2·‖w_row‖²·N/(B·n) at each look-up: the same sum over an
-epoch, with no step ever touching a row that is not in the batch. DIN's mini-batch aware
-regularisation (Zhou et al. 2018, §5.1, eq. 6) charges a row λ/2·‖w_row‖²/n once in each batch that
-has it. Rows of multi-valued features that are pooled before anyone sees them pay nothing.
+`l2`: a row that is looked up n times in an epoch adds λ/2·‖row‖²·N/(B·n) to the loss at each
+lookup, for N train rows in batches of B (all ranks together). Over an epoch that is
+
+    λ/2 · Σ ‖row‖² · N/B        over the rows that any train row looks up,
+
+what a penalty λ/2·‖tables‖² beside the mean loss adds in N/B steps, while no step touches a row
+that is not in its batch. It is exact for whatever lookups share a row: single values, pooled
+sequences and histories, of several features or several hashes. Rows that no train row looks up are
+never charged. A last batch of fewer than B rows is charged for its lookups, not for a whole step;
+where N < B, B is N.
+
+`mini_batch_l2`: DIN's mini-batch aware regularization (Zhou et al. 2018, §5.1, eq. 6) adds
+λ/2·‖row‖²/n once in each batch that looks the row up, however often; over an epoch that is
+λ/2 · Σ ‖row‖² · (batches that look the row up) / n.
+
+Every lookup needs its own row, so a sequence is not pooled inside the lookup where rows are
+charged: see `FeatureEmbeddings`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +32,15 @@ from recsys.torchrec_quietly import KeyedJaggedTensor
 
 
 class Charge(NamedTuple):
-    """What rows pay.
+    """What a lookup is charged.
 
-    scale: λ/2·N, of which a batch of B rows pays 1/B at each occurrence; or λ/2, once a batch.
+    scale: λ/2·N for each lookup, divided by the rows of the batch; or λ/2, once a batch.
+    batch_rows: rows of a full batch, which a shorter one is charged a share of (0: no such rule).
     """
 
     scale: float
     is_once_per_batch: bool = False
+    batch_rows: int = 0
 
     def weights(self, rows: Tensor, inverse_counts: Tensor, batch_size: int) -> Tensor:
         """Row numbers, of any shape → what multiplies the squared norm of each."""
@@ -38,7 +52,7 @@ class Charge(NamedTuple):
 
 
 class RowPenalty(nn.Module):
-    """What the rows of single-valued lookups pay."""
+    """The penalty of lookups of single values."""
 
     inverse_counts: Tensor
     first_rows: Tensor
@@ -48,50 +62,36 @@ class RowPenalty(nn.Module):
         self,
         tables: Sequence[TableSpec],
         lookups: Sequence[Lookup],
-        single_valued: Sequence[str],
         row_counts: Mapping[str, Tensor],
         charge: Charge,
     ) -> None:
-        """`single_valued` are the lookup keys that pay; `row_counts` are by table."""
+        """`row_counts` are by table."""
         super().__init__()
         self.charge = charge
-        self.keys = list(single_valued)
-        self.all_pay = len(self.keys) == len(lookups)
-        dims, table_of = {t.name: t.dim for t in tables}, {k.key: k.table for k in lookups}
-        first_row = _first_rows(tables)
-        columns = torch.cat(
-            [
-                torch.full((dims[k.table],), self.keys.index(k.key) if k.key in self.keys else -1)
-                for k in lookups
-            ]
-        )
-        one_hot = (columns[:, None] == torch.arange(len(self.keys))).float()  # (Σd, keys)
+        dims, first_row = {t.name: t.dim for t in tables}, _first_rows(tables)
+        columns = torch.cat([torch.full((dims[k.table],), i) for i, k in enumerate(lookups)])
+        one_hot = (columns[:, None] == torch.arange(len(lookups))).float()  # (Σd, lookups)
         self.register_buffer("inverse_counts", _inverse(tables, row_counts), persistent=False)
         self.register_buffer(
             "first_rows",
-            torch.tensor([first_row[table_of[key]] for key in self.keys])[:, None],
+            torch.tensor([first_row[look.table] for look in lookups])[:, None],
             persistent=False,
         )
         self.register_buffer("lookup_of_column", one_hot, persistent=False)
 
     def forward(self, physical: KeyedJaggedTensor, vectors: Tensor) -> Tensor:
-        """Row numbers and their vectors (B, Σd) → the penalty of this batch, ()."""
+        """Row numbers, one for each lookup and sample, and their vectors (B, Σd) → penalty ()."""
         batch_size = len(vectors)
-        if batch_size == 0 or not self.keys:
+        if batch_size == 0:
             return vectors.new_zeros(())
-        values = (
-            physical.values()
-            if self.all_pay
-            else torch.cat([physical[key].values() for key in self.keys])
-        )
-        rows = values.view(-1, batch_size).long() + self.first_rows  # (keys, B)
-        weights = self.charge.weights(rows, self.inverse_counts, batch_size)  # (keys, B)
-        squared_norms = vectors.square() @ self.lookup_of_column  # (B, keys)
+        rows = physical.values().view(-1, batch_size).long() + self.first_rows  # (lookups, B)
+        weights = self.charge.weights(rows, self.inverse_counts, batch_size)  # (lookups, B)
+        squared_norms = vectors.square() @ self.lookup_of_column  # (B, lookups)
         return (weights * squared_norms.mT).sum()
 
 
 class OccurrencePenalty(nn.Module):
-    """What rows that are looked up one by one pay."""
+    """The penalty of rows that are looked up one by one."""
 
     inverse_counts: Tensor
 

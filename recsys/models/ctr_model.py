@@ -26,10 +26,13 @@ class CTRModel(nn.Module):
     def __init__(self, embeddings: FeatureEmbeddings, network: Network) -> None:
         super().__init__()
         self.embeddings, self.network = embeddings, network
+        self.full_batch_rows = 0  # of which a shorter batch is charged a share, see `Charge`
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch of physical row numbers → logits (B,) and what is added to their loss, ()."""
         combined, penalty = self.embeddings(batch.sparse, batch.occurrences, batch.attention)
+        if self.full_batch_rows:
+            penalty = penalty * (batch.global_rows / self.full_batch_rows)
         logits, auxiliary = self.network(combined, batch.dense, batch.labels)
         return logits, penalty + auxiliary
 
@@ -59,7 +62,8 @@ class CTRModel(nn.Module):
                 )
 
     def add_row_penalty(self, id_counts: Mapping[str, Tensor], charge: Charge) -> None:
-        """Charges the rows of each batch for their size; `id_counts` (V,) by feature."""
+        """Adds a penalty of the rows that each batch looks up; `id_counts` (V,) by feature."""
+        self.full_batch_rows = charge.batch_rows
         counts = row_counts(self.embeddings.methods, id_counts)
         self.embeddings.add_penalties(counts, charge, self.network.vector_columns.device)
 

@@ -110,5 +110,7 @@ def check_run_budget(config: RunConfig, schema: Schema) -> None:
 
 def _paper_embeddings(config: RunConfig, schema: Schema) -> FeatureEmbeddings:
     as_plain = config.embeddings.model_copy(update={"store": "plain"})
-    optimizer, pairs = SgdConfig(learning_rate=1.0), pairs_of(config.model)
+    # a stand-in, but for what decides whether sequences are pooled by their lookups
+    is_charged = config.train.embedding_optimizer.charges_lookups(config.embeddings.store)
+    optimizer, pairs = SgdConfig(learning_rate=1.0, l2=float(is_charged)), pairs_of(config.model)
     return build_embeddings(as_plain, schema, optimizer, torch.device("meta"), pairs=pairs)

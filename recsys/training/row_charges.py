@@ -10,21 +10,26 @@ from recsys.training.ranks import Ranks
 
 
 def charge_rows(model: CTRModel, config: RunConfig, schema: Schema, ranks: Ranks) -> None:
-    """Rows pay when they are looked up; nothing happens where tables decay as a whole."""
+    """Adds the penalty of looked-up rows; does nothing if there is none, or if tables decay."""
     optimizer = config.train.embedding_optimizer
-    is_dense_decay = config.embeddings.store == "plain" and optimizer.name == "adam"
-    is_by_batch = optimizer.mini_batch_l2 > 0
-    if not is_by_batch and (optimizer.l2 == 0 or is_dense_decay):
+    if not optimizer.charges_lookups(config.embeddings.store):
         return
+    is_by_batch = optimizer.mini_batch_l2 > 0
     if is_by_batch and ranks.world_size > 1:
         raise RecsysError(
-            "mini-batch aware regularisation counts a row once for the whole batch, whose ids "
+            "mini-batch aware regularization counts a row once for the whole batch, whose ids "
             "processes do not exchange",
             where="train.embedding_optimizer.mini_batch_l2",
             expected="0, or one process",
             got=f"{optimizer.mini_batch_l2:g} on {ranks.world_size} processes",
-            fix="use l2, which charges every occurrence by itself",
+            fix="use l2, which charges every lookup by itself",
         )
-    rows = schema.split("train").rows
-    charge = Charge(0.5 * optimizer.mini_batch_l2 or 0.5 * optimizer.l2 * rows, is_by_batch)
-    model.add_row_penalty(count_ids(schema, config.data.path), charge)
+    model.add_row_penalty(count_ids(schema, config.data.path), _charge(config, schema))
+
+
+def _charge(config: RunConfig, schema: Schema) -> Charge:
+    optimizer, rows = config.train.embedding_optimizer, schema.split("train").rows
+    if optimizer.mini_batch_l2 > 0:
+        return Charge(0.5 * optimizer.mini_batch_l2, is_once_per_batch=True)
+    batch_rows = min(config.data.global_batch_size, rows)
+    return Charge(0.5 * optimizer.l2 * rows, batch_rows=batch_rows)

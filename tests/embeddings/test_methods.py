@@ -184,7 +184,7 @@ def test_an_epochs_row_penalties_sum_to_the_dense_penalty():
         embeddings.methods, {n: torch.bincount(columns[n], minlength=rows[n]) for n in rows}
     )
     store = embeddings.store
-    penalty = RowPenalty(store.tables, store.lookups, list(rows), counts, Charge(0.5 * 0.3 * 40))
+    penalty = RowPenalty(store.tables, store.lookups, counts, Charge(0.5 * 0.3 * 40))
     total = torch.zeros(())
     for start in range(0, 40, 8):
         batch = [columns[n][start : start + 8].tolist() for n in rows]

@@ -58,7 +58,7 @@ def test_single_valued_lookups_pay_as_occurrences_do(is_once):
     )
     charge = Charge(0.6, is_once_per_batch=is_once)
     vectors = torch.cat([A[rows_a], B[rows_b]], dim=1)
-    pooled = RowPenalty(TABLES, lookups, ["a", "b"], COUNTS, charge)(physical, vectors)
+    pooled = RowPenalty(TABLES, lookups, COUNTS, charge)(physical, vectors)
     keyed = KeyedJaggedTensor(
         keys=["a/rows", "b/rows"], values=physical.values(), lengths=physical.lengths()
     )
