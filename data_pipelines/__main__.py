@@ -9,8 +9,10 @@ from pathlib import Path
 
 from data_pipelines import DATASETS, check_leakage, prepare
 from recsys.errors import RecsysError
+from recsys.stop_signals import ended_by_signals
 
 
+@ended_by_signals()
 def main() -> int:
     try:
         if sys.argv[1:2] == ["check"]:

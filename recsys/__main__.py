@@ -1,6 +1,7 @@
 """The command line: `recsys COMMAND`, or `python -m recsys COMMAND`.
 
-Exit codes: 0 done; 2 wrong usage, config or data, with one readable message; 1 a failure of ours.
+Exit codes: 0 done, or training stopped by a signal after writing a checkpoint; 2 wrong usage,
+config or data, with one readable message; 128 + n ended by signal n; 1 a failure of ours.
 """
 
 import errno
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.errors import RecsysError
+from recsys.stop_signals import ended_by_signals
 
 if TYPE_CHECKING:
     from recsys.training.ranks import Ranks
@@ -31,6 +33,11 @@ OUTSIDE_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.E
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="section.key=value, as many as you like", metavar="KEY=VALUE"),
+]
+
+
+Moved = Annotated[
+    Path | None, typer.Option("--data", help="the run's dataset, if it has moved", metavar="DIR")
 ]
 
 
@@ -158,14 +165,18 @@ def evaluate(
     split: Annotated[
         list[str] | None, typer.Option(help="valid, test or train; default: valid and test")
     ] = None,
+    data: Moved = None,
 ) -> None:
-    """Score splits with the run's best model; write predictions, report.json and report.html."""
+    """Score splits with the run's best model; write predictions, report.json and report.html.
+
+    A run that has not ended is scored with its best checkpoint so far, or else its last one.
+    """
     from recsys import run_commands
     from recsys.training.runs import load_run_config
 
     run_commands.on_devices(
         load_run_config(run),
-        lambda ranks: run_commands.evaluate(run, split, ranks),
+        lambda ranks: run_commands.evaluate(run, split, ranks, data),
         f"recsys evaluate {run}",
     )
 
@@ -182,13 +193,14 @@ def export(
             "compressed features that would take more than 16 GiB together, and says so"
         ),
     ] = "both",
+    data: Moved = None,
 ) -> None:
     """Write tables, vocabularies and graphs that a serving stack can load without us."""
     from recsys.export.export import export_run
     from recsys.export.manifest import load_manifest
-    from recsys.training.runs import load_trained
+    from recsys.run_commands import open_run
 
-    export_run(load_trained(run), out, tables)
+    export_run(open_run(run, data=data), out, tables)
     for note in load_manifest(out).notes:
         typer.echo(f"note: {note}")
     typer.echo(f"exported to {out}")
@@ -266,6 +278,7 @@ def compare(
         )
 
 
+@ended_by_signals()
 def main() -> None:
     """Runs a command; a user's mistake becomes one message and exit code 2."""
     try:

@@ -8,9 +8,9 @@ import copy
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import RecsysError, did_you_mean
 from recsys.io.yaml_text import MAX_DEPTH, parse_yaml, shorten
@@ -23,6 +23,8 @@ class BaseConfig(BaseModel):
 
 
 Config = TypeVar("Config", bound=BaseConfig)
+# Relative to the folder where the config is first read; written to run folders as absolute.
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 YamlDict = dict[str, Any]
 
 

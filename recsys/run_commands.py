@@ -13,13 +13,15 @@ from recsys.errors import RecsysError
 from recsys.metrics import SupportRule
 from recsys.reports import write_report
 from recsys.reports.text import fixed
+from recsys.stop_signals import Interrupted
 from recsys.training.allocator import keep_freed_memory
 from recsys.training.evaluation import evaluate_split
 from recsys.training.launch import launch, needs_launch
 from recsys.training.ranks import Ranks
-from recsys.training.runs import load_trained
+from recsys.training.runs import TrainedRun, check_dataset, load_run_config, load_trained
 from recsys.training.signals import StoppedBySignal
 from recsys.training.train import ranks_of
+from recsys.training.training_record import unfinished_record
 
 
 def on_devices(config: RunConfig, work: Callable[[Ranks], None], resume_command: str) -> None:
@@ -33,6 +35,10 @@ def on_devices(config: RunConfig, work: Callable[[Ranks], None], resume_command:
         except StoppedBySignal as stop:
             if ranks.is_first:
                 typer.echo(f"{stop}; continue with `{resume_command}`", err=True)
+        except Interrupted as stop:
+            if ranks.is_first:
+                typer.echo(f"{stop}; continue with `{resume_command}`", err=True)
+            raise typer.Exit(stop.exit_code) from None
 
 
 def new_or_resumed(
@@ -55,9 +61,24 @@ def new_or_resumed(
     return folder, config, changes
 
 
-def evaluate(run_dir: Path, splits: list[str] | None, ranks: Ranks) -> None:
+def open_run(run_dir: Path, ranks: Ranks | None = None, data: Path | None = None) -> TrainedRun:
+    """The run with its best weights; says which they are if training has not ended.
+
+    `data`: where the dataset is now, if it has moved since the run was started.
+    """
+    config = load_run_config(run_dir).data
+    check_dataset(run_dir, config if data is None else config.model_copy(update={"path": data}))
+    trained = load_trained(run_dir, ranks, data)
+    if trained.unfinished is not None and trained.ranks.is_first:
+        typer.echo(trained.unfinished.describe(run_dir), err=True)
+    return trained
+
+
+def evaluate(
+    run_dir: Path, splits: list[str] | None, ranks: Ranks, data: Path | None = None
+) -> None:
     """Scores splits, valid and test unless named, writes the report and prints its figures."""
-    trained = load_trained(run_dir, ranks)
+    trained = open_run(run_dir, ranks, data)
     if splits is None:
         splits = [name for name in ("valid", "test") if name in trained.schema.splits]
     for split in splits:
@@ -66,7 +87,7 @@ def evaluate(run_dir: Path, splits: list[str] | None, ranks: Ranks) -> None:
     if not ranks.is_first:
         return
     rule = SupportRule(**trained.config.report.retrieval.model_dump())
-    report = write_report(run_dir, trained.dataset_dir, rule)
+    report = write_report(run_dir, trained.dataset_dir, rule, unfinished_record(trained))
     table = Table("split", "rows", "AUC", "95 % interval", "log loss", "calibration", box=None)
     for name, facts in report["splits"].items():
         low, high = facts["auc_ci95"] or (None, None)

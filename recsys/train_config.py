@@ -1,6 +1,5 @@
 """The `train:` and `report:` sections."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -13,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from recsys.base_config import BaseConfig
+from recsys.base_config import AbsolutePath, BaseConfig
 from recsys.embeddings.optimizers import TableOptimizer
 
 
@@ -66,7 +65,7 @@ class TrainConfig(BaseConfig):
     # batches whose gradients are summed before a step: refused, see below
     accumulate_batches: PositiveInt = 1
     # the folder of a finished run whose vectors are taken over, feature by feature, value by value
-    warm_start: Path | None = None
+    warm_start: AbsolutePath | None = None
     # its dense network as well, where names and shapes agree
     warm_start_network: bool = True
     log_every_steps: PositiveInt = 50

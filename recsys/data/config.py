@@ -1,11 +1,10 @@
 """DataConfig: which data set, how large a batch, how the rows are shuffled and loaded."""
 
 import fnmatch
-from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
-from recsys.base_config import BaseConfig
+from recsys.base_config import AbsolutePath, BaseConfig
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Schema, load_schema
 
@@ -16,7 +15,7 @@ class DataConfig(BaseConfig):
     `leave_out` says which columns of them. The other fields change speed and memory only.
     """
 
-    path: Path = Field(description="the data set: a folder that `recsys prepare` wrote")
+    path: AbsolutePath = Field(description="the data set: a folder that `recsys prepare` wrote")
     global_batch_size: PositiveInt = Field(description="rows of one step, all ranks together")
     leave_out: tuple[str, ...] = Field(
         default=(), description="features, by name or wildcard, that this run does not see"

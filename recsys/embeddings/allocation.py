@@ -122,7 +122,7 @@ def allocated_methods(
                 fix="run `recsys search` with this model, or train the one it was made for",
             )
     facts = AllocationFacts(
-        file=str(path),
+        file=str(path.absolute()),
         sha256=sha256_of(path),
         **{name: getattr(allocation, name) for name in _REMEMBERED},
     )

@@ -1,9 +1,9 @@
 """Files and folders that get their name only when they are complete.
 
 A writer works in a hidden folder beside its target, `.NAME.PID-RANDOM.partial`, and holds a lock on
-that folder. When everything is written it is flushed to disk, gets the umask's mode, and is renamed.
-The lock ends with the process, kill -9 included, so every later writer in the same parent folder
-can remove what dead processes left, and never what a live one is writing.
+it. When everything is written, it is flushed to disk, gets the umask's mode, and is renamed. The
+lock ends with the process, kill -9 included, so every later writer in the same parent folder can
+remove what dead processes left, and never what a live one is writing.
 """
 
 import errno
@@ -102,10 +102,10 @@ def remove_folder(folder: Path) -> None:
 def remove_dead_partials(parent: Path) -> None:
     """Removes what killed writers left in a folder, and restores what one was about to replace."""
     with suppress(OSError):
-        for name in os.listdir(parent):
-            match = _PARTIAL_NAME.fullmatch(name)
+        for path in list(parent.iterdir()):
+            match = _PARTIAL_NAME.fullmatch(path.name)
             if match is not None:
-                _remove_if_dead(parent / name, parent / match["final"])
+                _remove_if_dead(path, parent / match["final"])
 
 
 def sync(path: Path) -> None:

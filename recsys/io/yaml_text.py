@@ -85,7 +85,7 @@ def check_bounds(content: object, where: str) -> None:
                 expected="an integer of at most 64 bits",
                 got=f"one of {value.bit_length()} bits",
             )
-        pending.extend((path + (name,), item) for name, item in _children(value))
+        pending.extend(((*path, name), item) for name, item in _children(value))
 
 
 def _children(value: object) -> Iterator[tuple[object, object]]:

@@ -10,7 +10,7 @@ class BatchNorm(nn.BatchNorm1d):
     running averages, as in evaluation, and leaves them as they are.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training or len(input) > 1:
             return super().forward(input)
         mean, variance = self.running_mean, self.running_var

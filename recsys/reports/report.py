@@ -9,20 +9,24 @@ from recsys.metrics import SupportRule
 from recsys.reports.attention import PairAttention, measure_attention
 from recsys.reports.contents import Report, choose_main_split, describe_dataset
 from recsys.reports.page import render_page
-from recsys.reports.run_folder import RunFolder, load_run
+from recsys.reports.run_folder import RunFolder, TrainingRecord, load_run
 from recsys.reports.slices import name_slices
 from recsys.reports.split_metrics import SplitMetrics, evaluate_predictions
 
 
 def write_report(
-    run_dir: Path, dataset_dir: Path | None = None, rule: SupportRule | None = None
+    run_dir: Path,
+    dataset_dir: Path | None = None,
+    rule: SupportRule | None = None,
+    record: TrainingRecord | None = None,
 ) -> dict[str, Any]:
     """Measures every split in `run_dir`/predictions; returns what report.json says.
 
     With the data set at hand, slices carry raw values instead of ids, and what attention does is
-    held against the labels, in rows that meet the `rule`. Each file appears whole.
+    compared with the labels, in rows that meet the `rule`. `record`: what to report of the training
+    of a run that has not ended.
     """
-    report = build_report(load_run(run_dir), dataset_dir, rule or SupportRule())
+    report = build_report(load_run(run_dir, record), dataset_dir, rule or SupportRule())
     files = {
         "report.json": report.model_dump_json(indent=1) + "\n",
         "report.html": render_page(report),

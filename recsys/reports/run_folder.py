@@ -20,13 +20,17 @@ class Record(BaseModel):
 
 
 class TrainingFacts(Record):
-    """What the training cost."""
+    """What the training cost; `finished: false` is there while a run has not ended."""
 
     epochs: int
     steps: int
     samples_per_second: float | None = None
     peak_rss_bytes: int | None = None
     device: str
+
+    @property
+    def is_finished(self) -> bool:
+        return bool((self.model_extra or {}).get("finished", True))
 
 
 class FeatureBytes(Record):
@@ -115,14 +119,17 @@ class RunFolder(Record):
     attention: dict[str, Path] = {}
 
 
-def load_run(run_dir: Path) -> RunFolder:
-    """Raises RecsysError naming the file that is missing or damaged."""
+def load_run(run_dir: Path, record: TrainingRecord | None = None) -> RunFolder:
+    """Raises RecsysError naming the file that is missing or damaged.
+
+    `record`: in place of training.json, which a run has only when training has ended.
+    """
     return RunFolder(
         name=run_dir.resolve().name,
         config=read_text(run_dir / "config.yaml"),
         environment=read_environment(run_dir / "environment.json"),
         dataset=load_schema(run_dir),
-        record=read_record(run_dir / "training.json"),
+        record=record or read_record(run_dir / "training.json"),
         curves=read_curves(run_dir / "metrics.csv"),
         predictions=find_predictions(run_dir),
         attention={path.stem: path for path in (run_dir / "attention").glob("*.parquet")},

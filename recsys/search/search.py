@@ -18,10 +18,11 @@ from recsys.search.optembed_search import search_optembed
 from recsys.search.page import write_page
 from recsys.search.threshold_module import ThresholdModule
 from recsys.search_config import DnisSearchConfig, OptEmbedSearchConfig, SearchConfig
+from recsys.stop_signals import StopSignals
 from recsys.training.ranks import Ranks
 from recsys.training.run_lock import run_lock
-from recsys.training.runs import CONFIG_FILE, TRAINING_FILE, TrainedRun, load_trained
-from recsys.training.signals import StoppedBySignal, StopSignals
+from recsys.training.runs import CONFIG_FILE, TRAINING_FILE, TrainedRun, check_dataset, load_trained
+from recsys.training.signals import StoppedBySignal
 from recsys.training.train import ModuleBuilder, ranks_of, train
 
 SUPERNET, STATE_FILE = "supernet", "candidates.json"
@@ -36,6 +37,8 @@ def search(
     `out_dir/supernet` is a run folder like any other. `resume` goes on after the last checkpoint
     of the supernet, or after the last candidates that were scored.
     """
+    if resume and (out_dir / SUPERNET / CONFIG_FILE).is_file():
+        check_dataset(out_dir / SUPERNET, config.data)
     schema = config.data.load_schema()
     settings = _check(config, schema)
     join: AbstractContextManager[Ranks] = ranks_of(config) if ranks is None else nullcontext(ranks)

@@ -24,6 +24,7 @@ from recsys.training.replicated_state import ReplicatedState, read_state, write_
 from recsys.training.table_storage import StagedTables, load_tables, stage_tables, write_staged
 
 TABLES = "tables"  # the folder, and the key of the tables' live state in what is to be saved
+MODEL_PREFIX = "model."  # of dense weights in a checkpoint to resume from
 WEIGHT = "/weight"  # ends the name of a weight in a store's state; the rest is its optimiser's
 
 

@@ -15,6 +15,7 @@ from recsys.metrics import compute_auc, compute_log_loss
 from recsys.metrics.grouped_auc import mean_grouped_auc
 from recsys.models.ctr_model import CTRModel
 from recsys.train_config import TrainConfig
+from recsys.training.checkpoint_io import MODEL_PREFIX
 from recsys.training.finite_checks import check_gradients, check_loss, check_state
 from recsys.training.random_state import get_random_state, set_random_state
 from recsys.training.ranks import Ranks
@@ -145,7 +146,7 @@ class CTRModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_state(self.model, self.trained)
         dense = self.model.dense_state_dict()
-        checkpoint["state_dict"] = {f"model.{name}": value for name, value in dense.items()}
+        checkpoint["state_dict"] = {f"{MODEL_PREFIX}{name}": value for name, value in dense.items()}
         checkpoint["tables"] = self.model.embeddings.store.state()
         checkpoint["recsys"] = {
             "trained": list(self.trained),
@@ -156,7 +157,7 @@ class CTRModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning restores the rest; the tables are read in place, see `train`."""
         weights = checkpoint["state_dict"].items()
-        self.model.check_dense_state({k.removeprefix("model."): v for k, v in weights})
+        self.model.check_dense_state({k.removeprefix(MODEL_PREFIX): v for k, v in weights})
         state = checkpoint["recsys"]
         self.trained = Cursor(*state["trained"])
         self._rng_state = _rng_state(state["rng_states"], self.ranks, checkpoint["global_step"])

@@ -5,6 +5,7 @@ leaves at once when it takes the run for finished. Here the trained batch alone 
 a validation that is due is run first, and the end of training is ours to decide.
 """
 
+import sys
 from typing import Any
 
 import lightning
@@ -46,6 +47,12 @@ class ResumePoint(Callback):
             run_validation(trainer)
         if self._is_over(trained, step):
             trainer.should_stop = True
+        if step > 0 and as_ctr_module(pl_module).ranks.is_first:
+            print(  # noqa: T201  the user should know what is trained again
+                _describe(trained, step, len(self.stream), is_over=trainer.should_stop),
+                file=sys.stderr,
+                flush=True,
+            )
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: LightningModule, *_: object
@@ -83,6 +90,15 @@ class ResumePoint(Callback):
             return step >= self.config.steps
         ended = trained.epoch + (trained.batch + 1 == len(self.stream))
         return self.config.epochs is not None and ended >= self.config.epochs
+
+
+def _describe(trained: Cursor, step: int, num_batches: int, *, is_over: bool) -> str:
+    if is_over:
+        return f"training was complete after step {step:,}"
+    return (
+        f"training continues after step {step:,}: epoch {trained.epoch + 1}, "
+        f"batch {trained.batch + 1:,} of {num_batches:,}"
+    )
 
 
 def place_between_batches(

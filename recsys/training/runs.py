@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 
 from recsys.config import RunConfig, dump_config, load_config
+from recsys.data.config import DataConfig
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json, write_text
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import SCHEMA_FILE, Schema, load_schema
-from recsys.training.checkpoint_io import SafetensorsCheckpointIO
+from recsys.training.checkpoint_io import MODEL_PREFIX, SafetensorsCheckpointIO
 from recsys.training.device import choose_device
+from recsys.training.progress import RunProgress, find_weights, read_progress
 from recsys.training.ranks import Ranks
 from recsys.training.strategy import build_on_ranks
 
@@ -26,7 +28,10 @@ PACKAGES = ("recsys", "torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "ligh
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: its choices, its data and its best model, ready to score."""
+    """A run: its choices, its data and its best model so far, ready to score.
+
+    `unfinished`: how far training has come, if it has not ended.
+    """
 
     run_dir: Path
     config: RunConfig
@@ -34,6 +39,7 @@ class TrainedRun:
     dataset_dir: Path
     model: CTRModel
     ranks: Ranks
+    unfinished: RunProgress | None = None
 
 
 def load_run_config(run_dir: Path) -> RunConfig:
@@ -46,21 +52,44 @@ def load_run_config(run_dir: Path) -> RunConfig:
     return load_config(run_dir / CONFIG_FILE)
 
 
-def load_trained(run_dir: Path, ranks: Ranks | None = None) -> TrainedRun:
-    """The run with its best weights, in eval mode; dealt out to `ranks` where there are many."""
+def load_trained(run_dir: Path, ranks: Ranks | None = None, data: Path | None = None) -> TrainedRun:
+    """The run with its best weights, in eval mode, distributed over `ranks` if there are several.
+
+    A run that has not ended has its best weights so far, or those of its last checkpoint if nothing
+    was validated yet. `data`: where the dataset is now.
+    """
     config = load_run_config(run_dir)
     schema = load_schema(run_dir)
-    best = sorted((run_dir / "checkpoints").glob("best-*"))
-    if not best:
-        raise RecsysError(
-            f"{run_dir} has no trained weights yet",
-            fix=f"finish it with `recsys train --resume {run_dir}`",
-        )
+    checkpoint = find_weights(run_dir)
+    unfinished = None
+    if not (run_dir / TRAINING_FILE).is_file():
+        unfinished = read_progress(checkpoint)
     ranks = ranks or Ranks(choose_device(config.train.device))
     model = build_on_ranks(config, schema, ranks).model
     io = SafetensorsCheckpointIO(ranks.checkpoint, ranks.rank)
-    model.load_dense_state_dict(io.load_weights(best[-1], model.embeddings.store.state()))
-    return TrainedRun(run_dir, config, schema, config.data.path, model.eval(), ranks)
+    dense = io.load_weights(checkpoint, model.embeddings.store.state())
+    model.load_dense_state_dict({k.removeprefix(MODEL_PREFIX): v for k, v in dense.items()})
+    dataset_dir = config.data.path if data is None else data
+    return TrainedRun(run_dir, config, schema, dataset_dir, model.eval(), ranks, unfinished)
+
+
+def check_dataset(run_dir: Path, data: DataConfig) -> None:
+    """Refuses a dataset that is not where the run expects it, or not the one it was trained on."""
+    if not (data.path / SCHEMA_FILE).is_file():
+        raise RecsysError(
+            "the dataset of the run is not found",
+            where=data.path,
+            expected=f"the dataset that {run_dir} was trained on",
+            fix="if it has moved, name its folder: `recsys evaluate` and `recsys export` take "
+            "--data DIR, `recsys train --resume` and `recsys search --resume` take data.path=DIR",
+        )
+    if load_schema(run_dir).fingerprint() != data.load_schema().fingerprint():
+        raise RecsysError(
+            "the dataset has changed since the run was started",
+            where=data.path,
+            expected=f"the rows that {run_dir / SCHEMA_FILE} describes",
+            fix="restore the dataset, or start a new run with --out",
+        )
 
 
 def build_model(config: RunConfig, schema: Schema) -> CTRModel:
@@ -95,7 +124,7 @@ def _is_unused(run_dir: Path) -> bool:
     return all(path.name in left or path.name.startswith(".") for path in run_dir.iterdir())
 
 
-def continue_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
+def continue_run_folder(run_dir: Path, config: RunConfig) -> None:
     """Refuses to resume with another model or other rows; keeps what did change, such as epochs."""
     saved = load_config(run_dir / CONFIG_FILE)
     for section in ("embeddings", "model"):
@@ -105,13 +134,7 @@ def continue_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> Non
                 where=run_dir / CONFIG_FILE,
                 fix="resume without that change, or start a new run with --out",
             )
-    if load_schema(run_dir).fingerprint() != schema.fingerprint():
-        raise RecsysError(
-            "the data set has changed since the run was started",
-            where=config.data.path,
-            expected=f"the rows that {run_dir / SCHEMA_FILE} describes",
-            fix="start a new run with --out, or restore the data set",
-        )
+    check_dataset(run_dir, config.data)
     write_text(run_dir / CONFIG_FILE, dump_config(config))
 
 

@@ -4,22 +4,16 @@ A preempted job gets SIGTERM and some seconds; a user types Ctrl-C. Both may res
 second signal ends the process at once: whatever was being written has no whole name yet.
 """
 
-import os
 import signal
-import threading
-import time
 from collections.abc import Callable
-from types import FrameType
-from typing import Self
 
 import lightning
 import torch
 import torch.distributed as dist
 from lightning import Callback, LightningModule
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# One signal may come twice, from the terminal and from a parent that forwards it.
-SAME_SIGNAL_SECONDS = 0.5
+from recsys.stop_signals import StopSignals
+
 AGREE_EVERY = 10
 
 
@@ -30,34 +24,6 @@ class StoppedBySignal(Exception):  # noqa: N818  no error: the user asked for it
         self.signal, self.step = signal.Signals(number), step
         when = f"after step {step}" if step else "before the first step"
         super().__init__(f"stopped by {self.signal.name} {when}")
-
-
-class StopSignals:
-    """Notes the first signal while it is entered; the second one exits with 128 + its number."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._since = 0.0
-        self._previous: dict[int, object] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
-        self._previous = {}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if not self.received:
-            self.received, self._since = number, now
-        elif now - self._since > SAME_SIGNAL_SECONDS:
-            name = signal.Signals(number).name
-            os.write(2, f"stopped at once by a second signal, {name}\n".encode())
-            os._exit(128 + number)
 
 
 class StopOnSignal(Callback):

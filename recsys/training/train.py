@@ -19,6 +19,7 @@ from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
 from recsys.sharding.description import describe_plan
 from recsys.sharding.paper_run import count_run_bytes
+from recsys.stop_signals import StopSignals
 from recsys.train_config import TrainConfig
 from recsys.training.allocator import keep_freed_memory
 from recsys.training.callbacks import ProgressBar, Speed, ValidationSchedule, build_progress
@@ -48,11 +49,13 @@ from recsys.training.runs import (
     CONFIG_FILE,
     PLAN_FILE,
     TRAINING_FILE,
+    check_dataset,
     continue_run_folder,
     start_run_folder,
 )
-from recsys.training.signals import StopOnSignal, StopSignals
+from recsys.training.signals import StopOnSignal
 from recsys.training.strategy import Forward, OneDeviceStrategy, TorchRecStrategy, build_on_ranks
+from recsys.training.training_record import describe_training
 from recsys.training.warm_start import WARM_START_FILE, WarmStart, describe, warm_start
 
 # Far enough apart that no rank's dropout repeats another's under a neighbouring seed.
@@ -82,6 +85,8 @@ def train(
     `build_module` makes what is trained; a search has steps of its own.
     """
     keep_freed_memory()
+    if resume and (run_dir / CONFIG_FILE).is_file():
+        check_dataset(run_dir, config.data)
     schema = config.data.load_schema()
     check_run(config, schema)
     config, notes = fit_to_data(config, schema)
@@ -119,7 +124,7 @@ def _open_run_folder(
     checkpoint = None
     if ranks.is_first and resume:
         checkpoint = _checkpoint_to_resume(run_dir)
-        continue_run_folder(run_dir, config, schema)
+        continue_run_folder(run_dir, config)
     elif ranks.is_first:
         start_run_folder(run_dir, config, schema)
     found: Path | None = ranks.broadcast(checkpoint)
@@ -187,23 +192,15 @@ def _fit(
         if checkpoint is not None:
             checkpoint_io_of(trainer).load_tables(checkpoint, model.embeddings.store.state())
         trainer.fit(module, stream, validation, ckpt_path=checkpoint)
-    facts = {
-        "model": config.model.name,
-        "seed": config.train.seed,
-        "best_epoch": schedule.best_epoch,
-        f"best_valid_{config.train.monitor}": schedule.best_score,
-        "training": {
-            "epochs": module.trained.epoch + 1,
-            "steps": trainer.global_step,
-            "samples_per_second": round(speed.samples_per_second, 1),
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "device": describe_device(ranks.device),
-            "world_size": ranks.world_size,
-        },
-        "embeddings": count_run_bytes(config, schema).model_dump(mode="json"),
+    training = {
+        "epochs": module.trained.epoch + 1,
+        "steps": trainer.global_step,
+        "samples_per_second": round(speed.samples_per_second, 1),
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "device": describe_device(ranks.device),
+        "world_size": ranks.world_size,
     }
-    if config.allocation is not None:
-        facts["allocation"] = config.allocation.model_dump(mode="json")
+    facts = describe_training(config, schema, (schedule.best_epoch, schedule.best_score), training)
     if ranks.is_first:
         write_json(run_dir / TRAINING_FILE, facts)
     ranks.barrier()
