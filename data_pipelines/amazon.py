@@ -12,12 +12,14 @@ from pathlib import Path
 
 import polars as pl
 
+from data_pipelines.encodings import check_encoding, text_chunks
 from data_pipelines.events.rules import Events, ItemTable
-from data_pipelines.parquet_tables import canonical_frame, open_parquet, read_parquet
-from data_pipelines.reading import Block, first_line, open_text, read_blocks
-from data_pipelines.recipe import FileFormat, LastItem, LastTwoItems, Recipe
-from data_pipelines.sources import NumberedFrame, TableSource
-from data_pipelines.text_tables import Dtypes, read_text, text_columns
+from data_pipelines.file_format import LINES, FileFormat
+from data_pipelines.file_kinds import binary_format, head_of
+from data_pipelines.reading import BLOCK_BYTES, Block, first_line, read_blocks
+from data_pipelines.recipe import LastItem, LastTwoItems, Recipe, SequenceColumns
+from data_pipelines.sources import NumberedFrame, TableSource, read_table, table_columns
+from data_pipelines.text_tables import Dtypes
 from recsys.errors import RecsysError
 
 REVIEWS = {"reviewerID": "user", "asin": "item", "overall": "rating", "unixReviewTime": "time"}
@@ -58,12 +60,12 @@ class AmazonReviewsSource(TableSource):
     """JSON lines, or a table; the reviews' own names become user, item, rating and time."""
 
     def columns(self, recipe: Recipe, path: Path) -> list[str]:
-        names = list(REVIEWS) if _is_json(path) else super().columns(recipe, path)
+        names = list(REVIEWS) if _is_json(path, recipe.file) else super().columns(recipe, path)
         return [REVIEWS.get(name, name) for name in names]
 
     def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
-        if _is_json(path):
-            for block in read_blocks(path):
+        if _is_json(path, recipe.file):
+            for block in read_blocks(path, _lines_of(recipe.file)):
                 frame = _parse_json(block, path).rename(REVIEWS)
                 yield block.first_row, frame.select(pl.col(n).cast(t) for n, t in dtypes.items())
             return
@@ -81,7 +83,7 @@ class ItemListsSource(TableSource):
         return ["user", "item"]
 
     def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
-        for block in read_blocks(path):
+        for block in read_blocks(path, _lines_of(recipe.file)):
             words = _lines(block, path).str.strip_chars().str.split(" ")
             if (words.list.len() < 2).any():
                 row = int((words.list.len() < 2).arg_true()[0])
@@ -101,26 +103,20 @@ def _lines(block: Block, path: Path) -> pl.Series:
     try:
         return pl.Series("line", block.data.decode().split("\n")[:-1])
     except UnicodeDecodeError as error:
+        check_encoding(path, "utf-8", BLOCK_BYTES)
         raise RecsysError("the text cannot be parsed", where=path, got=error) from None
 
 
 def read_item_table(path: Path, rule: ItemTable) -> pl.DataFrame:
     """The item column and the item features, all text, null where missing."""
-    if path.suffix == ".parquet":
-        frames = [
-            canonical_frame(frame, dict.fromkeys(frame.columns, pl.String()), "|", path)
-            for _, frame in read_parquet(path, list(open_parquet(path).schema_arrow.names))
-        ]
-        table = pl.concat(frames)
-    elif not _is_json(path):
-        file = FileFormat(separator=rule.separator, columns=rule.columns)
-        columns = text_columns(path, file, "")
-        dtypes: Dtypes = dict.fromkeys(columns, pl.String())
-        table = pl.concat([frame for _, frame in read_text(path, file, columns, dtypes)])
-    elif b'"asin"' in (line := first_line(path)) or b"'asin'" in line:
-        return pl.concat([_metadata(block, rule.item, path) for block in read_blocks(path)])
-    else:
-        return _attributes(path, rule.item)
+    found = binary_format(head_of(path))
+    if not found and rule.format == "text" and _is_json(path, rule):
+        return _json_table(path, rule)
+    file = rule.model_copy(update={"format": found or rule.format})
+    columns = table_columns(path, file, "")
+    dtypes: Dtypes = dict.fromkeys(columns, pl.String())
+    frames = read_table(path, file, columns, dtypes, SequenceColumns())
+    table = pl.concat([pl.DataFrame(schema=dtypes), *(frame for _, frame in frames)])
     if rule.item not in table.columns:
         raise RecsysError(
             f"the item table has no column {rule.item!r}",
@@ -131,8 +127,23 @@ def read_item_table(path: Path, rule: ItemTable) -> pl.DataFrame:
     return table
 
 
-def _is_json(path: Path) -> bool:
-    return first_line(path).lstrip().startswith(b"{")
+def _json_table(path: Path, rule: ItemTable) -> pl.DataFrame:
+    """Metadata lines, or one object item → [attribute …]."""
+    line = first_line(path, _lines_of(rule))
+    if '"asin"' not in line and "'asin'" not in line:
+        return _attributes(path, rule)
+    blocks = read_blocks(path, _lines_of(rule))
+    return pl.concat([_metadata(block, rule.item, path) for block in blocks])
+
+
+def _is_json(path: Path, file: FileFormat) -> bool:
+    if binary_format(head_of(path)):
+        return False
+    return first_line(path, _lines_of(file)).lstrip().startswith("{")
+
+
+def _lines_of(file: FileFormat) -> FileFormat:
+    return LINES.model_copy(update={"encoding": file.encoding})
 
 
 def _parse_json(block: Block, path: Path) -> pl.DataFrame:
@@ -169,13 +180,13 @@ def _metadata(block: Block, item: str, path: Path) -> pl.DataFrame:
     return table
 
 
-def _attributes(path: Path, item: str) -> pl.DataFrame:
+def _attributes(path: Path, rule: ItemTable) -> pl.DataFrame:
     """One object: item → [attribute …]; the last is the most special category."""
-    with open_text(path) as stream:
-        try:
-            content = json.load(stream)
-        except ValueError as error:
-            raise RecsysError("this is not JSON", where=path, got=error) from None
+    item, text = rule.item, b"".join(text_chunks(path, rule.encoding, BLOCK_BYTES))
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecsysError("this is not JSON", where=path, got=error) from None
     if not all(isinstance(values, list) for values in content.values()):
         raise RecsysError(
             "the item table holds an item without a list",

@@ -4,10 +4,10 @@ Tab separated, no header: label, I1-I13 (counts, some negative), C1-C26 (8 hex d
 label may be missing.
 """
 
+from data_pipelines.file_format import FileFormat
 from data_pipelines.recipe import (
     ByTime,
     Categorical,
-    FileFormat,
     Numerical,
     Recipe,
     StratifiedFolds,

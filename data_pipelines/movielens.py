@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.events.rules import Events, Targets
-from data_pipelines.reading import Block, prefetch, read_blocks
+from data_pipelines.file_format import FileFormat
+from data_pipelines.reading import Block, existing_file, prefetch, read_blocks
 from data_pipelines.recipe import (
     ByGroup,
     Categorical,
-    FileFormat,
     Label,
     Recipe,
     SequenceColumns,
@@ -26,7 +26,7 @@ from recsys.errors import RecsysError
 RATINGS = ("user", "movie", "rating", "time")
 USERS = ("user", "gender", "age", "occupation", "zip")
 MOVIES = ("movie", "title", "genres")
-TAB = FileFormat(separator="\t", quote=None, header=False)
+DAT = FileFormat(separator="\t", quote=None, header=False, encoding="latin-1")
 
 MOVIELENS_1M = Recipe(
     name="movielens_1m",
@@ -59,7 +59,7 @@ class MovieLensSource:
     """Raw: the folder with the three files, or a ratings file with the other two beside it."""
 
     def files(self, raw: list[Path]) -> list[Path]:
-        return [_find(path, "ratings") if path.is_dir() else _existing(path) for path in raw]
+        return [_find(path, "ratings") if path.is_dir() else existing_file(path) for path in raw]
 
     def columns(self, recipe: Recipe, path: Path) -> list[str]:
         return list(dict.fromkeys((*RATINGS, *USERS, *MOVIES)))
@@ -71,12 +71,6 @@ class MovieLensSource:
             joined = ratings.join(users, on="user", how="left", maintain_order="left")
             joined = joined.join(movies, on="movie", how="left", maintain_order="left")
             yield row, joined.select(pl.col(name).cast(dtype) for name, dtype in dtypes.items())
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise RecsysError(f"the raw file {path} does not exist", fix="check --raw")
-    return path
 
 
 def _find(folder: Path, what: str) -> Path:
@@ -94,10 +88,10 @@ def _find(folder: Path, what: str) -> Path:
 
 def _read(path: Path, names: tuple[str, ...]) -> Iterator[NumberedFrame]:
     """A '::' separated file, all columns text."""
-    for block in read_blocks(path):
-        data = block.data.decode("latin-1").encode().replace(b"::", b"\t")
+    for block in read_blocks(path, DAT):
+        data = block.data.replace(b"::", b"\t")
         block = Block(data, block.rows, block.first_row)
-        check_columns(block, TAB, len(names), path)
+        check_columns(block, DAT, len(names), path)
         frame = pl.read_csv(
             data,
             has_header=False,

@@ -22,7 +22,7 @@ from data_pipelines.staging import (
     stage_chunk,
 )
 from data_pipelines.writing import SplitWriter, new_folder, readable_os_errors, save_schema
-from recsys.errors import RecsysError
+from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Schema, Split
 
 
@@ -84,7 +84,8 @@ def _stage(
             f"the label column {recipe.label.column!r} is missing",
             where=source.files(raw)[0],
             expected=f"one of {', '.join(columns)}",
-            fix="a file without labels can be scored, not prepared",
+            fix=did_you_mean(recipe.label.column, columns)
+            or "set label.column; a file without labels can be scored, but not prepared",
         )
     plan = make_plan(recipe, columns)
     encoders, staged = new_encoders(plan.features), Staged(folder)

@@ -1,17 +1,22 @@
 """Raw files as blocks of whole rows: memory holds a few blocks, however long the file is."""
 
 import fnmatch
-import gzip
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
+from data_pipelines.encodings import check_encoding, text_chunks
+from data_pipelines.file_format import LINES, FileFormat
+from data_pipelines.rows_of_text import count_rows, cut_rows, row_end
 from recsys.errors import RecsysError
 
 BLOCK_BYTES = 32 << 20
+HEAD_BYTES = 1 << 16
+MAX_HEADER_BYTES = 16 << 20
+MAX_ROW_BYTES = 256 << 20
 
 T = TypeVar("T")
 
@@ -44,15 +49,22 @@ def expand_paths(raw: list[Path], patterns: tuple[str, ...] = ("*",)) -> list[Pa
             inside = [p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
             inside = [p for p in inside if any(fnmatch.fnmatch(p.name, x) for x in patterns)]
             files += sorted(inside, key=_natural)
-        elif path.exists():
-            files.append(path)
         else:
-            raise RecsysError(f"the raw file {path} does not exist", fix="check --raw")
+            files.append(existing_file(path))
     if not files:
         raise RecsysError(
             "there is no raw file", where=", ".join(map(str, raw)), expected=", ".join(patterns)
         )
     return files
+
+
+def existing_file(path: Path) -> Path:
+    """The path, if it is a regular file; a pipe or a device could not be read twice."""
+    if not path.exists():
+        raise RecsysError(f"the raw file {path} does not exist", fix="check --raw")
+    if not path.is_file():
+        raise RecsysError(f"the raw file {path} is not a regular file", fix="check --raw")
+    return path
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -62,57 +74,74 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     ]
 
 
-def open_text(path: Path) -> BinaryIO:
-    """The file's bytes, decompressed when its first two bytes (not its name) say gzip."""
-    with path.open("rb") as stream:
-        is_gzip = stream.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path)) if is_gzip else path.open("rb")
+def read_blocks(
+    path: Path, file: FileFormat = LINES, keep_blank_rows: bool = False
+) -> Iterator[Block]:
+    """Blocks that end where a row ends, without the header line.
+
+    Blank lines at the end of the file are no rows, unless `keep_blank_rows` is set, as a table of
+    one column needs it.
+    """
+    rest, row, has_header = b"", 1, file.has_header
+    for data in chain(text_chunks(path, file.encoding, BLOCK_BYTES), [b""]):
+        text = rest + data if rest else data
+        block, rest = cut_rows(text, file.quote, is_last=not data, keep_blank=keep_blank_rows)
+        if block and has_header:
+            block, has_header = block[row_end(block, file.quote) :], False
+        if block:
+            rows = count_rows(block, file.quote)
+            yield Block(block, rows, row)
+            row += rows
+        if rest and (not data or len(rest) > MAX_ROW_BYTES):
+            raise _endless_row(rest, file, f"{path}, data row {row}")
 
 
-def read_blocks(path: Path, quote: str | None = None, skip_lines: int = 0) -> Iterator[Block]:
-    """Blocks that end where a row ends; `skip_lines` header lines are left out."""
-    rest, row = b"", 1 - skip_lines
-    with open_text(path) as stream:
-        while True:
-            try:
-                data = stream.read(BLOCK_BYTES)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise RecsysError(
-                    "the gzip file is truncated or damaged",
-                    where=f"{path}, after data row {row - 1}",
-                    got=error,
-                    fix="copy or download it again",
-                ) from None
-            block, rest = _cut(rest + data if rest else data, quote, last=not data)
-            if block and row < 1:
-                block = block.split(b"\n", skip_lines)[skip_lines]
-                row = 1
-            if block:
-                rows = block.count(b"\n")
-                yield Block(block, rows, row)
-                row += rows
-            if not data:
-                return
+def _endless_row(start: bytes, file: FileFormat, where: str) -> RecsysError:
+    """A row that does not end, for example after a stray quote, must not fill the memory."""
+    is_open = file.quote is not None and start.count(file.quote.encode()) % 2 == 1
+    return RecsysError(
+        "a quoted value is not closed" if is_open else "a row is too long",
+        where=where,
+        expected=None if is_open else f"at most {MAX_ROW_BYTES:,} bytes",
+        got=repr(start.lstrip(b"\r\n")[:60].decode(errors="replace")),
+        fix="correct the row, or set file.quote=null if quotes are plain characters"
+        if is_open
+        else "is it text with a line for each row?",
+    )
 
 
-def _cut(data: bytes, quote: str | None, last: bool) -> tuple[bytes, bytes]:
-    """Whole rows, and what remains. A newline inside quotes does not end a row."""
-    if last:
-        return (data if not data or data.endswith(b"\n") else data + b"\n"), b""
-    end = data.rfind(b"\n") + 1
-    if quote and (mark := quote.encode()) in data:
-        while end and data.count(mark, 0, end) % 2:
-            end = data.rfind(b"\n", 0, end - 1) + 1
-    return data[:end], data[end:]
+def first_line(path: Path, file: FileFormat = LINES) -> str:
+    """The first row's text without its line end, cut off where it is very long."""
+    text, end = b"", 0
+    for data in text_chunks(path, file.encoding, HEAD_BYTES):
+        text += data
+        end = row_end(text, file.quote)
+        if end or len(text) > MAX_HEADER_BYTES:
+            break
+    line = (text[:end] if end else text).rstrip(b"\r\n")
+    if not line:
+        raise RecsysError(
+            "the first line is empty" if text else "the file is empty",
+            where=path,
+            fix="give a file with rows",
+        )
+    if file.quote and line.count(file.quote.encode()) % 2:
+        raise _endless_row(line, file, f"{path}, line 1")
+    return _decoded_line(line, path, file)
 
 
-def first_line(path: Path) -> bytes:
-    """The first line without its end; an empty file has none."""
+def _decoded_line(line: bytes, path: Path, file: FileFormat) -> str:
     try:
-        with open_text(path) as stream:
-            line = stream.readline()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RecsysError("the gzip file is truncated or damaged", where=path, got=error) from None
-    if not line.strip(b"\r\n"):
-        raise RecsysError("the file is empty", where=path, fix="give a file with rows")
-    return line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(line) - 4 or len(line) < MAX_HEADER_BYTES:
+            check_encoding(path, file.encoding, BLOCK_BYTES)
+        text = line.decode(errors="ignore")
+    if "\0" in text:
+        raise RecsysError(
+            "the first line holds a NUL character",
+            where=path,
+            got=repr(text[:60]),
+            fix="if this is UTF-16, set file.encoding to utf-16-le or utf-16-be",
+        )
+    return text

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from data_pipelines.events.rules import Events, Separator
+from data_pipelines.events.rules import Events
+from data_pipelines.file_format import FileFormat
 from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.schema import CriteoBucket, Keep, Log
 
@@ -53,17 +54,6 @@ class HashRule(BaseConfig):
 
 
 EncodingRule = Annotated[VocabularyRule | HashRule, Field(discriminator="kind"), _named("kind")]
-
-
-class FileFormat(BaseConfig):
-    """How the raw files are written; text may be gzipped. `columns` stands for the header."""
-
-    format: Literal["text", "parquet"] = "text"
-    separator: Separator = ","
-    header: bool = True
-    columns: tuple[str, ...] = ()
-    quote: str | None = '"'
-    missing: tuple[str, ...] = ()
 
 
 class Binary(BaseConfig):

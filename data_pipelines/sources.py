@@ -1,14 +1,18 @@
-"""What a source of raw rows offers, and the general one: a text or Parquet table."""
+"""What a source of raw rows offers, and the general one: a table of any format."""
 
+import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
-from data_pipelines.parquet_tables import canonical_frame, open_parquet, read_parquet
+from data_pipelines.arrow_files import column_names, read_columns
+from data_pipelines.arrow_values import canonical_frame
+from data_pipelines.file_format import FileFormat
 from data_pipelines.reading import expand_paths
-from data_pipelines.recipe import Recipe
+from data_pipelines.recipe import Recipe, SequenceColumns
+from data_pipelines.sparse_lines import read_sparse, sparse_columns
 from data_pipelines.text_tables import Dtypes, read_text, text_columns
 from recsys.errors import RecsysError, did_you_mean
 
@@ -35,10 +39,7 @@ class TableSource:
         return expand_paths(raw)
 
     def columns(self, recipe: Recipe, path: Path) -> list[str]:
-        if recipe.file.format == "text":
-            return text_columns(path, recipe.file, recipe.label.column)
-        with open_parquet(path) as file:
-            return list(file.schema_arrow.names)
+        return table_columns(path, recipe.file, recipe.label.column)
 
     def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
         columns = self.columns(recipe, path)
@@ -50,8 +51,40 @@ class TableSource:
                     expected=f"one of {', '.join(columns)}",
                     fix=did_you_mean(name, columns),
                 )
-        if recipe.file.format == "text":
-            yield from read_text(path, recipe.file, columns, dtypes)
-            return
-        for row, frame in read_parquet(path, list(dtypes)):
-            yield row, canonical_frame(frame, dtypes, recipe.sequence.separator, path)
+        yield from read_table(path, recipe.file, columns, dtypes, recipe.sequence)
+
+
+def table_columns(path: Path, file: FileFormat, label: str) -> list[str]:
+    """The column names of a table of any format."""
+    match file.format:
+        case "text":
+            return text_columns(path, file, label)
+        case "libsvm":
+            return sparse_columns(path, file)
+    if file.columns:
+        raise RecsysError(
+            f"file.columns is for text, and {file.format} files have column names",
+            where=path,
+            fix="remove file.columns",
+        )
+    return column_names(path, file.format)
+
+
+def read_table(
+    path: Path,
+    file: FileFormat,
+    columns: list[str],
+    dtypes: Dtypes,
+    sequence: SequenceColumns,
+) -> Iterator[NumberedFrame]:
+    """The columns in `dtypes` of a table of any format; `columns` are those of the file."""
+    if file.format == "text":
+        yield from read_text(path, file, columns, dtypes)
+        return
+    if file.format == "libsvm":
+        is_list = {c for c in dtypes for p in sequence.columns if fnmatch.fnmatchcase(c, p)}
+        frames = read_sparse(path, file, columns, dtypes, is_list)
+    else:
+        frames = read_columns(path, file.format, list(dtypes))
+    for row, frame in frames:
+        yield row, canonical_frame(frame, dtypes, sequence.separator, path)

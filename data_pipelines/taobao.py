@@ -6,7 +6,8 @@ action_type (0 is a click).
 """
 
 from data_pipelines.events.rules import Events, Negatives, Targets
-from data_pipelines.recipe import FileFormat, LastTwoItems, Recipe
+from data_pipelines.file_format import FileFormat
+from data_pipelines.recipe import LastTwoItems, Recipe
 
 CLICKS = Events(
     action="action",

@@ -1,5 +1,6 @@
 """CSV and TSV: blocks of text → frames, every row checked for its number of columns."""
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,11 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from data_pipelines import reading
+from data_pipelines.encodings import check_encoding
+from data_pipelines.file_format import FileFormat
 from data_pipelines.reading import Block, first_line, prefetch, read_blocks
-from data_pipelines.recipe import FileFormat
+from data_pipelines.rows_of_text import find_stray_quote, outside_quotes
 from recsys.errors import RecsysError
 
 Dtypes = dict[str, pl.DataType]
+
+SEPARATORS = (",", ";", "\t", "|")
 
 
 def check_columns(block: Block, file: FileFormat, columns: int, path: Path) -> None:
@@ -19,13 +25,37 @@ def check_columns(block: Block, file: FileFormat, columns: int, path: Path) -> N
     data = np.frombuffer(block.data, np.uint8)
     separators, newlines = data == ord(file.separator), data == ord("\n")
     if file.quote and file.quote.encode() in block.data:
-        outside = ~np.logical_xor.accumulate(data == ord(file.quote))
+        outside = outside_quotes(data, file.quote)
         separators &= outside
         newlines &= outside
+        _check_quotes(data, newlines, block, file, path)
     rows = int(np.count_nonzero(newlines))
     if np.count_nonzero(separators) == rows * (columns - 1):
         return
     raise_wrong_columns(block, np.flatnonzero(newlines), separators, columns, path)
+
+
+def _check_quotes(
+    data: NDArray[np.uint8],
+    newlines: NDArray[np.bool_],
+    block: Block,
+    file: FileFormat,
+    path: Path,
+) -> None:
+    assert file.quote
+    position = find_stray_quote(data, file.quote, file.separator)
+    if position is None:
+        return
+    row = block.first_row + int(np.count_nonzero(newlines[:position]))
+    start = block.data.rfind(b"\n", 0, position) + 1
+    near = block.data[max(start, position - 30) : position + 30].split(b"\n")[0]
+    raise RecsysError(
+        "a stray quote character",
+        where=f"{path}, data row {row}",
+        expected="quotes around a whole value, and quotes inside it doubled",
+        got=repr(near.decode(errors="replace")),
+        fix="correct the row, or set file.quote=null if quotes are plain characters",
+    )
 
 
 def raise_wrong_columns(
@@ -39,46 +69,87 @@ def raise_wrong_columns(
     counts = np.diff(np.cumsum(separators)[ends], prepend=0)
     wrong = np.flatnonzero(counts != columns - 1)
     if len(wrong):
+        row = int(wrong[0])
+        start = int(ends[row - 1]) + 1 if row else 0
+        is_blank = not block.data[start : int(ends[row])].strip(b"\r")
         raise RecsysError(
             "a row has the wrong number of columns",
-            where=f"{path}, data row {block.first_row + int(wrong[0])}",
+            where=f"{path}, data row {block.first_row + row}",
             expected=f"{columns} columns",
-            got=f"{int(counts[wrong[0]]) + 1}",
+            got="an empty line" if is_blank else f"{int(counts[row]) + 1}",
         )
 
 
 def text_columns(path: Path, file: FileFormat, label: str) -> list[str]:
     """The column names: the header's, or the recipe's, less the label where the file has none."""
-    line = first_line(path)
-    if line.startswith(b"PAR1"):
+    if file.header is None and file.columns:
         raise RecsysError(
-            "this is a Parquet file, not text", where=path, fix="set file.format=parquet"
+            "file.columns is given, but not whether the first line holds column names",
+            where=path,
+            expected="header: true (the first line holds names, which file.columns replaces) or "
+            "header: false (the first line is a row)",
+            fix="set header beside columns, for example file.header=false",
         )
-    fields = pl.read_csv(
-        line + b"\n",
-        has_header=False,
-        separator=file.separator,
-        quote_char=file.quote,
-        infer_schema=False,
-    ).row(0)
-    if file.header:
-        names = [str(field) for field in fields]
-        for name in names:
-            if names.count(name) > 1:
-                raise RecsysError(f"the header names the column {name!r} twice", where=path)
-        if not file.columns:
-            return names
-    names = list(file.columns)
+    if file.header is False and not file.columns:
+        raise RecsysError(
+            "a file without a header needs column names", where=path, fix="set file.columns"
+        )
+    line = first_line(path, file)
+    fields = _fields(line, file, path)
+    if not file.columns:
+        return _unique(_header_names(fields), path, "the header")
+    names = _unique(list(file.columns), path, "file.columns")
     if len(fields) == len(names) - 1 and label in names:
         names.remove(label)
     if len(fields) != len(names):
         raise RecsysError(
             "the file has the wrong number of columns",
-            where=f"{path}, {'header' if file.header else 'data row 1'}",
+            where=f"{path}, {'header' if file.has_header else 'data row 1'}",
             expected=f"{len(names)}: {', '.join(names)}",
             got=len(fields),
-            fix=f"is {file.separator!r} the separator?" if len(fields) == 1 else None,
+            fix=other_separator(line, file),
         )
+    return names
+
+
+def _fields(line: str, file: FileFormat, path: Path) -> list[str]:
+    """The first row's values; one value that holds other separators is a wrong separator."""
+    try:
+        fields = next(
+            csv.reader(
+                [line],
+                delimiter=file.separator,
+                quotechar=file.quote,
+                quoting=csv.QUOTE_MINIMAL if file.quote else csv.QUOTE_NONE,
+            )
+        )
+    except csv.Error as error:
+        raise RecsysError("the first line cannot be parsed", where=path, got=error) from None
+    if file.has_header and len(fields) == 1 and (hint := other_separator(line, file)):
+        raise RecsysError(
+            f"the separator {file.separator!r} does not occur in the header",
+            where=path,
+            got=line[:100],
+            fix=hint,
+        )
+    return fields
+
+
+def other_separator(line: str, file: FileFormat) -> str | None:
+    """A hint at the separator that the line does have, if the recipe's does not occur."""
+    found = [s for s in SEPARATORS if s in line and file.separator not in line]
+    return f"set file.separator={max(found, key=line.count)!r}" if found else None
+
+
+def _header_names(fields: list[str]) -> list[str]:
+    """The header's names; columns without one, such as a pandas index, are `unnamed_N`."""
+    return [name or f"unnamed_{number}" for number, name in enumerate(fields, 1)]
+
+
+def _unique(names: list[str], path: Path, source: str) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise RecsysError(f"{source} names the column {name!r} twice", where=path)
     return names
 
 
@@ -88,7 +159,7 @@ def read_text(
     """(number of the first row, frame of the columns in `dtypes`) for each block of a text file."""
 
     def checked() -> Iterator[Block]:
-        for block in read_blocks(path, file.quote, skip_lines=int(file.header)):
+        for block in read_blocks(path, file, keep_blank_rows=len(columns) == 1):
             check_columns(block, file, len(columns), path)
             yield block
 
@@ -106,11 +177,14 @@ def parse_block(
     """One block as a frame; a value that is not a number is named with its row."""
     schema = {name: dtypes.get(name, pl.String()) for name in columns}
     try:
-        return _parse(block, file, schema).select(map(canonical_column, dtypes, dtypes.values()))
+        return _parse(block, file, schema).select(
+            canonical_column(columns.index(name), dtype) for name, dtype in dtypes.items()
+        )
     except pl.exceptions.PolarsError as error:
         try:
             texts = _parse(block, file, dict.fromkeys(columns, pl.String()))
         except pl.exceptions.PolarsError:
+            check_encoding(path, file.encoding, reading.BLOCK_BYTES)
             raise RecsysError(
                 "the text cannot be parsed",
                 where=f"{path}, data rows {block.first_row} to {block.first_row + block.rows - 1}",
@@ -119,9 +193,9 @@ def parse_block(
         raise _bad_number(texts, dtypes, block, path) from None
 
 
-def canonical_column(name: str, dtype: pl.DataType) -> pl.Expr:
+def canonical_column(index: int, dtype: pl.DataType) -> pl.Expr:
     """A number that is not finite is missing; so is empty text."""
-    column = pl.col(name)
+    column = pl.nth(index)  # pl.col would take some names for patterns
     return pl.when(column.is_finite()).then(column) if dtype.is_float() else column
 
 

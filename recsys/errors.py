@@ -24,6 +24,8 @@ class RecsysError(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Returns "did you mean 'x'?" for the nearest known name, or None when nothing is near."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    """Returns "did you mean 'x'?" for the nearest known name (in any case), or None."""
+    choices = list(known)
+    nearest = [choice for choice in choices if choice.strip().lower() == name.lower()]
+    nearest = nearest or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean {nearest[0]!r}?" if nearest else None

@@ -4,18 +4,12 @@ An event is one row of (user, item, time, action). A sample is a target (an even
 as a negative for it) with the histories of its user: the behaviours strictly before the event.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
+from data_pipelines.file_format import FileFormat
 from recsys.base_config import BaseConfig
-
-# One character; "\\t" and "tab" are what a shell leaves of a tab.
-Separator = Annotated[
-    str,
-    Field(min_length=1, max_length=1),
-    BeforeValidator(lambda value: {"\\t": "\t", "tab": "\t"}.get(value, value)),
-]
 
 
 class Targets(BaseConfig):
@@ -43,18 +37,17 @@ class Negatives(BaseConfig):
     seed: NonNegativeInt = 1
 
 
-class ItemTable(BaseConfig):
+class ItemTable(FileFormat):
     """Item features that lie in a file of their own: raw files whose names match `files`.
 
-    Tables (CSV, TSV, Parquet) hold the column `item` and the item features. Amazon's metadata (an
-    object a line) and an object item → [attributes] give `category`, the last of the item's list,
-    and `attributes`, all of them joined by "|".
+    Tables hold the column `item` and the item features; Parquet, Arrow and ORC are recognized, and
+    the keys of `file:` describe text. Amazon's metadata (an object a line) and an object item →
+    [attributes] give `category`, the last of the item's list, and `attributes`, all of them joined
+    by "|".
     """
 
     files: tuple[str, ...] = ("*item*", "meta*")
     item: str = "item"
-    separator: Separator = ","
-    columns: tuple[str, ...] = ()  # these stand for the header
 
 
 class Events(BaseConfig):

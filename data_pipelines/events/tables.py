@@ -5,10 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
+from data_pipelines.arrow_files import column_names
 from data_pipelines.events.pipeline import read_raw_samples
-from data_pipelines.parquet_tables import open_parquet
+from data_pipelines.file_format import FileFormat
+from data_pipelines.file_kinds import binary_format, head_of
 from data_pipelines.reading import first_line
-from data_pipelines.recipe import FileFormat, Label, Recipe
+from data_pipelines.recipe import Label, Recipe
 from data_pipelines.sources import Source, TableSource
 from data_pipelines.staging import read_chunks
 from data_pipelines.text_tables import Dtypes
@@ -36,23 +38,21 @@ def read_event_rows(
         yield chunk.frame
 
 
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) == b"PAR1"
-
-
 def _names(path: Path, file: FileFormat) -> set[str]:
     """What would be the column names if this were a table with a header."""
-    if _is_parquet(path):
-        return set(open_parquet(path).schema_arrow.names)
-    fields = first_line(path).decode(errors="replace").split(file.separator)
+    if found := binary_format(head_of(path)):
+        return set(column_names(path, found))
+    fields = first_line(path, file.model_copy(update={"quote": None})).split(file.separator)
     return {field.strip(file.quote or "") for field in fields}
 
 
 def _sample_recipe(recipe: Recipe, path: Path) -> Recipe:
-    """How a table of samples is written: Parquet, or text with a header."""
+    """How a table of samples is written: as the log's files are, text with a header."""
+    log = recipe.file
     file = FileFormat(
-        format="parquet" if _is_parquet(path) else "text", separator=recipe.file.separator
+        format=binary_format(head_of(path)) or "text",
+        separator=log.separator,
+        encoding=log.encoding,
     )
     return recipe.model_copy(
         update={"file": file, "events": None, "source": "table", "label": Label()}

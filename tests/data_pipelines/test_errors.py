@@ -117,14 +117,26 @@ def test_a_row_with_the_wrong_number_of_columns(refuses, shop, monkeypatch, new,
     refuses("wrong number of columns", "data row 4", "5 columns", got)
 
 
+def test_a_label_column_in_another_case_is_found(refuses, shop):
+    edit(shop, "bought", "Bought")
+    refuses("label column 'bought' is missing", "did you mean 'Bought'?")
+
+
+def test_a_table_with_another_separator_is_not_taken_for_one_without_labels(refuses, shop):
+    shop.csv.write_text(shop.csv.read_text().replace(",", ";"))
+    refuses("','", "file.separator=';'", "rows.csv")
+
+
 def test_a_number_that_is_none(refuses, shop):
     edit(shop, "7.0", "cheap")
     refuses("'price'", "data row 7", "'cheap'")
 
 
 def test_bytes_that_are_not_utf8(refuses, shop):
-    shop.csv.write_bytes(shop.csv.read_bytes().replace(b"black", b"bl\xffck"))
-    refuses("cannot be parsed", "rows.csv", "utf-8")
+    content = shop.csv.read_bytes().replace(b"black", b"bl\xffck")
+    shop.csv.write_bytes(content)
+    byte = content.index(b"\xff")
+    refuses("not utf-8", f"rows.csv, line 9, byte {byte}", "0xff", "file.encoding")
 
 
 def test_a_column_named_twice_in_the_header(refuses, shop):

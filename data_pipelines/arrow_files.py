@@ -1,0 +1,157 @@
+"""Parquet, Arrow (IPC, Feather) and ORC as raw formats: runs of rows, read by pyarrow."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.orc
+import pyarrow.parquet as pq
+
+from data_pipelines.file_kinds import (
+    ARROW_STREAM,
+    FEATHER_V1,
+    FORMAT_NAMES,
+    binary_format,
+    compression_of,
+    head_of,
+    with_article,
+)
+from data_pipelines.reading import prefetch
+from recsys.errors import RecsysError
+
+CHUNK_ROWS = 1 << 18
+
+# What pyarrow raises for a damaged file.
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
+
+Batches = Iterator[pa.RecordBatch]
+
+
+def column_names(path: Path, file_format: str) -> list[str]:
+    """The columns' names; the same name twice is an error."""
+    names = _open(path, file_format)[0]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecsysError(f"the file has the column {name!r} twice", where=path)
+    return names
+
+
+def read_columns(
+    path: Path, file_format: str, names: list[str]
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """(number of the first row, frame of these columns) for each run of rows."""
+    known, open_batches = _open(path, file_format)
+    wanted = set(names)
+    row = 1
+    for batch in prefetch(_slices(open_batches([n for n in known if n in wanted]))):
+        yield row, _to_polars(batch.select(names), path, file_format)
+        row += len(batch)
+
+
+def _to_polars(batch: pa.RecordBatch, path: Path, file_format: str) -> pl.DataFrame:
+    try:
+        return pl.DataFrame(pl.from_arrow(batch))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise _not_whole(path, file_format, str(error).splitlines()[0]) from None
+
+
+def _slices(batches: Batches) -> Batches:
+    for batch in batches:
+        for start in range(0, len(batch), CHUNK_ROWS):
+            yield batch.slice(start, CHUNK_ROWS)
+
+
+def _open(path: Path, file_format: str) -> tuple[list[str], Callable[[list[str]], Batches]]:
+    """The column names, and what reads some columns; damage shows as RecsysError, now or then."""
+    if binary_format(head_of(path)) != file_format:
+        raise _not_whole(path, file_format, None)
+    opener = {"parquet": _open_parquet, "arrow": _open_arrow, "orc": _open_orc}[file_format]
+    try:
+        schema, batches = opener(path)
+        known = list(schema.names)
+    except DAMAGED as error:
+        raise _explained(error, path, file_format) from None
+
+    def read(names: list[str]) -> Batches:
+        try:
+            for batch in batches(names):
+                batch.validate(full=True)  # polars takes offsets and UTF-8 as right
+                yield batch
+        except DAMAGED as error:
+            raise _explained(error, path, file_format) from None
+
+    return known, read
+
+
+def _open_parquet(path: Path) -> tuple[pa.Schema, Callable[[list[str]], Batches]]:
+    schema = pq.read_schema(path)
+
+    def batches(names: list[str]) -> Batches:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(CHUNK_ROWS, columns=names)
+
+    return schema, batches
+
+
+def _open_arrow(path: Path) -> tuple[pa.Schema, Callable[[list[str]], Batches]]:
+    head = head_of(path)[:4]
+    if head == FEATHER_V1:
+        raise pa.ArrowInvalid("a Feather file of version 1; write it again as Arrow or Parquet")
+    is_stream = head == ARROW_STREAM
+
+    def open_file(source: pa.NativeFile, fields: list[int] | None) -> pa.ipc.RecordBatchReader:
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
+        opener = pa.ipc.open_stream if is_stream else pa.ipc.open_file
+        return opener(source, options=options)
+
+    with pa.OSFile(str(path), "rb") as source:
+        schema = open_file(source, None).schema
+
+    def batches(names: list[str]) -> Batches:
+        with pa.OSFile(str(path), "rb") as source:
+            reader = open_file(source, [schema.names.index(name) for name in names])
+            yield from reader if is_stream else _of_file(reader)
+
+    return schema, batches
+
+
+def _of_file(reader: pa.ipc.RecordBatchFileReader) -> Batches:
+    return (reader.get_batch(number) for number in range(reader.num_record_batches))
+
+
+def _open_orc(path: Path) -> tuple[pa.Schema, Callable[[list[str]], Batches]]:
+    schema = pyarrow.orc.ORCFile(path).schema
+
+    def batches(names: list[str]) -> Batches:
+        file = pyarrow.orc.ORCFile(path)
+        for number in range(file.nstripes):
+            yield file.read_stripe(number, columns=names)
+
+    return schema, batches
+
+
+def _explained(error: Exception, path: Path, file_format: str) -> Exception:
+    """An error of the disk or of permissions stays what it is."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    if isinstance(error, MemoryError):
+        return RecsysError(
+            "memory ran out while a file was read",
+            where=path,
+            got=str(error).splitlines()[0],
+            fix="write it with smaller row groups or batches, if it is not damaged",
+        )
+    return _not_whole(path, file_format, str(error).splitlines()[0])
+
+
+def _not_whole(path: Path, file_format: str, got: str | None) -> RecsysError:
+    if got is None:
+        kind = binary_format(head_of(path)) or compression_of(head_of(path))
+        got = f"{with_article(kind)} file" if kind else "other content"
+    return RecsysError(
+        f"this is not a whole {FORMAT_NAMES[file_format]} file",
+        where=path,
+        got=got,
+        fix="is it text (file.format=text), or was the copy cut short?",
+    )
