@@ -117,12 +117,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a model, evaluate it on valid and test, and write the report."""
-    from recsys.config import load_config
+    from recsys.config import load_config, load_stored_config
     from recsys.run_commands import evaluate, new_or_resumed, on_devices
     from recsys.training.train import train as run_training
 
     run_dir, file, changes = new_or_resumed("train", config, overrides, out, resume)
-    resolved = load_config(file or run_dir / "config.yaml", changes)
+    stored = run_dir / "config.yaml"
+    resolved = load_config(file, changes) if file else load_stored_config(stored, changes)
 
     def work(ranks: "Ranks") -> None:
         run_training(resolved, run_dir, resume=resume is not None, ranks=ranks)
@@ -143,13 +144,14 @@ def search(
     ] = None,
 ) -> None:
     """Search rows and columns of the tables (optembed, dnis); write what to train as a file."""
-    from recsys.config import load_config
+    from recsys.config import load_config, load_stored_config
     from recsys.run_commands import new_or_resumed, on_devices
     from recsys.search.search import SUPERNET, describe
     from recsys.search.search import search as run_search
 
     out_dir, file, changes = new_or_resumed("search", config, overrides, out, resume)
-    resolved = load_config(file or out_dir / SUPERNET / "config.yaml", changes)
+    stored = out_dir / SUPERNET / "config.yaml"
+    resolved = load_config(file, changes) if file else load_stored_config(stored, changes)
 
     def work(ranks: "Ranks") -> None:
         found = run_search(resolved, out_dir, resume=resume is not None, ranks=ranks)

@@ -1,8 +1,8 @@
 """RunConfig: one YAML file is one complete run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import yaml
 from pydantic import model_validator
@@ -59,7 +59,34 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     `embeddings.allocation: FILE` stands for the methods that a search found; they take its place,
     so that a run can be rebuilt from its own folder.
     """
-    content = apply_overrides(read_yaml(path), overrides)
+    return _resolve(apply_overrides(read_yaml(path), overrides), path)
+
+
+def load_stored_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of a run folder, which `dump_config` wrote, with overrides.
+
+    A key that it lacks is younger than the run: it gets the value that the run was trained with.
+    """
+    content = read_yaml(path)
+    for method in _method_sections(content.get("embeddings")):
+        if method.get("method") == "hashed":
+            method.setdefault("salts", "common")
+    return _resolve(apply_overrides(content, overrides), path)
+
+
+def _method_sections(embeddings: object) -> Iterator[dict[str, object]]:
+    """The method configs of an `embeddings` section and of its `attention`."""
+    if not isinstance(embeddings, dict):
+        return
+    per_feature = embeddings.get("per_feature")
+    others = per_feature.values() if isinstance(per_feature, dict) else ()
+    yield from (
+        method for method in (embeddings.get("default"), *others) if isinstance(method, dict)
+    )
+    yield from _method_sections(embeddings.get("attention"))
+
+
+def _resolve(content: dict[str, Any], path: Path) -> RunConfig:
     embeddings = content.get("embeddings")
     allocation = embeddings.pop("allocation", None) if isinstance(embeddings, dict) else None
     config = validate(RunConfig, content, str(path))

@@ -20,7 +20,7 @@ from recsys.embeddings.base import (
     TableSpec,
 )
 from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.hashing import hash_chunks, hash_step
+from recsys.embeddings.hashing import feature_salt, hash_chunks, hash_step
 from recsys.errors import RecsysError
 
 
@@ -31,6 +31,11 @@ class HashedConfig(BaseMethodConfig):
     gets max(1, round(V_f / V · total_rows)) rows, even where that is no less than its V_f ids. It
     is the baseline of `unified` at equal bytes (Coleman et al. 2023, §5), which has `exact_below`
     too: features of at most so many ids get a full table, beside the total.
+
+    `salts`: `by_feature` salts the hashes with the name of the feature whose table it is, as
+    `unified` does, so that two ids that collide in one feature are independent of those that
+    collide in another. `common` is the rule of runs before there was a choice: salts 0 … k - 1 for
+    every feature, so that features of equal size have the same collisions.
     """
 
     method: Literal["hashed"] = "hashed"
@@ -38,6 +43,7 @@ class HashedConfig(BaseMethodConfig):
     total_rows: PositiveInt | None = None
     num_hashes: PositiveInt = 1
     exact_below: NonNegativeInt = 0
+    salts: Literal["by_feature", "common"] = "by_feature"
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -77,7 +83,8 @@ class HashedConfig(BaseMethodConfig):
             # A sum of k rows has k times the variance of one: match a full table's.
             self.init.scaled(1.0 / math.sqrt(self.num_hashes)),
         )
-        return Hashed(feature, cardinality, table_spec, self.num_hashes)
+        salt = feature_salt(table) if self.salts == "by_feature" else 0
+        return Hashed(feature, cardinality, table_spec, self.num_hashes, salt)
 
 
 class Hashed(EmbeddingMethod):
@@ -85,9 +92,12 @@ class Hashed(EmbeddingMethod):
 
     name = "hashed"
 
-    def __init__(self, feature: str, cardinality: int, table: TableSpec, num_hashes: int) -> None:
+    def __init__(
+        self, feature: str, cardinality: int, table: TableSpec, num_hashes: int, salt: int
+    ) -> None:
+        """`salt`: of the first hash; hash k has `salt` + k."""
         super().__init__()
-        self.cardinality = cardinality
+        self.cardinality, self.salt = cardinality, salt
         self.output_dim = table.dim
         self.table = table
         self.lookups = tuple(Lookup(f"{feature}/{k}", table.name) for k in range(num_hashes))
@@ -96,12 +106,12 @@ class Hashed(EmbeddingMethod):
         return (self.table,)
 
     def rows(self, ids: Tensor) -> tuple[Tensor, ...]:
-        return hash_chunks(ids, 0, len(self.lookups), self.table.num_rows).unbind()
+        return hash_chunks(ids, self.salt, len(self.lookups), self.table.num_rows).unbind()
 
     def combine(self, vectors: Sequence[Tensor]) -> Tensor:
         return torch.stack(tuple(vectors)).sum(0)
 
     def rule(self) -> Rule:
-        steps = [hash_step(k, self.table.num_rows) for k in range(len(self.lookups))]
+        steps = [hash_step(self.salt + k, self.table.num_rows) for k in range(len(self.lookups))]
         lookups = tuple(TableLookup(table=self.table.name, steps=(step,)) for step in steps)
         return Rule(lookups=lookups, vector=Sum(of=looked_up(len(steps))))

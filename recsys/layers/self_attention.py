@@ -10,13 +10,19 @@ from torch.nn import functional as F
 from recsys.layers.linear import build_linear
 
 LayerNormPlace = Literal["none", "before_relu", "after_relu"]
+# each place with the epsilon of the code that has it
+LAYER_NORM_EPS = {
+    "before_relu": 1e-5,  # FuxiCTR (torch's default)
+    "after_relu": 1e-8,  # the authors' TensorFlow code
+}
 
 
 class InteractingLayer(nn.Module):
     """(B, F, in_dim) → (B, F, attention_dim): ReLU(concat of heads + residual).
 
     By the paper: plain inner products, no bias, no scaling, no dropout, no normalisation, and a
-    residual projection. Each keyword departs from that (see `AutoIntConfig`).
+    residual projection. Each keyword departs from that (see `AutoIntConfig`). `layer_norm` is
+    after the ReLU in the authors' code, with an epsilon of 1e-8, and before it in FuxiCTR, 1e-5.
     """
 
     def __init__(  # noqa: PLR0913  one keyword for each way to depart from the paper
@@ -49,7 +55,11 @@ class InteractingLayer(nn.Module):
             else None
         )
         self.layer_norm_place = layer_norm
-        self.layer_norm = nn.LayerNorm(attention_dim, eps=1e-8) if layer_norm != "none" else None
+        self.layer_norm = (
+            nn.LayerNorm(attention_dim, eps=LAYER_NORM_EPS[layer_norm])
+            if layer_norm != "none"
+            else None
+        )
 
     def forward(self, fields: Tensor) -> Tensor:
         query, key, value = (self._heads(layer(fields)) for layer in self.query_key_value)

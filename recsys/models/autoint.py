@@ -1,7 +1,8 @@
 """AutoInt: self-attention between features (Song et al. 2019, CIKM, §4); AutoInt+ adds an MLP.
 
 The default is the paper's graph. The authors' code departs from it in five ways, each an option:
-`projection_bias`, `projection_relu`, `scale_scores`, `attention_dropout`, `layer_norm: after_relu`.
+`projection_bias`, `projection_relu`, `scale_scores`, `attention_dropout`, `layer_norm: after_relu`
+(epsilon 1e-8). FuxiCTR's place is `layer_norm: before_relu`, with its epsilon, 1e-5.
 """
 
 from collections.abc import Sequence

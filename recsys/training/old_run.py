@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from recsys.config import load_config
+from recsys.config import load_stored_config
 from recsys.data.readable import readable
 from recsys.embeddings.base import EmbeddingMethod
 from recsys.embeddings.feature_methods import build_methods
@@ -74,7 +74,7 @@ def open_old_run(run_dir: Path) -> OldRun:
             where=where,
             fix=f"finish it with `recsys train --resume {run_dir}`",
         )
-    config, schema = load_config(run_dir / CONFIG_FILE), load_schema(run_dir)
+    config, schema = load_stored_config(run_dir / CONFIG_FILE), load_schema(run_dir)
     if config.data.load_schema().fingerprint() != schema.fingerprint():
         raise RecsysError(
             f"the data set of {run_dir} has changed since: what its ids mean is not known any more",

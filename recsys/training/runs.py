@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from recsys.config import RunConfig, dump_config, load_config
+from recsys.config import RunConfig, dump_config, load_stored_config
 from recsys.data.config import DataConfig
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json, write_text
@@ -49,7 +49,7 @@ def load_run_config(run_dir: Path) -> RunConfig:
             f"{run_dir} is not a run folder",
             expected=f"a folder with {CONFIG_FILE}, as `recsys train` writes",
         )
-    return load_config(run_dir / CONFIG_FILE)
+    return load_stored_config(run_dir / CONFIG_FILE)
 
 
 def load_trained(run_dir: Path, ranks: Ranks | None = None, data: Path | None = None) -> TrainedRun:
@@ -126,7 +126,7 @@ def _is_unused(run_dir: Path) -> bool:
 
 def continue_run_folder(run_dir: Path, config: RunConfig) -> None:
     """Refuses to resume with another model or other rows; keeps what did change, such as epochs."""
-    saved = load_config(run_dir / CONFIG_FILE)
+    saved = load_stored_config(run_dir / CONFIG_FILE)
     for section in ("embeddings", "model"):
         if getattr(saved, section) != getattr(config, section):
             raise RecsysError(

@@ -23,6 +23,7 @@ from recsys.schema import Feature, Schema
 from recsys.training.old_run import OldRun, open_old_run, read_values
 
 WARM_START_FILE = "warm_start.json"
+IDS_AT_ONCE = 1 << 20
 
 
 class WarmFeature(BaseConfig):
@@ -109,7 +110,9 @@ def _compare(
         return ids
     if not _have_same_tables(old_method, method):
         return "other tables"
-    return ids if ids.is_identity else f"{method.name} mixes ids in a row, and the ids have changed"
+    if not ids.is_identity:
+        return f"{method.name} mixes ids in a row, and the ids have changed"
+    return ids if _read_same_rows(old_method, method) else "other rows for the same ids"
 
 
 def match_ids(new: Feature, new_dataset: Path, old: Feature, old_dataset: Path) -> SameIds | str:
@@ -132,6 +135,15 @@ def match_ids(new: Feature, new_dataset: Path, old: Feature, old_dataset: Path) 
 def _have_same_tables(old: EmbeddingMethod, new: EmbeddingMethod) -> bool:
     shapes = ([(t.num_rows, t.dim) for t in method.tables()] for method in (old, new))
     return len(old.lookups) == len(new.lookups) and len({tuple(s) for s in shapes}) == 1
+
+
+def _read_same_rows(old: EmbeddingMethod, new: EmbeddingMethod) -> bool:
+    """Whether every id has the same rows in both: hashes may be salted otherwise."""
+    return all(
+        torch.equal(before, after)
+        for ids in torch.split(torch.arange(new.cardinality), IDS_AT_ONCE)
+        for before, after in zip(old.rows(ids), new.rows(ids), strict=True)
+    )
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.hashed import HashedConfig
-from recsys.embeddings.hashing import hash_rows
+from recsys.embeddings.hashing import feature_salt, hash_rows
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SparseAdamConfig
 from recsys.embeddings.row_penalty import Charge, RowPenalty
 from recsys.errors import RecsysError
@@ -46,12 +46,30 @@ def ids_of(a, b, b2) -> KeyedJaggedTensor:
     )
 
 
-def test_hashed_is_the_sum_of_k_hashed_rows():
-    method = HashedConfig(embedding_dim=3, num_buckets=7, num_hashes=2).build("a", 100, "a")
+@pytest.mark.parametrize(("salts", "salt"), [("by_feature", feature_salt("a")), ("common", 0)])
+def test_hashed_is_the_sum_of_k_hashed_rows(salts, salt):
+    config = HashedConfig(embedding_dim=3, num_buckets=7, num_hashes=2, salts=salts)
+    method = config.build("a", 100, "a")
     table = torch.randn(7, 3)
     ids = torch.arange(100)
-    expected = table[hash_rows(ids, 0, 7)] + table[hash_rows(ids, 1, 7)]
+    expected = table[hash_rows(ids, salt, 7)] + table[hash_rows(ids, salt + 1, 7)]
     torch.testing.assert_close(method.materialise({"a": table}), expected)
+    steps = [look.steps[0] for look in method.rule().lookups]
+    assert [step.salt for step in steps] == [f"0x{salt + k:016x}" for k in range(2)]
+
+
+def test_ids_that_collide_in_one_hashed_feature_do_not_collide_in_another():
+    config, ids = HashedConfig(embedding_dim=2, num_buckets=100), torch.arange(10_000)
+    (a,), (b,) = (config.build(name, 10_000, name).rows(ids) for name in ("a", "b"))
+    pairs = torch.bincount(a * 100 + b, minlength=10_000).double()
+    # 9,999 degrees of freedom: mean 9,999, standard deviation 141; one id for each pair of rows
+    assert abs(((pairs - 1) ** 2).sum() - 9_999) < 5 * 141
+
+
+def test_hashed_features_that_share_a_table_read_the_same_rows():
+    config, ids = HashedConfig(embedding_dim=2, num_buckets=7), torch.arange(50)
+    reader, owner = config.build("b2", 50, "b"), config.build("b", 50, "b")
+    assert torch.equal(reader.rows(ids)[0], owner.rows(ids)[0])
 
 
 def test_hashed_refuses_more_buckets_than_ids():

@@ -146,6 +146,33 @@ def test_layer_norm_before_relu_leaves_no_negative_value():
     assert (layer(torch.randn(2, 6, 4)) >= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("place", "eps", "formula"),
+    [
+        # FuxiCTR's MultiHeadSelfAttention: nn.LayerNorm(attention_dim), then relu
+        ("before_relu", 1e-5, lambda norm, x: norm(x).clamp(min=0)),
+        # the authors' multihead_attention: relu, then normalize(epsilon=1e-8)
+        ("after_relu", 1e-8, lambda norm, x: norm(x.clamp(min=0))),
+    ],
+)
+@pytest.mark.parametrize("std", [1.0, 0.01, 1e-4])
+def test_layer_norm_equals_its_sources_formula_at_small_inputs(place, eps, formula, std):
+    torch.manual_seed(0)
+    layer = InteractingLayer(4, 4, 2, **{**PAPER, "layer_norm": place})
+    plain = InteractingLayer(4, 4, 2, **PAPER)
+    plain.load_state_dict(layer.state_dict(), strict=False)
+    fields = std * torch.randn(8, 6, 4)
+
+    def normalized(x):
+        variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
+        return (x - mean) / (variance + eps).sqrt()
+
+    heads = [plain._heads(project(fields)) for project in plain.query_key_value]
+    attended = (torch.softmax(heads[0] @ heads[1].mT, -1) @ heads[2]).transpose(1, 2).flatten(2)
+    expected = formula(normalized, attended + plain._residual(fields))
+    torch.testing.assert_close(layer(fields), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_autoint_plus_adds_the_mlps_logit():
     torch.manual_seed(0)
     plus = AutoIntConfig(attention_dim=4, hidden_dims=(8,)).build([Field("a", 4)] * 3, 0)

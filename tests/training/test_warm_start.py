@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
 from recsys.embeddings.base import NormalInit, TableSpec
 from recsys.embeddings.table_store import TableShard
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, load_schema
-from recsys.training.runs import build_model, load_trained
+from recsys.training.runs import build_model, load_run_config, load_trained
 from recsys.training.train import train
 from recsys.training.warm_start import SameIds, copy_rows, describe, match_ids, warm_start
 from tests.training.test_train import config_of
@@ -129,6 +130,25 @@ def test_hashed_rows_are_taken_over_while_the_ids_stay(tiny_dataset, new_dataset
     assert torch.equal(tables_of(model)["item"], old["item"])
     reasons = {feature.feature: feature.skipped for feature in report.features}
     assert reasons["shop"] == "hashed mixes ids in a row, and the ids have changed"
+
+
+def test_rows_of_other_hashes_are_not_taken_over(tiny_dataset, tmp_path):
+    train(config_of(tiny_dataset, "train.epochs=1", HASHED), tmp_path / "old")
+    common = HASHED.replace("num_buckets: 4", "num_buckets: 4, salts: common")
+    with pytest.raises(RecsysError, match="item: other rows for the same ids"):
+        start(tmp_path / "old", tiny_dataset, common)
+
+
+def test_a_run_from_before_hashes_were_salted_by_feature_keeps_its_rows(tiny_dataset, tmp_path):
+    common = HASHED.replace("num_buckets: 4", "num_buckets: 4, salts: common")
+    train(config_of(tiny_dataset, "train.epochs=1", common), tmp_path / "old")
+    file = tmp_path / "old" / "config.yaml"
+    content = yaml.safe_load(file.read_text())
+    vectors = load_trained(tmp_path / "old").model.embeddings.materialise("item")
+    del content["embeddings"]["default"]["salts"]
+    file.write_text(yaml.safe_dump(content))
+    assert load_run_config(tmp_path / "old").embeddings.default.salts == "common"
+    assert torch.equal(load_trained(tmp_path / "old").model.embeddings.materialise("item"), vectors)
 
 
 def test_features_without_a_vocabulary_keep_their_ids_under_the_same_hash_rule(tmp_path):
