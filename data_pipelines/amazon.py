@@ -103,7 +103,7 @@ def _lines(block: Block, path: Path) -> pl.Series:
     try:
         return pl.Series("line", block.data.decode().split("\n")[:-1])
     except UnicodeDecodeError as error:
-        check_encoding(path, "utf-8", BLOCK_BYTES)
+        check_encoding(path, LINES, BLOCK_BYTES)
         raise RecsysError("the text cannot be parsed", where=path, got=error) from None
 
 
@@ -182,7 +182,7 @@ def _metadata(block: Block, item: str, path: Path) -> pl.DataFrame:
 
 def _attributes(path: Path, rule: ItemTable) -> pl.DataFrame:
     """One object: item → [attribute …]; the last is the most special category."""
-    item, text = rule.item, b"".join(text_chunks(path, rule.encoding, BLOCK_BYTES))
+    item, text = rule.item, b"".join(text_chunks(path, rule, BLOCK_BYTES))
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

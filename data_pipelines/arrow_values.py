@@ -21,9 +21,7 @@ def canonical_frame(
         else:
             column = column.cast(dtype)
         is_text = dtype == pl.String
-        columns.append(
-            column.replace("", None) if is_text else pl.when(column.is_finite()).then(column)
-        )
+        columns.append(column.replace("", None) if is_text else column.fill_nan(None))
     try:
         return frame.select(columns)
     except pl.exceptions.PolarsError as error:

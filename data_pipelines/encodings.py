@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipelines.compression import ByteReader, open_bytes
+from data_pipelines.file_format import FileFormat
 from data_pipelines.file_kinds import binary_format, compression_of, other_kind, with_article
 from recsys.errors import RecsysError
 
@@ -17,37 +18,39 @@ MARKS = (
 )
 
 
-def text_chunks(path: Path, encoding: str, size: int, check_utf8: bool = False) -> Iterator[bytes]:
+def text_chunks(
+    path: Path, file: FileFormat, size: int, check_utf8: bool = False
+) -> Iterator[bytes]:
     """The file's text as UTF-8 with line ends LF or CR LF, without a byte order mark.
 
     Bytes that are already UTF-8 are only checked if `check_utf8` is set: the parser checks them.
     """
     with open_bytes(path) as reader:
-        head = reader.read(size)
-        _refuse_other(head, path, reader.kind)
-        mark, encoding = _mark(head, encoding, path)
+        head = reader.read(max(size, 8))
+        _refuse_other(head, path, reader.kind, file)
+        mark, encoding = _mark(head, file, path)
         head = head[len(mark) :] if mark else head
         if encoding == "utf-8" and not check_utf8:
             chunks = _as_they_are(head, reader, size)
         else:
-            chunks = _decoded(head, reader, encoding, size)
+            chunks = _decoded(head, reader, encoding, size, f"{file.section}.encoding")
         yield from _with_newlines(chunks)
 
 
-def check_encoding(path: Path, encoding: str, size: int) -> None:
+def check_encoding(path: Path, file: FileFormat, size: int) -> None:
     """Raises RecsysError at the first bytes that are not text in the encoding, if there are any."""
-    for _ in text_chunks(path, encoding, size, check_utf8=True):
+    for _ in text_chunks(path, file, size, check_utf8=True):
         pass
 
 
-def _refuse_other(head: bytes, path: Path, compression: str | None) -> None:
+def _refuse_other(head: bytes, path: Path, compression: str | None, file: FileFormat) -> None:
     """Content that is an archive, a binary table or compressed once more is no text."""
     found = binary_format(head)
     if found and not compression:
         raise RecsysError(
             f"this is {with_article(found)} file, not text",
             where=path,
-            fix=f"set file.format={found}",
+            fix=f"set {file.section}.format={found}",
         )
     found = found or other_kind(head) or (compression_of(head) if compression else None)
     if found:
@@ -59,16 +62,17 @@ def _refuse_other(head: bytes, path: Path, compression: str | None) -> None:
         )
 
 
-def _mark(head: bytes, encoding: str, path: Path) -> tuple[bytes, str]:
+def _mark(head: bytes, file: FileFormat, path: Path) -> tuple[bytes, str]:
     """The byte order mark, and the encoding that it shows, or else the one that was given."""
     for mark, marked in MARKS:
         if head.startswith(mark):
             return mark, marked
+    encoding = file.encoding
     if encoding in ("utf-16", "utf-32") and head:
         raise RecsysError(
             f"the file is not {encoding.upper()} with a byte order mark",
             where=path,
-            fix=f"set file.encoding to {encoding}-le, {encoding}-be or another encoding",
+            fix=f"set {file.section}.encoding to {encoding}-le, {encoding}-be or another encoding",
         )
     return b"", encoding
 
@@ -76,10 +80,12 @@ def _mark(head: bytes, encoding: str, path: Path) -> tuple[bytes, str]:
 def _as_they_are(head: bytes, reader: ByteReader, size: int) -> Iterator[bytes]:
     while head:
         yield head
-        head = reader.read(size)
+        head = reader.read(max(size, 8))
 
 
-def _decoded(head: bytes, reader: ByteReader, encoding: str, size: int) -> Iterator[bytes]:
+def _decoded(
+    head: bytes, reader: ByteReader, encoding: str, size: int, key: str
+) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
     lines, data = 1, head
     while True:
@@ -91,9 +97,9 @@ def _decoded(head: bytes, reader: ByteReader, encoding: str, size: int) -> Itera
             raise RecsysError(
                 f"the text is not {encoding}",
                 where=f"{reader.path}, line {lines + _line_ends(before)}, byte {byte:,} (from 0)",
-                expected=f"text in file.encoding, which is {encoding}",
+                expected=f"text in {key}, which is {encoding}",
                 got=f"byte 0x{error.object[error.start]:02x} ({error.reason})",
-                fix="set file.encoding, for example latin-1, cp1252 or utf-16-le",
+                fix=f"set {key}, for example latin-1, cp1252 or utf-16-le",
             ) from None
         if text:
             yield text.encode()

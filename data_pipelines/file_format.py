@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -63,6 +63,8 @@ class FileFormat(BaseConfig):
         quote: the quote character; null: quote characters have no meaning.
         missing: texts that mean "missing", in addition to empty text.
     """
+
+    section: ClassVar[str] = "file"  # of the recipe, for messages
 
     format: Annotated[
         Format,

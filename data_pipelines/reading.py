@@ -83,7 +83,7 @@ def read_blocks(
     one column needs it.
     """
     rest, row, has_header = b"", 1, file.has_header
-    for data in chain(text_chunks(path, file.encoding, BLOCK_BYTES), [b""]):
+    for data in chain(text_chunks(path, file, BLOCK_BYTES), [b""]):
         text = rest + data if rest else data
         block, rest = cut_rows(text, file.quote, is_last=not data, keep_blank=keep_blank_rows)
         if block and has_header:
@@ -104,7 +104,7 @@ def _endless_row(start: bytes, file: FileFormat, where: str) -> RecsysError:
         where=where,
         expected=None if is_open else f"at most {MAX_ROW_BYTES:,} bytes",
         got=repr(start.lstrip(b"\r\n")[:60].decode(errors="replace")),
-        fix="correct the row, or set file.quote=null if quotes are plain characters"
+        fix=f"correct the row, or set {file.section}.quote=null if quotes are plain characters"
         if is_open
         else "is it text with a line for each row?",
     )
@@ -113,7 +113,7 @@ def _endless_row(start: bytes, file: FileFormat, where: str) -> RecsysError:
 def first_line(path: Path, file: FileFormat = LINES) -> str:
     """The first row's text without its line end, cut off where it is very long."""
     text, end = b"", 0
-    for data in text_chunks(path, file.encoding, HEAD_BYTES):
+    for data in text_chunks(path, file, HEAD_BYTES):
         text += data
         end = row_end(text, file.quote)
         if end or len(text) > MAX_HEADER_BYTES:
@@ -135,13 +135,13 @@ def _decoded_line(line: bytes, path: Path, file: FileFormat) -> str:
         text = line.decode()
     except UnicodeDecodeError as error:
         if error.start < len(line) - 4 or len(line) < MAX_HEADER_BYTES:
-            check_encoding(path, file.encoding, BLOCK_BYTES)
+            check_encoding(path, file, BLOCK_BYTES)
         text = line.decode(errors="ignore")
     if "\0" in text:
         raise RecsysError(
             "the first line holds a NUL character",
             where=path,
             got=repr(text[:60]),
-            fix="if this is UTF-16, set file.encoding to utf-16-le or utf-16-be",
+            fix=f"if this is UTF-16, set {file.section}.encoding to utf-16-le or utf-16-be",
         )
     return text

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 
 from data_pipelines.events.rules import Events
 from data_pipelines.file_format import FileFormat
+from data_pipelines.numbers import OutOfRange
 from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.schema import CriteoBucket, Keep, Log
 
@@ -88,10 +89,14 @@ class Label(BaseConfig):
 
 
 class Numerical(BaseConfig):
-    """Columns of numbers; names or wildcards. Bucket transforms make them categorical features."""
+    """Columns of numbers; names or wildcards. Bucket transforms make them categorical features.
+
+    Numbers beyond float32 (3.4e38) and infinities are refused or clipped; NaN is missing.
+    """
 
     columns: tuple[str, ...] = ()
     transform: TransformRule = Keep()
+    out_of_range: OutOfRange = "refuse"
 
 
 class Categorical(BaseConfig):

@@ -10,6 +10,7 @@ import polars as pl
 from data_pipelines.arrow_files import column_names, read_columns
 from data_pipelines.arrow_values import canonical_frame
 from data_pipelines.file_format import FileFormat
+from data_pipelines.numbers import bounded_numbers
 from data_pipelines.reading import expand_paths
 from data_pipelines.recipe import Recipe, SequenceColumns
 from data_pipelines.sparse_lines import read_sparse, sparse_columns
@@ -51,7 +52,8 @@ class TableSource:
                     expected=f"one of {', '.join(columns)}",
                     fix=did_you_mean(name, columns),
                 )
-        yield from read_table(path, recipe.file, columns, dtypes, recipe.sequence)
+        for row, frame in read_table(path, recipe.file, columns, dtypes, recipe.sequence):
+            yield row, bounded_numbers(frame, recipe.numerical.out_of_range, path, row)
 
 
 def table_columns(path: Path, file: FileFormat, label: str) -> list[str]:
@@ -63,9 +65,9 @@ def table_columns(path: Path, file: FileFormat, label: str) -> list[str]:
             return sparse_columns(path, file)
     if file.columns:
         raise RecsysError(
-            f"file.columns is for text, and {file.format} files have column names",
+            f"{file.section}.columns is for text, and {file.format} files have column names",
             where=path,
-            fix="remove file.columns",
+            fix=f"remove {file.section}.columns",
         )
     return column_names(path, file.format)
 

@@ -106,7 +106,7 @@ def _slices(block: Block, facts: FileFacts, file: FileFormat) -> Iterator[tuple[
     try:
         text = block.data.decode()
     except UnicodeDecodeError:
-        check_encoding(facts.path, file.encoding, reading.BLOCK_BYTES)
+        check_encoding(facts.path, file, reading.BLOCK_BYTES)
         raise
     lines = pl.Series("line", [text]).str.strip_suffix("\n").str.split("\n").explode()
     for start in range(0, len(lines), SLICE_ROWS):

@@ -54,7 +54,7 @@ def _check_quotes(
         where=f"{path}, data row {row}",
         expected="quotes around a whole value, and quotes inside it doubled",
         got=repr(near.decode(errors="replace")),
-        fix="correct the row, or set file.quote=null if quotes are plain characters",
+        fix=f"correct the row, or set {file.section}.quote=null if quotes are plain characters",
     )
 
 
@@ -82,23 +82,24 @@ def raise_wrong_columns(
 
 def text_columns(path: Path, file: FileFormat, label: str) -> list[str]:
     """The column names: the header's, or the recipe's, less the label where the file has none."""
+    key = file.section
     if file.header is None and file.columns:
         raise RecsysError(
-            "file.columns is given, but not whether the first line holds column names",
+            f"{key}.columns is given, but not whether the first line holds column names",
             where=path,
-            expected="header: true (the first line holds names, which file.columns replaces) or "
+            expected="header: true (the first line holds names, which columns replaces) or "
             "header: false (the first line is a row)",
-            fix="set header beside columns, for example file.header=false",
+            fix=f"set {key}.header=true or {key}.header=false",
         )
     if file.header is False and not file.columns:
         raise RecsysError(
-            "a file without a header needs column names", where=path, fix="set file.columns"
+            "a file without a header needs column names", where=path, fix=f"set {key}.columns"
         )
     line = first_line(path, file)
     fields = _fields(line, file, path)
     if not file.columns:
         return _unique(_header_names(fields), path, "the header")
-    names = _unique(list(file.columns), path, "file.columns")
+    names = _unique(list(file.columns), path, f"{key}.columns")
     if len(fields) == len(names) - 1 and label in names:
         names.remove(label)
     if len(fields) != len(names):
@@ -138,7 +139,7 @@ def _fields(line: str, file: FileFormat, path: Path) -> list[str]:
 def other_separator(line: str, file: FileFormat) -> str | None:
     """A hint at the separator that the line does have, if the recipe's does not occur."""
     found = [s for s in SEPARATORS if s in line and file.separator not in line]
-    return f"set file.separator={max(found, key=line.count)!r}" if found else None
+    return f"set {file.section}.separator={max(found, key=line.count)!r}" if found else None
 
 
 def _header_names(fields: list[str]) -> list[str]:
@@ -184,19 +185,19 @@ def parse_block(
         try:
             texts = _parse(block, file, dict.fromkeys(columns, pl.String()))
         except pl.exceptions.PolarsError:
-            check_encoding(path, file.encoding, reading.BLOCK_BYTES)
+            check_encoding(path, file, reading.BLOCK_BYTES)
             raise RecsysError(
                 "the text cannot be parsed",
                 where=f"{path}, data rows {block.first_row} to {block.first_row + block.rows - 1}",
                 got=str(error).splitlines()[0],
             ) from None
-        raise _bad_number(texts, dtypes, block, path) from None
+        raise _bad_number(texts, dtypes, block, file, path) from None
 
 
 def canonical_column(index: int, dtype: pl.DataType) -> pl.Expr:
-    """A number that is not finite is missing; so is empty text."""
+    """NaN is missing; so is empty text."""
     column = pl.nth(index)  # pl.col would take some names for patterns
-    return pl.when(column.is_finite()).then(column) if dtype.is_float() else column
+    return column.fill_nan(None) if dtype.is_float() else column
 
 
 def _parse(block: Block, file: FileFormat, schema: Dtypes) -> pl.DataFrame:
@@ -210,7 +211,9 @@ def _parse(block: Block, file: FileFormat, schema: Dtypes) -> pl.DataFrame:
     )
 
 
-def _bad_number(texts: pl.DataFrame, dtypes: Dtypes, block: Block, path: Path) -> RecsysError:
+def _bad_number(
+    texts: pl.DataFrame, dtypes: Dtypes, block: Block, file: FileFormat, path: Path
+) -> RecsysError:
     for name, dtype in dtypes.items():
         if dtype.is_numeric():
             bad = texts[name].cast(dtype, strict=False).is_null() & texts[name].is_not_null()
@@ -220,6 +223,7 @@ def _bad_number(texts: pl.DataFrame, dtypes: Dtypes, block: Block, path: Path) -
                     f"the numerical column {name!r} holds a value that is not a number",
                     where=f"{path}, data row {block.first_row + row}",
                     got=repr(texts[name][row]),
-                    fix="list it under categorical.columns, or the value under file.missing",
+                    fix="list it under categorical.columns, or the value under "
+                    f"{file.section}.missing",
                 )
     return RecsysError("the text cannot be parsed", where=f"{path}, data row {block.first_row}")

@@ -4,7 +4,7 @@ An event is one row of (user, item, time, action). A sample is a target (an even
 as a negative for it) with the histories of its user: the behaviours strictly before the event.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -45,6 +45,8 @@ class ItemTable(FileFormat):
     [attributes] give `category`, the last of the item's list, and `attributes`, all of them joined
     by "|".
     """
+
+    section: ClassVar[str] = "events.items"
 
     files: tuple[str, ...] = ("*item*", "meta*")
     item: str = "item"

@@ -1,5 +1,6 @@
 """The built-in event logs, item tables, and what is wrong with a log; real rows too."""
 
+import bz2
 import gzip
 import json
 
@@ -128,6 +129,23 @@ def test_item_lists_with_attributes(tmp_path):
     assert (first["item_history"], first["category"]) == ("1|3", "200")
     assert first["category_history"] == "201|203"
     assert raw.filter(pl.col("item") == "0")["category"].to_list() == [None] * 5
+
+
+def test_an_item_table_is_read_as_it_is_written(tmp_path):
+    rows = pl.DataFrame({"asin": ["a1", "a2", "a3"], "kind": ["crème", None, "thé"]})
+    expected = rows.rename({"asin": "item", "kind": "category"})
+    names = {"columns": ("item", "category")}
+    path = tmp_path / "items.parquet"
+    path.write_bytes(bz2.compress(rows.write_csv(separator=";").encode("latin-1")))
+    rule = ItemTable(separator=";", encoding="latin-1", header=True, **names)
+    assert read_item_table(path, rule).equals(expected)
+    path.write_bytes(rows.write_csv(separator=";", include_header=False).encode("utf-16"))
+    rule = ItemTable(separator=";", header=False, **names)
+    assert read_item_table(path, rule).equals(expected)
+    with pytest.raises(RecsysError, match=r"set events\.items\.header=true"):
+        read_item_table(path, ItemTable(separator=";", **names))
+    expected.write_ipc(path)
+    assert read_item_table(path, ItemTable()).equals(expected)
 
 
 def test_a_list_without_items_is_named(tmp_path):

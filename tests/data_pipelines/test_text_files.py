@@ -1,13 +1,18 @@
 """Text as it comes: encodings, compressions, line ends, quotes, headers. No row may be lost."""
 
 import bz2
+import csv
 import gzip
+import io
 import lzma
+import os
 import zipfile
 
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_pipelines import read_raw, reading
 from data_pipelines.file_format import FileFormat
@@ -250,6 +255,44 @@ def test_a_stray_quote_is_named_with_its_row(tmp_path, rows, row):
     refusal(lambda: rows_of(path), "quote", f"data row {row}", "file.quote=null")
 
 
+PIECES = ["a", "é", '"', '""', ",", "\n", "\r\n", " ", '",', '\n"', ',"']
+FUZZ = settings(max_examples=150, deadline=None, database=None)
+SIZES = st.sampled_from([1, 3, 7, 32 << 20])
+VALUES = st.lists(st.sampled_from([*PIECES, "\r"]), max_size=4).map("".join)
+
+
+@FUZZ
+@given(
+    st.lists(st.tuples(VALUES, VALUES)),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    SIZES,
+)
+def test_whatever_a_csv_writer_quotes_is_read_back(tmp_path_factory, rows, end, codec, size):
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator=end).writerows([("x", "y"), *rows])
+    path = written(tmp_path_factory.getbasetemp(), text.getvalue().encode(codec))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_pipelines.reading.BLOCK_BYTES", size)
+        assert rows_of(path) == [tuple(value or None for value in row) for row in rows]
+
+
+@FUZZ
+@given(st.lists(st.sampled_from(PIECES), max_size=14), st.sampled_from(['"', None]), SIZES)
+def test_any_text_is_read_as_by_the_csv_module_or_refused(tmp_path_factory, pieces, quote, size):
+    text = "x,y\n" + "".join(pieces)
+    path = written(tmp_path_factory.getbasetemp(), text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_pipelines.reading.BLOCK_BYTES", size)
+        try:
+            found = rows_of(path, quote=quote)
+        except RecsysError:
+            return
+    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    lines = csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), strict=True, quoting=quoting)
+    assert found == [tuple(value or None for value in row) for row in [*lines][1:]]
+
+
 @pytest.mark.usefixtures("block_bytes")
 def test_quotes_in_pairs_inside_a_plain_value_are_kept(tmp_path):
     path = written(tmp_path, b'label,x\n1,say "hi" now\n0,x"y""z"\n1,"a ""b"""\n0,""\n')
@@ -315,9 +358,22 @@ def test_names_that_look_like_patterns_are_names(tmp_path):
     assert rows_of(path) == [("1", "x", "y", "z")]
 
 
-def test_a_pipe_is_no_raw_file(tmp_path):
-    import os
+HUGE = b"label,x\n1,2.5\n0,-1e300\n1,1e39\n0,inf\n1,NaN\n0,\n"
 
+
+def test_numbers_beyond_float32_are_refused_or_clipped(shop):
+    path = written(shop.folder, HUGE, "huge.csv")
+    table = ["label.column=label", "numerical.columns=[x]", "categorical.columns=[]"]
+    table += ["sequence.columns=[]", "group=null", "split.fractions=[0.4, 0.3, 0.3]"]
+    refusal(lambda: shop.prepare(*table, raw=[path]), "'x'", "data row 2", "-1e+300", "float32")
+    schema = shop.prepare(*table, "numerical.out_of_range=clip", raw=[path])
+    largest = 3.4028234663852886e38
+    assert shop.column("x") == [2.5, -largest]
+    expected = [2.5, -largest, largest, largest, None, None]
+    assert pl.concat(read_raw(schema, [path]))["x"].to_list() == expected
+
+
+def test_a_pipe_is_no_raw_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     refusal(lambda: reading.expand_paths([tmp_path / "pipe"]), "not a regular file")
 
