@@ -263,13 +263,10 @@ def compare(
     Where rows are grouped, by user say, also their GAUC: its interval draws the users anew.
     """
     from recsys.reports import compare_runs, compare_runs_by_group
+    from recsys.reports.compare import describe_test
 
     test = compare_runs(run_a, run_b, split)
-    low, high = test.ci95
-    typer.echo(
-        f"AUC {test.auc_a:.5f} and {test.auc_b:.5f}: difference {test.difference:+.5f} "
-        f"(95 % interval {low:+.5f} to {high:+.5f}), p = {test.p_value:.3g}"
-    )
+    typer.echo(f"AUC {test.auc_a:.5f} and {test.auc_b:.5f}: {describe_test(test)}")
     grouped = compare_runs_by_group(run_a, run_b, split)
     if grouped is not None:
         low, high = grouped.ci95

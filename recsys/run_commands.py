@@ -100,4 +100,7 @@ def evaluate(
             fixed(facts["calibration"], 4),
         )
     Console().print(table)
+    for name, facts in report["splits"].items():
+        if facts["auc_reason"]:
+            typer.echo(f"{name}: {facts['auc_reason']}")
     typer.echo(f"report: {run_dir / 'report.html'}")

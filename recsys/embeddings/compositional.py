@@ -90,7 +90,8 @@ class CompositionalConfig(BaseMethodConfig):
         }
 
     def build(self, feature: str, cardinality: int, table: str) -> "Compositional":
-        parts = self._parts(self.partitions.partitions(feature, cardinality))
+        partitions = self.partitions.partitions(feature, cardinality)
+        parts = self._parts(partitions)
         rows, floats = sum(p.partition.size for p in parts), sum(p[0].size * p.dim for p in parts)
         if rows >= cardinality or floats >= cardinality * self.embedding_dim:
             raise RecsysError(
@@ -99,6 +100,13 @@ class CompositionalConfig(BaseMethodConfig):
                 f"{cardinality * self.embedding_dim} floats",
                 got=f"{rows} rows and {floats} floats",
                 fix=f"use method full_table for this feature, or full_below: {cardinality}",
+            )
+        if any(partition.size == 1 for partition in partitions):
+            raise RecsysError(
+                f"{feature}: {cardinality} ids are too few for {len(partitions)} partitions",
+                expected="two classes or more in each partition",
+                got=", ".join(f"{partition.size}" for partition in partitions),
+                fix=f"use fewer partitions, method full_table, or full_below: {cardinality}",
             )
         if any(part.dim == 0 for part in parts):
             raise RecsysError(
@@ -115,8 +123,8 @@ class CompositionalConfig(BaseMethodConfig):
             )
             for j, part in enumerate(parts)
         )
-        partitions = [part.partition for part in parts]
-        return Compositional(feature, cardinality, partitions, tables, self.operation)
+        of_tables = [part.partition for part in parts]
+        return Compositional(feature, cardinality, of_tables, tables, self.operation)
 
     @property
     def _std(self) -> float:

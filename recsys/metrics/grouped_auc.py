@@ -21,7 +21,8 @@ class GroupedAuc:
     """`value` is None when no group has both classes.
 
     `dropped_share`: share of the rows that lie in groups of one class, which have no AUC.
-    `ci95`: groups with both classes drawn anew, 95 % percentile; None below two of them.
+    `ci95`: groups with both classes drawn anew, 95 % percentile; None below two of them, or
+    if all have the same AUC.
     """
 
     value: float | None
@@ -60,7 +61,9 @@ def compute_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLi
         return GroupedAuc(None, None, len(rows), 0, dropped)
     weights, parts = rows[used].astype(np.float64), rows[used] * aucs[used]
     value = float(parts.sum() / weights.sum())
-    return GroupedAuc(value, resample_ratio(parts, weights), len(rows), num_used, dropped)
+    # groups that are all alike, such as all of AUC 1, say nothing about how much groups differ
+    ci95 = resample_ratio(parts, weights) if np.ptp(aucs[used]) > 0 else None
+    return GroupedAuc(value, ci95, len(rows), num_used, dropped)
 
 
 def mean_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike) -> float | None:

@@ -26,6 +26,15 @@ def compare_runs(run_a: Path, run_b: Path, split: str = "test") -> PairedAucTest
     return compare_aucs(logits_a, logits_b, read_labels(files[0], paths[0]))
 
 
+def describe_test(test: PairedAucTest) -> str:
+    """The difference, and how sure it is."""
+    difference = f"difference {test.difference:+.5f}"
+    if test.ci95 is None or test.p_value is None:
+        return f"{difference}; the two cannot be compared: {test.reason}"
+    low, high = test.ci95
+    return f"{difference} (95 % interval {low:+.5f} to {high:+.5f}), p = {test.p_value:.3g}"
+
+
 def compare_runs_by_group(run_a: Path, run_b: Path, split: str = "test") -> PairedGroupedAuc | None:
     """The same of GAUC, with an interval by drawing users anew.
 

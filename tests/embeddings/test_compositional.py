@@ -106,6 +106,13 @@ def test_every_id_has_classes_of_its_own(rule, cardinality):
         assert of_ids.max() < partition.size
 
 
+@pytest.mark.parametrize("operation", ["multiply", "add", "concat"])
+def test_a_partition_of_one_class_is_refused(operation):
+    with pytest.raises(RecsysError, match="8 ids are too few for 4 partitions") as refused:
+        built(operation, MixedRadix(k=4), 8)
+    assert "2, 2, 2, 1" in str(refused.value)
+
+
 def test_mixed_radix_is_the_digits_of_the_id():
     partitions = MixedRadix(sizes=(3, 5, 7)).partitions("a", 105)
     digits = [partition.classes(torch.arange(105)) for partition in partitions]

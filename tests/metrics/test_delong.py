@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from recsys.errors import RecsysError
 from recsys.metrics import compare_aucs, compute_auc, compute_auc_interval
+from recsys.metrics.delong import mean_variance
+from recsys.metrics.small_samples import few_rows_interval, hanley_mcneil_variance
 
 
 def pairwise_components(logits, labels):
@@ -22,10 +25,10 @@ def pairwise_covariance(logits, labels):
 def test_four_rows_by_hand():
     # V10 of the positives 3 and 2: 1 and 1/2 (of the negatives lie below); V01 likewise 1 and 1/2.
     # Each has variance 1/8, each mean 1/16: the AUC 0.75 has variance 1/8.
-    found = compute_auc_interval(np.array([3, 2, 1, 2.5]), np.array([1, 1, 0, 0]))
-    margin = 1.959963984540054 * np.sqrt(1 / 8)
-    assert found.auc == 0.75
-    assert found.ci95 == pytest.approx((0.75 - margin, 1.0))
+    assert compute_auc_interval(np.array([3, 2, 1, 2.5]), np.array([1, 1, 0, 0])).auc == 0.75
+    positives, negatives = np.array([2.0, 3.0]), np.array([1.0, 2.5])
+    variances = mean_variance(positives, negatives, 0.75), mean_variance(negatives, positives, 0.25)
+    assert variances == (1 / 16, 1 / 16)
 
 
 def test_interval_equals_the_pairwise_formula(tied_predictions):
@@ -46,6 +49,39 @@ def test_interval_covers_the_true_auc_as_often_as_it_says():
         low, high = compute_auc_interval(rng.normal(size=400) + labels, labels).ci95
         inside += low <= 0.76025 <= high
     assert 0.92 <= inside / 400 <= 0.98  # 0.95 ± 3 standard errors of 400 tries
+
+
+@pytest.mark.parametrize("spread", [1.0, 2.0])
+@pytest.mark.parametrize("auc", [0.7, 0.9, 0.99])
+@pytest.mark.parametrize("positives", [2, 5, 10, 30])
+def test_interval_of_few_positives_covers_the_true_auc(positives, auc, spread):
+    rng, inside = np.random.default_rng(0), 0
+    labels = np.arange(1000) < positives
+    distance = norm.ppf(auc) * np.sqrt(1 + spread**2)
+    for _ in range(200):
+        scores = rng.normal(size=1000)
+        scores[labels] = distance + spread * scores[labels]
+        low, high = compute_auc_interval(scores, labels).ci95
+        inside += low <= auc <= high
+    assert inside >= 182  # 0.95 less 2.6 standard errors of 200 tries; DeLong's: 30 to 186
+
+
+@pytest.mark.parametrize(("positives", "lowest"), [(2, 0.585), (10, 0.850), (100, 0.981)])
+def test_an_auc_of_1_has_an_interval_that_more_positives_make_narrower(positives, lowest):
+    labels = np.arange(1000) < positives
+    found = compute_auc_interval(labels.astype(float), labels)
+    assert found.auc == 1.0
+    assert found.ci95 == pytest.approx((lowest, 1.0), abs=1e-3)
+    low, high = compute_auc_interval(-labels.astype(float), labels).ci95
+    assert low == 0.0
+    assert high < 0.5
+
+
+def test_few_rows_limits_are_where_the_hanley_mcneil_variance_puts_the_auc_at_1_96_deviations():
+    low, high = few_rows_interval(0.8, 0.0, 4, 50)
+    for limit in (low, high):
+        error = np.sqrt(hanley_mcneil_variance(limit, 4, 50))
+        assert abs(0.8 - limit) / error == pytest.approx(1.959964)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +106,6 @@ def test_paired_test_equals_the_pairwise_formula(tied_predictions):
 
 
 def test_p_value_is_the_normal_distributions(tied_predictions):
-    from scipy.stats import norm
-
     logits, labels = tied_predictions
     found = compare_aucs(logits, logits + np.sin(np.arange(len(logits))) / 3, labels)
     error = (found.ci95[1] - found.ci95[0]) / 2 / 1.959963984540054
@@ -82,6 +116,24 @@ def test_the_same_model_twice_has_p_value_1(tied_predictions):
     logits, labels = tied_predictions
     found = compare_aucs(logits, 2 * logits + 1, labels)
     assert (found.difference, found.p_value) == (0.0, 1.0)
+
+
+RANKED = np.arange(100.0)
+
+
+@pytest.mark.parametrize(
+    ("logits_b", "positives", "reason"),
+    [
+        (2 * RANKED, 20, "no variance"),  # both are 1
+        (-RANKED, 20, "no variance"),  # one is 1, the other 0
+        (np.sin(RANKED), 9, "fewer than 10 rows"),
+    ],
+)
+def test_rows_that_cannot_tell_two_models_apart_give_a_reason(logits_b, positives, reason):
+    found = compare_aucs(RANKED, logits_b, np.arange(100) >= 100 - positives)
+    assert (found.ci95, found.p_value) == (None, None)
+    assert reason in found.reason
+    assert found.difference == found.auc_b - found.auc_a
 
 
 def test_two_models_cannot_be_compared_on_one_class():

@@ -87,3 +87,9 @@ def test_a_perfectly_ordered_pair_has_auc_1_and_a_tie_one_half():
 def test_five_positives_above_five_negatives_have_auc_1():
     found = compute_grouped_auc(np.arange(10.0), np.arange(10) >= 5, np.zeros(10, int))
     assert found.value == 1.0
+
+
+def test_groups_that_are_all_ordered_right_have_no_interval():
+    group_ids, labels = np.repeat(np.arange(5), 2), np.tile([0, 1], 5)
+    found = compute_grouped_auc(labels.astype(float), labels, group_ids)
+    assert (found.value, found.ci95) == (1.0, None)
