@@ -1,6 +1,7 @@
 """Compressed files as streams of bytes: the kind is recognized by the first bytes, not the name."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -44,7 +45,8 @@ class ByteReader:
 
 def damaged(path: Path, kind: str | None, error: Exception, done: int = 0) -> Exception:
     """The message for a damaged compressed file; an error of the disk stays what it is."""
-    if kind is None or (isinstance(error, OSError) and error.errno is not None):
+    of_disk = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+    if kind is None or of_disk:  # EINVAL: a damaged zip archive names a place before its start
         return error
     return RecsysError(
         f"the {kind} file is truncated or damaged",
