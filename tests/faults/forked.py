@@ -7,10 +7,12 @@ small and read-only file systems; what it sees there is read through /proc.
 import importlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -50,9 +52,15 @@ class Forked:
         )
         self.pid = self._ask({})  # unshare replaces itself: this is the process we started
 
-    def start(self, *arguments: object) -> "Command":
-        """A command that runs while the test goes on."""
-        return Command(self, [str(argument) for argument in arguments])
+    def start(
+        self,
+        *arguments: object,
+        env: Mapping[str, str] | None = None,
+        memory_bytes: int | None = None,
+    ) -> "Command":
+        """A command that runs while the test goes on, in an address space of `memory_bytes`."""
+        limits = {"env": dict(env or {}), "memory_bytes": memory_bytes}
+        return Command(self, {"argv": [str(argument) for argument in arguments], **limits})
 
     def run(self, *arguments: object) -> Outcome:
         return self.start(*arguments).wait()
@@ -79,11 +87,11 @@ class Forked:
 class Command:
     """A command under way; `pid` is its process."""
 
-    def __init__(self, forked: Forked, arguments: list[str]) -> None:
+    def __init__(self, forked: Forked, request: dict[str, object]) -> None:
         self.forked = forked
         with tempfile.TemporaryDirectory() as folder:  # open files outlive it
             out, err = Path(folder) / "out", Path(folder) / "err"
-            self.pid = forked._ask({"argv": arguments, "out": str(out), "err": str(err)})
+            self.pid = forked._ask({**request, "out": str(out), "err": str(err)})
             self.out, self.err = out.open(), err.open()
 
     def wait(self) -> Outcome:
@@ -116,19 +124,23 @@ def _fork(request: dict[str, object]) -> int:
     files = [os.open(str(request[name]), os.O_WRONLY | os.O_CREAT) for name in ("out", "err")]
     pid = os.fork()
     if pid == 0:
-        _run(request["argv"], files)
+        _run(request, files)
     for file in files:
         os.close(file)
     return pid
 
 
-def _run(arguments: object, files: list[int]) -> None:
+def _run(request: dict[str, object], files: list[int]) -> None:
     from recsys.__main__ import main
 
     empty = os.open("/dev/null", os.O_RDONLY)
     for target, source in enumerate([empty, *files]):
         os.dup2(source, target)
-    sys.argv = ["recsys", *arguments]
+    os.environ.update(request["env"])
+    tempfile.tempdir = None  # found before TMPDIR was known
+    if request["memory_bytes"]:
+        resource.setrlimit(resource.RLIMIT_AS, (request["memory_bytes"],) * 2)
+    sys.argv = ["recsys", *request["argv"]]
     code = 1
     try:
         main()
