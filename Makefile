@@ -23,8 +23,9 @@ $(STAMP): pyproject.toml $(wildcard requirements/*.txt requirements/torch-$(TRIO
 demo: install
 	@$(VENV)/bin/recsys demo --out demo
 
+# Two workers: each takes whole files, so that what a file prepares is made once.
 test: install
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # Everything that needs CUDA: the tests, then the benchmarks; leaves a record of what ran.
 gpu: install

@@ -348,7 +348,7 @@ def test_a_row_without_an_end_does_not_fill_the_memory(tmp_path, monkeypatch):
     refusal(lambda: list(read_blocks(path, FileFormat())), "too long", "data row 1", "300 bytes")
 
 
-@pytest.mark.parametrize("text", [b"", b"\xef\xbb\xbf", b"\n\n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("text", [b"", b"\xef\xbb\xbf", b"\n\n\n", gzip.compress(b"", mtime=0)])
 def test_a_file_without_text_is_refused(tmp_path, text):
     refusal(lambda: rows_of(written(tmp_path, text)), "empty", "rows.csv")
 
