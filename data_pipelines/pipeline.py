@@ -85,7 +85,8 @@ def _stage(
             where=source.files(raw)[0],
             expected=f"one of {', '.join(columns)}",
             fix=did_you_mean(recipe.label.column, columns)
-            or "set label.column; a file without labels can be scored, but not prepared",
+            or "set label.column; if the first line is a row, file.header=false and file.columns; "
+            "a file without labels can be scored, but not prepared",
         )
     plan = make_plan(recipe, columns)
     encoders, staged = new_encoders(plan.features), Staged(folder)

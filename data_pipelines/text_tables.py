@@ -150,7 +150,11 @@ def _header_names(fields: list[str]) -> list[str]:
 def _unique(names: list[str], path: Path, source: str) -> list[str]:
     for name in names:
         if names.count(name) > 1:
-            raise RecsysError(f"{source} names the column {name!r} twice", where=path)
+            raise RecsysError(
+                f"{source} names the column {name!r} twice",
+                where=path,
+                fix="correct it, or set header=false and columns if the first line is a row",
+            )
     return names
 
 

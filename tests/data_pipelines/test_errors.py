@@ -122,6 +122,14 @@ def test_a_label_column_in_another_case_is_found(refuses, shop):
     refuses("label column 'bought' is missing", "did you mean 'Bought'?")
 
 
+def test_a_first_row_that_is_taken_for_names_is_explained(refuses, shop):
+    lines = shop.csv.read_text().splitlines(keepends=True)
+    shop.csv.write_text("".join(lines[1:]))
+    refuses("label column 'bought' is missing", "file.header=false")
+    shop.csv.write_text("1,1,red,a,7\n")
+    refuses("'1' twice", "header=false", "rows.csv")
+
+
 def test_a_table_with_another_separator_is_not_taken_for_one_without_labels(refuses, shop):
     shop.csv.write_text(shop.csv.read_text().replace(",", ";"))
     refuses("','", "file.separator=';'", "rows.csv")
