@@ -90,7 +90,8 @@ class FactorModule(CTRModule):
 def looked_ahead(model: CTRModel, train_batch: Batch, batch: Batch, step: float) -> Tensor:
     """Log loss of `batch` after the tables' step E - ξ∇E on `train_batch`, as a function of α.
 
-    The paper's second order (equation 7), exact: the step itself is differentiated.
+    The paper's second order (equation 7), exact: the step itself is differentiated. It is a step of
+    the log loss alone, as there: without the tables' l2 and a model's auxiliary loss.
     """
     copies = RowCopies(model, (train_batch, batch))
     with copied_rows(model, copies, copies.weights):

@@ -9,6 +9,7 @@ from recsys.config import RunConfig
 from recsys.data.mean_lengths import mean_lengths
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.feature_methods import unique_tables
 from recsys.embeddings.memory import EmbeddingBytes, OptimizerNames, check_budget, count_bytes
 from recsys.embeddings.optimizers import SgdConfig
 from recsys.embeddings.stores import occurrence_key
@@ -36,7 +37,7 @@ class PaperRun:
     def request(self) -> PlanRequest:
         features = self.embeddings()
         return PlanRequest(
-            features.store.tables,
+            unique_tables(features.methods),  # the order in which the store numbers them
             [look for group in features.store.groups for look in group.lookups],
             self.config.train.embedding_optimizer,
             table_placements(self.config.embeddings, features.methods),

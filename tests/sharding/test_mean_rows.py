@@ -3,10 +3,14 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from benchmarks.history_rows import HISTORIES, PAIR, lists_of, write_history_dataset
 from recsys.config import RunConfig
 from recsys.data.mean_lengths import mean_lengths
+from recsys.embeddings.collection import build_embeddings
+from recsys.embeddings.stores import sharded_groups
+from recsys.models.base import pairs_of
 from recsys.schema import load_schema
 from recsys.sharding.description import describe_plan
 from recsys.sharding.paper_run import PaperRun, count_run_bytes
@@ -72,3 +76,31 @@ def test_longer_histories_cost_more_and_the_plan_says_why(folder, make_cluster, 
     longer = dict.fromkeys(PAIR["history"], 400.0)
     monkeypatch.setattr("recsys.sharding.paper_run.mean_lengths", lambda *_: longer)
     assert plan().step_milliseconds > 2 * short.step_milliseconds
+
+
+@pytest.mark.parametrize(("name", "l2"), [("dcn_v2", 0.1), ("dcn_v2", 0.0), ("mean_pooling", 0.0)])
+def test_a_plan_numbers_its_tables_as_the_sharded_store_does(tiny_dataset, make_cluster, name, l2):
+    pairs = {"pairs": [{"target": ["item"], "history": ["history"]}]}
+    config = RunConfig.model_validate(
+        {
+            "data": {"path": tiny_dataset, "global_batch_size": 8},
+            "embeddings": {"default": {"method": "full_table", "embedding_dim": 4}},
+            "model": {"name": name, **(pairs if name == "mean_pooling" else {})},
+            "train": {"steps": 1, "dense_optimizer": SGD, "embedding_optimizer": {**SGD, "l2": l2}},
+        }
+    )
+    schema = load_schema(tiny_dataset)
+    planned = PaperRun(config, schema, make_cluster(2)).request()
+    built = build_embeddings(
+        config.embeddings,
+        schema,
+        config.train.embedding_optimizer,
+        torch.device("cpu"),
+        pairs=pairs_of(config.model),
+        is_sharded=True,
+    )
+    groups = sharded_groups(built.store).values()
+    numbered = sorted((i, table.name) for group in groups for i, table in group.numbered)
+    assert numbered == list(enumerate(table.name for table in planned.tables))
+    keys = sorted(look.key for group in groups for look in group.lookups)
+    assert sorted(look.key for look in planned.lookups) == keys
