@@ -13,9 +13,12 @@ MAX_NUMBER = float(np.finfo(np.float32).max)
 
 
 def bounded_numbers(
-    frame: pl.DataFrame, rule: OutOfRange, path: Path, first_row: int
+    frame: pl.DataFrame, rule: OutOfRange, where: Path | str, first_row: int | None = None
 ) -> pl.DataFrame:
-    """The frame with all numbers within float32; infinities lie outside it."""
+    """The frame with all numbers within float32; infinities lie outside it.
+
+    `first_row` is the number of the frame's first row, if rows have numbers.
+    """
     for name, dtype in frame.schema.items():
         if not dtype.is_float():
             continue
@@ -27,7 +30,7 @@ def bounded_numbers(
             row = int((column.abs() > MAX_NUMBER).arg_true()[0])
             raise RecsysError(
                 f"the numerical column {name!r} holds a number beyond float32",
-                where=f"{path}, data row {first_row + row}",
+                where=where if first_row is None else f"{where}, data row {first_row + row}",
                 expected=f"at most {MAX_NUMBER:.4g} in size",
                 got=column[row],
                 fix="correct the value, or set numerical.out_of_range=clip",

@@ -17,6 +17,7 @@ from data_pipelines.events.negatives import Catalogue
 from data_pipelines.events.plan import EventPlan, make_event_plan
 from data_pipelines.events.rows import RowMaker, join_histories, to_ids, to_text
 from data_pipelines.events.samples import UserEvents, make_samples, sort_events
+from data_pipelines.numbers import bounded_numbers
 from data_pipelines.reading import Progress, expand_paths, prefetch
 from data_pipelines.recipe import ByTime, Recipe, SplitRule
 from data_pipelines.sources import Source
@@ -87,7 +88,7 @@ def read_log(
     table_columns = table.columns if table is not None else []
     plan = make_event_plan(recipe, columns, table_columns, keep_user)
     encoders = new_encoders(plan.features)
-    typed_table = None if table is None else _typed(table, plan)
+    typed_table = None if table is None else _typed(table, plan, recipe)
     log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, typed_table))
     dtypes = {name: dtype for name, dtype in plan.dtypes.items() if name in columns}
     for path in logs:
@@ -131,7 +132,7 @@ def read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
     return table.unique(recipe.events.item, keep="first", maintain_order=True)
 
 
-def _typed(table: pl.DataFrame, plan: EventPlan) -> pl.DataFrame:
+def _typed(table: pl.DataFrame, plan: EventPlan, recipe: Recipe) -> pl.DataFrame:
     """The item table with numbers where features are numbers."""
     for name in table.columns:
         if plan.dtypes.get(name) == pl.Float64:
@@ -144,8 +145,8 @@ def _typed(table: pl.DataFrame, plan: EventPlan) -> pl.DataFrame:
                     got=repr(wrong[0]),
                     fix="list it under categorical.columns",
                 )
-            table = table.with_columns(numbers)
-    return table
+            table = table.with_columns(numbers.fill_nan(None))
+    return bounded_numbers(table, recipe.numerical.out_of_range, "the item table")
 
 
 def _check_actions(log: EventLog) -> None:

@@ -172,7 +172,11 @@ def test_numbers_of_an_item_table(tmp_path):
     raw = pl.concat(read_raw(schema, [log.csv, table]))
     assert sorted(set(rows["price"])) == [n + 0.25 for n in range(9)]
     assert (raw["price"] == raw["item"].str.slice(1).cast(pl.Float64) + 0.25).all()
-    table.write_text(table.read_text().replace("3.25", "cheap"))
+    content = table.read_text()
+    table.write_text(content.replace("3.25", "1e39"))
+    with pytest.raises(RecsysError, match=r"(?s)'price'.*float32.*item table.*1e\+39"):
+        log.prepare(*features, raw=[log.csv, table], out=tmp_path / "other")
+    table.write_text(content.replace("3.25", "cheap"))
     with pytest.raises(RecsysError, match=r"(?s)'price'.*item table.*'cheap'"):
         log.prepare(*features, raw=[log.csv, table], out=tmp_path / "other")
 
