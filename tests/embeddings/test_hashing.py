@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from recsys.embeddings.hashed import HashedConfig
 from recsys.embeddings.hashing import feature_salt, hash_chunks, hash_rows
 
 MASK = 2**64 - 1
@@ -69,6 +70,13 @@ def test_a_features_rows_equal_the_published_vectors(name):
     for dtype in (torch.int32, torch.int64):
         ids = torch.tensor([0, 1, 7, 2**31 - 1], dtype=dtype)
         assert hash_chunks(ids, SALTS[name], 2, 1_000_003).tolist() == ROWS[name]
+
+
+@pytest.mark.parametrize("name", SALTS)
+def test_rows_of_a_hashed_feature_equal_the_published_vectors(name):
+    config = HashedConfig(embedding_dim=1, num_buckets=1_000_003, num_hashes=2)
+    rows = config.build(name, 2**31, name).rows(torch.tensor([0, 1, 7, 2**31 - 1]))
+    assert [found.tolist() for found in rows] == ROWS[name]
 
 
 def test_chunk_k_of_a_salt_is_the_hash_of_salt_plus_k():

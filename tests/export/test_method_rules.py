@@ -12,6 +12,7 @@ from recsys.embedding_rule import Product, Rule, Sum, TableLookup, looked_up
 from recsys.embeddings import MethodConfig
 from recsys.embeddings.base import RowsOf
 from recsys.embeddings.compositional import CompositionalConfig
+from recsys.embeddings.hashed import HashedConfig
 from recsys.embeddings.hashing import hash_step
 from recsys.embeddings.kept_ids import pack_ids
 from recsys.embeddings.partitions import MixedRadix, QuotientRemainder
@@ -28,6 +29,10 @@ RADICES = MixedRadix(sizes=(2, 5, 5))
 METHODS = {
     **{config.method: config for config in EXAMPLES if config.method not in WITHOUT_NATIVE_FORM},
     **VARIANTS,
+    # as exported before salts were by feature
+    "hashed, common salts": HashedConfig(
+        embedding_dim=DIM, num_buckets=20, num_hashes=2, salts="common"
+    ),
     "separate": CompositionalConfig(
         embedding_dim=DIM, partitions=MixedRadix(k=3), operation="separate"
     ),
