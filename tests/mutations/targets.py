@@ -123,12 +123,20 @@ def _overrides(folder: Path) -> st.SearchStrategy[Mutation]:
     """`key=value` behind a valid command: keys of the config with hostile values, and any text."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     keys = [".".join((section, key)) for section, keys in config.items() for key in keys]
-    keys += ["data.num_shards", "data.shuffle_rows", "data.num_workers", "train.seed", "train.steps"]
+    keys += [
+        "data.num_shards",
+        "data.shuffle_rows",
+        "data.num_workers",
+        "train.seed",
+        "train.steps",
+    ]
     keys += ["embeddings.default.init.std", "embeddings.pooling.history", "report.slices", "search"]
     values = [yaml.safe_dump(value, default_flow_style=True) for value in HOSTILE_VALUES]
     text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
     known = st.builds("{}={}".format, st.sampled_from(keys), st.sampled_from(values))
-    return st.builds(Mutation, st.just(""), st.just("override"), st.just(()), st.one_of(known, text))
+    return st.builds(
+        Mutation, st.just(""), st.just("override"), st.just(()), st.one_of(known, text)
+    )
 
 
 def _write_raw(folder: Path) -> Path:

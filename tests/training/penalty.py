@@ -1,10 +1,9 @@
 """What an epoch's lookups are charged as L2, beside what the definition says; weights are fixed.
 
-`python -m tests.training.penalty` prints charged ÷ due for every store, method and kind of feature.
+`python -m benchmarks.penalty` prints charged ÷ due for every store, method and kind of feature.
 """
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -166,17 +165,3 @@ def charged_by_due(store: str, kind: str, dataset: Path) -> dict[str, float]:
         / due_by_table(config, whole_tables([rank[name] for rank in ranks]))
         for name, config in configs.items()
     }
-
-
-def print_matrix() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        write_penalty_datasets(Path(folder))
-        print("| store | kind of feature | " + " | ".join(METHODS) + " |")  # noqa: T201
-        for store in L2:
-            for kind in KINDS:
-                ratios = charged_by_due(store, kind, Path(folder)).values()
-                print(f"| {store} | {kind} | " + " | ".join(f"{r:.6f}" for r in ratios) + " |")  # noqa: T201
-
-
-if __name__ == "__main__":
-    print_matrix()
