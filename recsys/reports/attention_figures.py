@@ -19,7 +19,7 @@ def draw_attention(pair: PairAttention) -> list[Figure]:
         bits, target, behaviour = strongest(pair.categories)
         figures += draw_maps(
             pair.categories,
-            f"Most informative about the label: {behaviour} before target {target}, {bits:.2g} bits",
+            f"Most informative pair: {behaviour} before target {target}, {bits:.2g} bits",
             f"target {pair.target} (down) and behaviour {pair.history} (across)",
             "mean over the most recent ranks",
         )

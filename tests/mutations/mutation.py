@@ -5,6 +5,7 @@ be typed again by hand.
 """
 
 import copy
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -21,9 +22,9 @@ Tree = dict | list
 HOSTILE_VALUES = [
     None, True, False, 0, 1, -1, 2, 3, 255, -(2**31), 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63,
     -(2**63), 10**30, 0.5, -0.5, 1e-320, 1e38, 1e39, 1e308, float("inf"), float("-inf"),
-    float("nan"), "", " ", "0", "1", "-1", "1e9", "nan", "null", "~", "x", "é", "\x00", "\n", "a\tb",
-    "../outside/canary.txt", "../../outside/canary.parquet", "../outside", "..", ".", "/", "/dev/zero",
-    "/dev/stdin", "C:\\", "%s%n", "{x}", "{{x}}", "$HOME", "*", "[a]", "^.*$", "__class__", "a.b",
+    float("nan"), "", " ", "0", "1", "-1", "1e9", "nan", "null", "~", "x", "é", "\x00", "\n",
+    "a\tb", "../outside/canary.txt", "../../outside/canary.parquet", "../outside", "..", ".", "/",
+    "/dev/zero", "/dev/stdin", "C:\\", "%s%n", "{x}", "{{x}}", "$HOME", "*", "[a]", "^.*$", "__class__", "a.b",
     "9" * 40, "9" * 5000, "x" * 5000, "2020-99-99", "\ud83d\ude00", [], [[]], {}, [None], [1, 2, 3],
     ["a", "b"], {"a": 1}, {"kind": "x"}, {"name": "x"}, {"method": "full_table"}, [[1, 2], [3]],
     {"": 0}, [0] * 1000, ["*"], [-1], [10**12], [0.1, 0.2, 0.7], [1.0], 10**12, 3 * 10**8,
@@ -32,8 +33,9 @@ TREE_KINDS = ("replace", "delete", "rename", "repeat", "nest", "swap")
 BYTE_KINDS = ("flip", "cut", "empty", "zero", "insert", "double", "prepend", "noise")
 FILE_KINDS = ("remove", "folder", "link_out", "link_self", "link_zero", "fifo", "huge")
 INSERTS = [
-    b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1f\x8b\x08", b"PK\x03\x04", b"\n\n", b"\r", b'"', b"'", b"\t",
-    b",", b";", b"|", b"\xe9", b"1e400", b"nan", b"-0", b"9" * 400, b"x" * 100_000, b"{", b"[", b"}",
+    b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1f\x8b\x08", b"PK\x03\x04", b"\n\n", b"\r", b'"', b"'",
+    b"\t", b",", b";", b"|", b"\xe9", b"1e400", b"nan", b"-0", b"9" * 400, b"x" * 100_000, b"{",
+    b"[", b"}",
 ]  # fmt: skip
 
 
@@ -109,8 +111,6 @@ def mutated(tree: Tree, mutation: Mutation) -> Tree:
         node = node[key]
     value = node[last]
     match mutation.kind:
-        case "replace":
-            node[last] = mutation.value
         case "delete":
             del node[last]
         case "rename" if isinstance(node, dict):
@@ -118,13 +118,13 @@ def mutated(tree: Tree, mutation: Mutation) -> Tree:
         case "repeat" | "rename":
             node[last] = [value] * 1000
         case "nest":
-            for _ in range(60):
-                value = [value]
-            node[last] = value
+            node[last] = functools.reduce(lambda inner, _: [inner], range(60), value)
         case "swap":
-            keys = list(node) if isinstance(node, dict) else range(len(node))
-            other = keys[(list(keys).index(last) + 1) % len(keys)]
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            other = keys[(keys.index(last) + 1) % len(keys)]
             node[last], node[other] = node[other], node[last]
+        case _:
+            node[last] = mutation.value
     return tree
 
 
