@@ -62,9 +62,7 @@ def test_a_config_that_fits_is_left_as_it_is(config, tiny_dataset):
     assert fit_to_data(config, load_schema(tiny_dataset)) == (config, ())
 
 
-def test_bf16_trains_on_any_cpu_and_says_when_it_is_emulated(
-    config, tiny_dataset, tmp_path, monkeypatch, capsys
-):
+def test_bf16_trains_on_any_cpu_and_says_when_it_is_emulated(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_checks, "has_bf16", lambda device: False)
     bf16 = {"precision": "bf16", "epochs": None, "steps": 3}
     run = config.model_copy(update={"train": config.train.model_copy(update=bf16)})
