@@ -1,30 +1,32 @@
-"""Does a run that is killed again and again end with the bits of one that is not?
+"""Does a command that is killed again and again end with the bits of one that is not?
 
-    python -m benchmarks.kill_and_resume                         # 30 kills
-    python -m benchmarks.kill_and_resume --devices 2 --kills 1   # two processes, 10 kills
+    python -m benchmarks.kill_and_resume                        # 30 kills of training, 48 of others
+    python -m benchmarks.kill_and_resume --devices 2 --kills 1  # training on two processes alone
 
 Each scenario trains once undisturbed. Then it is started again, ended by kill -9 at chosen and at
 random moments, and continued with `recsys train --resume`, every other time with another number of
-workers. Compared bit for bit: weights and optimiser state, predictions, metrics.csv (its timing
-aside), training.json and the report's figures. Exit status 1 when anything differs.
+workers. `prepare` of rows and of events, both kinds of `search`, `export` and `evaluate` are killed
+at random moments, and started again or resumed. In the end the folders are compared byte for byte,
+hidden files included, but for the list in benchmarks/README.md. Exit status 1 if anything differs.
 """
 
 import argparse
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 import data_pipelines
+from benchmarks.folder_comparison import differences
+from benchmarks.killed_commands import run_task, tasks
 from benchmarks.killing import (
-    Command,
+    Forked,
     Moment,
     after_seconds,
     arguments,
-    differences,
     finish,
     in_checkpoint_write,
     in_decoding,
@@ -119,25 +121,6 @@ def choose_moments(scenario: Scenario, kills: int, rng: random.Random) -> dict[s
     return {name: moment for _, name, moment in chosen}
 
 
-def launch_process(*command: str) -> Command:
-    return Process([sys.executable, "-m", "recsys", *command])
-
-
-class Process(subprocess.Popen):
-    """Its output is shown only when it fails; it has no terminal to share."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
-        super().__init__(command, stdout=self.log, stderr=self.log, start_new_session=True)
-
-    def wait(self, timeout: float | None = None) -> int:
-        code = super().wait(timeout)
-        if code not in (0, -signal.SIGKILL):
-            self.log.seek(0)
-            print(self.log.read(), file=sys.stderr)
-        return code
-
-
 def prepare_rows(folder: Path) -> Path:
     """Generated rows in Criteo's format, prepared as a user would."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,34 +140,57 @@ class Options:
 
 
 def run_scenario(scenario: Scenario, config: Path, folder: Path, options: Options) -> dict:
-    whole, resumed = folder / "whole", folder / "resumed"
+    whole, resumed = (folder / name / "run" for name in ("whole", "resumed"))
     overrides = [*scenario.overrides, f"train.devices={options.devices}"]
-    finish(launch_process, *arguments(config, whole, overrides, 0))
+    finish(Forked, *arguments(config, whole, overrides, 0))
     moments = choose_moments(scenario, options.kills, options.rng)
-    kills = kill_and_resume(launch_process, config, resumed, moments, overrides)
-    found = differences(whole, resumed)
+    kills = kill_and_resume(Forked, config, resumed, moments, overrides)
+    found = differences(whole.parent, resumed.parent)
     print(f"{scenario.name}: {len(kills)} kills, {', '.join(found) or 'equal'}", flush=True)
     return {"scenario": scenario.name, "kills": kills, "differences": found}
 
 
-def to_table(results: list[dict]) -> str:
-    lines = ["| scenario | killed at step (moment) | resumed equals whole |", "|---|---|---|"]
-    for result in results:
+def run_tasks(base: dict, folder: Path, kills: int, rng: random.Random) -> list[dict]:
+    """The commands besides training, on the rows and on a run of the first scenario."""
+    config = folder / "config.yaml"
+    finish(Forked, "train", str(config), "--out", str(folder / "run"))
+    results = []
+    for number, task in enumerate(tasks(base, folder)):
+        place = folder / f"task-{number}"
+        place.mkdir()
+        results.append(run_task(task, Forked, place, kills, rng))
+        found = ", ".join(results[-1]["differences"]) or "equal"
+        print(f"{task.name}: {kills} kills, {found}", flush=True)
+    return results
+
+
+def to_table(runs: list[dict], others: list[dict]) -> str:
+    lines = ["| training | killed at step (moment) | resumed equals whole |", "|---|---|---|"]
+    for result in runs:
         kills = "; ".join(
             f"{kill['step']} ({kill['moment']})" + ("" if kill["killed"] else ", had ended")
             for kill in result["kills"]
         )
-        verdict = "not equal: " + ", ".join(result["differences"])
-        lines.append(
-            f"| {result['scenario']} | {kills} | "
-            f"{verdict if result['differences'] else 'every bit'} |"
-        )
+        lines.append(f"| {result['scenario']} | {kills} | {_verdict(result)} |")
+    if others:
+        head = "| command | undisturbed (s) | killed after (s) | equals the undisturbed one |"
+        lines += ["", head, "|---|---|---|---|"]
+    for result in others:
+        kills = ", ".join(f"{delay:.2f}" for delay in result["kills"])
+        facts = (result["task"], f"{result['seconds']:.1f}", kills, _verdict(result))
+        lines.append(f"| {' | '.join(facts)} |")
     return "\n".join(lines)
+
+
+def _verdict(result: dict) -> str:
+    found = result["differences"]
+    return "not equal: " + ", ".join(found) if found else "every byte"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=3, help="kills per scenario, 1 to 5")
+    parser.add_argument("--kills", type=int, default=3, help="per training scenario, 1 to 5")
+    parser.add_argument("--other-kills", type=int, default=8, help="of each other command")
     parser.add_argument("--scenarios", type=int, default=len(SCENARIOS), help="the first so many")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -194,18 +200,26 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         config = folder / "config.yaml"
-        config.write_text(BASE.replace("DATASET", str(prepare_rows(folder))))
+        text = BASE.replace("DATASET", str(prepare_rows(folder)))
+        config.write_text(text)
+        Forked.log = str(folder / "log.txt")
         results = [
             run_scenario(scenario, config, folder / f"run-{i}", options)
             for i, scenario in enumerate(SCENARIOS[: given.scenarios])
         ]
+        others = []
+        if options.devices == 1 and given.other_kills:
+            others = run_tasks(yaml.safe_load(text), folder, given.other_kills, options.rng)
     kills = sum(kill["killed"] for result in results for kill in result["kills"])
-    table = f"{kills} processes ended by kill -9, {given.devices} device(s).\n\n{to_table(results)}"
+    kills += sum(len(result["kills"]) for result in others)
+    head = f"{kills} processes ended by kill -9, {given.devices} device(s), seed {given.seed}."
+    table = f"{head}\n\n{to_table(results, others)}"
     print(table)
     if not given.no_record:
         name = "kill_and_resume" + (f"_{given.devices}_devices" if given.devices > 1 else "")
-        write_record(name, {"runs": results, "kills": kills, "seed": given.seed}, table)
-    return int(any(result["differences"] for result in results))
+        record = {"runs": results, "commands": others, "kills": kills, "seed": given.seed}
+        write_record(name, record, table)
+    return int(any(result["differences"] for result in [*results, *others]))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,33 @@
-"""Kills `recsys train` with -9 at chosen moments, resumes it, and compares two run folders."""
+"""Kills `recsys` commands with -9 at chosen moments, and resumes them or starts them again."""
 
 import csv
-import json
+import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-import polars as pl
-import torch
-from safetensors.torch import load_file
+from recsys.__main__ import main
 
 POLL_SECONDS = 0.0005
-TIMINGS = ("samples_per_second", "peak_rss_bytes")
-OTHER_WORKERS = ("data.num_workers=5", "data.prefetch_batches=3")
+# They change nothing but speed; the last command goes back to the first ones.
+WORKERS = (
+    ("data.num_workers=2", "data.prefetch_batches=8"),
+    ("data.num_workers=5", "data.prefetch_batches=3"),
+)
+PRELOADED = (
+    "data_pipelines",
+    "onnxscript",
+    "recsys.export.export",
+    "recsys.reports",
+    "recsys.search.search",
+    "recsys.training.train",
+    "torch.onnx._internal.exporter._core",
+)
 
 
 class Command(Protocol):
@@ -25,6 +36,38 @@ class Command(Protocol):
     pid: int
 
     def wait(self) -> object: ...
+
+
+class Forked:
+    """A `recsys` command in a process forked from one that has imported everything.
+
+    What it prints goes to a file, which is shown if the command fails.
+    """
+
+    server = multiprocessing.get_context("forkserver")
+    log = os.devnull
+
+    def __init__(self, *command: str) -> None:
+        self.server.set_forkserver_preload([*PRELOADED, __name__])
+        self.process = self.server.Process(target=_run_command, args=(command, self.log))
+        self.process.start()
+        assert self.process.pid is not None
+        self.pid = self.process.pid
+
+    def wait(self) -> int | None:
+        self.process.join()
+        code = self.process.exitcode
+        if code not in (0, -signal.SIGKILL) and self.log != os.devnull:
+            sys.stderr.write(Path(self.log).read_text())
+        return code
+
+
+def _run_command(command: Sequence[str], log: str) -> None:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.argv = ["recsys", *command]
+    main()
 
 
 Launch = Callable[..., Command]
@@ -123,12 +166,12 @@ def kill_and_resume(
         kills.append(
             {"moment": name, "killed": is_killed, "step": max(logged_steps(run), default=0)}
         )
-    finish(launch, *arguments(config, run, overrides, len(moments)))
+    finish(launch, *arguments(config, run, overrides, 0))
     return kills
 
 
 def arguments(config: Path, run: Path, overrides: Sequence[str], number: int) -> list[str]:
-    workers = OTHER_WORKERS if number % 2 else ()
+    workers = WORKERS[number % 2]
     if (run / "config.yaml").exists():
         return ["train", "--resume", str(run), *workers]
     return ["train", str(config), "--out", str(run), *overrides, *workers]
@@ -139,64 +182,3 @@ def finish(launch: Launch, *command: str) -> None:
     code = getattr(done, "code", done)
     if code != 0:
         raise RuntimeError(f"recsys {' '.join(command)} ended with {done}")
-
-
-def differences(whole: Path, resumed: Path) -> list[str]:
-    """What is not the same in two run folders; empty when they are equal bit for bit."""
-    parts: dict[str, Callable[[Path], object]] = {
-        "weights and optimiser state": read_tensors,
-        "predictions": read_predictions,
-        "metrics.csv": read_metrics,
-        "training.json": lambda run: untimed(json.loads((run / "training.json").read_text())),
-        "report.json": lambda run: json.loads((run / "report.json").read_text())["splits"],
-    }
-    found = []
-    for name, read in parts.items():
-        first, second = read(whole), read(resumed)
-        is_same = same_tensors(first, second) if isinstance(first, dict) else first == second
-        if not is_same:
-            found.append(name)
-    return found
-
-
-def read_tensors(run: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the best weights and of the last checkpoint."""
-    folders = [sorted((run / "checkpoints").glob(f"{kind}-*"))[-1] for kind in ("best", "step")]
-    return {
-        f"{folder.name}/{file.relative_to(folder)}/{name}": tensor
-        for folder in folders
-        for file in sorted(folder.rglob("*.safetensors"))
-        for name, tensor in load_file(file).items()
-    }
-
-
-def same_tensors(first: object, second: object) -> bool:
-    if not (isinstance(first, dict) and isinstance(second, dict)):
-        return False
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name])
-        if isinstance(value, torch.Tensor)
-        else value == second[name]
-        for name, value in first.items()
-    )
-
-
-def read_predictions(run: Path) -> dict[str, list[bytes]]:
-    return {
-        path.name: [column.to_numpy().tobytes() for column in pl.read_parquet(path)]
-        for path in sorted((run / "predictions").glob("*.parquet"))
-    }
-
-
-def read_metrics(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open() as file:
-        return [untimed(row) for row in csv.DictReader(file)]
-
-
-def untimed(facts: dict) -> dict:
-    """Without the figures that no two runs share."""
-    return {
-        name: untimed(value) if isinstance(value, dict) else value
-        for name, value in facts.items()
-        if name not in TIMINGS
-    }

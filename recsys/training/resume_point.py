@@ -6,6 +6,7 @@ a validation that is due is run first, and the end of training is ours to decide
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -23,12 +24,25 @@ class ResumePoint(Callback):
     """Resumes exactly, and ends training after `epochs` or `steps`.
 
     Must be the last callback, for it may validate when training starts; the trainer's own
-    `max_epochs` and `max_steps` must be -1.
+    `max_epochs` and `max_steps` must be -1. `save(trainer)` takes a checkpoint.
     """
 
-    def __init__(self, config: TrainConfig, stream: EpochStream) -> None:
-        self.config, self.stream = config, stream
+    def __init__(
+        self, config: TrainConfig, stream: EpochStream, save: Callable[[lightning.Trainer], None]
+    ) -> None:
+        self.config, self.stream, self.save = config, stream, save
         self.validated_step = 0
+
+    def on_save_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        # Lightning's counters tell a resumed run from one that was not interrupted; these do not.
+        trained, loops = as_ctr_module(pl_module).trained, checkpoint["loops"]["fit_loop"]
+        checkpoint["epoch"] = trained.epoch
+        place_between_batches(loops, trained, checkpoint["global_step"], len(self.stream))
 
     def on_load_checkpoint(
         self,
@@ -42,11 +56,16 @@ class ResumePoint(Callback):
         )
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        trained, step = as_ctr_module(pl_module).trained, trainer.global_step
-        if self._is_due(trained, step) and self.validated_step != step:
+        module, step = as_ctr_module(pl_module), trainer.global_step
+        trained = module.trained
+        was_due = self._is_due(trained, step) and self.validated_step != step
+        if was_due:
             run_validation(trainer)
         if self._is_over(trained, step):
             trainer.should_stop = True
+        if was_due and (trainer.should_stop or trained.batch + 1 == len(self.stream)):
+            module.on_train_start()  # restores the random state, which the checkpoint holds
+            self.save(trainer)  # as at the end of an epoch, whose hooks are not called here
         if step > 0 and as_ctr_module(pl_module).ranks.is_first:
             print(  # noqa: T201  the user should know what is trained again
                 _describe(trained, step, len(self.stream), is_over=trainer.should_stop),

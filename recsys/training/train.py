@@ -185,7 +185,7 @@ def _fit(
         *build_progress(speed, ranks),
         DetachPipeline(),
         StopOnSignal(signals, checkpoints.save_now, ranks.host),
-        ResumePoint(config.train, stream),
+        ResumePoint(config.train, stream, checkpoints.save),
     ]
     with quiet_lightning():
         trainer = build_trainer(config.train, callbacks, ranks)

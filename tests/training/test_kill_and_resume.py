@@ -1,15 +1,12 @@
 """Runs that are killed with -9 and resumed end with the bits of runs that are not."""
 
-import multiprocessing
-import os
-import sys
-
 import pytest
 import yaml
 
+from benchmarks.folder_comparison import differences
 from benchmarks.killing import (
+    Forked,
     arguments,
-    differences,
     finish,
     in_checkpoint_write,
     in_decoding,
@@ -17,38 +14,9 @@ from benchmarks.killing import (
     in_training,
     kill_and_resume,
 )
-from recsys.__main__ import main
 from tests.training.test_train import config_of
 
 pytestmark = pytest.mark.slow
-PROCESSES = multiprocessing.get_context("forkserver")
-
-
-class Forked:
-    """A `recsys` command in a process forked from one that has imported everything."""
-
-    def __init__(self, *command: str) -> None:
-        self.process = PROCESSES.Process(target=run_command, args=(command,))
-        self.process.start()
-        self.pid = self.process.pid
-
-    def wait(self) -> int | None:
-        self.process.join()
-        return self.process.exitcode
-
-
-def run_command(command):
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    sys.argv = ["recsys", *command]
-    main()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _imported_once():
-    PROCESSES.set_forkserver_preload(["recsys.training.train", "recsys.reports", __name__])
-
 
 # An epoch has 10 steps, and a checkpoint is taken every 4: some at the end of an epoch.
 LENGTH = ["train.epochs=8", "train.checkpoint_every_steps=4", "train.log_every_steps=1"]
@@ -100,8 +68,8 @@ def test_a_killed_run_resumes_to_the_same_bits(tiny_dataset, tmp_path, overrides
     config = tmp_path / "config.yaml"
     content = config_of(tiny_dataset, *LENGTH, *overrides).model_dump(mode="json")
     config.write_text(yaml.safe_dump(content))
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed = (tmp_path / name / "run" for name in ("whole", "killed"))
     finish(Forked, *arguments(config, whole, (), 0))
     kills = kill_and_resume(Forked, config, killed, moments, ())
     assert [kill["moment"] for kill in kills if not kill["killed"]] == []
-    assert differences(whole, killed) == []
+    assert differences(whole.parent, killed.parent) == []

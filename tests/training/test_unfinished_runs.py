@@ -8,6 +8,7 @@ import signal
 import pytest
 import yaml
 
+from benchmarks.folder_comparison import differences
 from recsys.config import load_config
 from recsys.export.manifest import check_export
 from recsys.run_commands import open_run
@@ -170,3 +171,34 @@ def test_a_finished_run_is_opened_without_a_word(tiny_dataset, tmp_path, capsys)
     assert run("train", config, "train.epochs=1", "--out", tmp_path / "run").code == 0
     assert open_run(tmp_path / "run").unfinished is None
     assert capsys.readouterr().err == ""
+
+
+def test_a_run_killed_in_the_last_validation_ends_with_the_same_checkpoints(
+    tiny_dataset, tmp_path, monkeypatch
+):
+    config = write_config(tmp_path / "config.yaml", tiny_dataset)
+    whole, resumed = tmp_path / "whole" / "run", tmp_path / "resumed" / "run"
+    assert run("train", config, "--out", whole).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(CTRModule, "on_validation_epoch_end", fail_in_call(2))
+        with pytest.raises(KilledError):
+            run("train", config, "--out", resumed)
+    assert (resumed / "checkpoints" / "step-000000020").exists()
+    assert run("train", "--resume", resumed).code == 0
+    assert differences(whole.parent, resumed.parent) == []
+
+
+class KilledError(Exception):
+    """Nothing more is written: the same as a kill, for what is on the disk."""
+
+
+def fail_in_call(number):
+    original, calls = CTRModule.on_validation_epoch_end, []
+
+    def end(self):
+        calls.append(1)
+        if len(calls) == number:
+            raise KilledError
+        original(self)
+
+    return end
