@@ -52,7 +52,8 @@ def test_prepare_writes_the_same_bytes(killed, tmp_path):
 @pytest.mark.slow
 def test_export_writes_the_same_bytes(killed, finished_run):
     command = ["export", str(finished_run), "--out"]
-    assert killed(Task("export", lambda place: [*command, str(place / "export")], "export")) == []
+    task = Task("export", lambda place: [*command, str(place / "export")], "export")
+    assert killed(task, kills=1) == []
 
 
 @pytest.mark.slow
