@@ -60,8 +60,10 @@ class DnisSearchConfig(BaseSearchConfig):
 
     second_order: the α step looks one step of the tables ahead, at `look_ahead` × their gradient
     (one process). normalize: each band's gradient is divided by its mean magnitude. `l1` weighs
-    Σ|α|. For `warm_up_steps` the factors stay 1. prune_to: the budget itself, as the paper has it,
-    or the size that scores best of those within it.
+    Σ|α|. For `warm_up_steps` the factors stay 1. train_network: false keeps the network as it is
+    after the warm-up, as the authors' code does (AutoSrh), so that only embeddings and factors are
+    trained. prune_to: the budget itself, as the paper has it, or the size that scores best of those
+    within it.
     """
 
     name: Literal["dnis"] = "dnis"
@@ -71,7 +73,17 @@ class DnisSearchConfig(BaseSearchConfig):
     second_order: bool = False
     look_ahead: PositiveFloat = 1e-2
     warm_up_steps: NonNegativeInt = 0
+    train_network: bool = True
     prune_to: Literal["best", "budget"] = "best"
+
+    @model_validator(mode="after")
+    def _network_is_trained_first(self) -> Self:
+        if not self.train_network and self.warm_up_steps == 0:
+            raise ValueError(
+                "train_network: false needs warm_up_steps above 0: otherwise the network would "
+                "never be trained"
+            )
+        return self
 
 
 SearchConfig = Annotated[OptEmbedSearchConfig | DnisSearchConfig, Field(discriminator="name")]

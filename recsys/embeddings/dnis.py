@@ -1,7 +1,9 @@
 """dnis: the soft selection of DNIS (Cheng et al. 2020, §3), which `recsys search` trains.
 
 Ids are cut into bands by frequency and columns into groups; each band has one factor in [0, 1] for
-each group. A search learns the factors on rows of their own and drops what they make small.
+each group. A search learns the factors on rows of their own and drops what they make small. The
+paper cuts the ids of all features together, and drops single entries of E · α; see `DnisConfig` and
+`recsys/search/dnis_search.py` for what is the default here.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from itertools import accumulate, pairwise
 from typing import Literal, Self
 
 import torch
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from recsys.embeddings.base import BaseMethodConfig, EmbeddingMethod, Lookup, TableSpec
@@ -22,11 +24,17 @@ class DnisConfig(BaseMethodConfig):
 
     bands: so many of equal size (fewer where there are fewer ids), or each one's share of the ids,
     the most frequent first. dim_groups: null for a factor for each column.
+    bands_over: `each_feature` cuts every feature by itself, each band with factors of its own.
+    `all_features` is the paper's: the ids of all features of this config are cut together by their
+    count in train rows, and a band has the same factors in every feature. `recsys search` counts,
+    and writes the result as `band_ends`: where each band ends in this feature.
     """
 
     method: Literal["dnis"] = "dnis"
     bands: PositiveInt | tuple[PositiveFloat, ...] = 5
     dim_groups: PositiveInt | None = None
+    bands_over: Literal["each_feature", "all_features"] = "each_feature"
+    band_ends: tuple[NonNegativeInt, ...] | None = None
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Self:
@@ -36,12 +44,36 @@ class DnisConfig(BaseMethodConfig):
             )
         if isinstance(self.bands, tuple) and abs(sum(self.bands) - 1) > 1e-6:
             raise ValueError(f"the shares of the bands sum to 1, not to {sum(self.bands):g}")
+        if self.band_ends is not None and self.bands_over == "each_feature":
+            raise ValueError("band_ends need bands_over: all_features")
         return self
 
     def build(self, feature: str, cardinality: int, table: str) -> "Dnis":
         source = TableSpec(table, cardinality, self.embedding_dim, self.init)
         num_groups = self.dim_groups or self.embedding_dim
-        return Dnis(feature, source, frequency_bands(cardinality, self.bands), num_groups)
+        if self.bands_over == "each_feature":
+            return Dnis(feature, source, frequency_bands(cardinality, self.bands), num_groups)
+        bounds, numbers = self._shared_bands(feature, cardinality)
+        return Dnis(feature, source, bounds, num_groups, numbers)
+
+    def _shared_bands(self, feature: str, cardinality: int) -> tuple[list[int], tuple[int, ...]]:
+        """The bounds in this feature of the bands that have ids of it, and those bands' numbers."""
+        ends = self.band_ends
+        if ends is None:
+            raise RecsysError(
+                "bands over all features are counted by a search, which has not run",
+                where=f"embeddings: method dnis of {feature}",
+                fix="use `recsys search`, or set bands_over: each_feature",
+            )
+        if list(ends) != sorted(ends) or not ends or ends[-1] != cardinality:
+            raise RecsysError(
+                f"the band_ends of {feature} do not divide its ids",
+                where="embeddings: method dnis",
+                expected=f"ends that do not decrease, the last of them {cardinality}",
+                got=", ".join(map(str, ends)),
+            )
+        numbers = tuple(i for i, (a, b) in enumerate(pairwise((0, *ends))) if a < b)
+        return [0, *(ends[i] for i in numbers)], numbers
 
 
 def frequency_bands(cardinality: int, bands: int | Sequence[float]) -> list[int]:
@@ -62,10 +94,20 @@ class Dnis(EmbeddingMethod):
     name = "dnis"
 
     def __init__(
-        self, feature: str, source: TableSpec, bounds: Sequence[int], num_groups: int
+        self,
+        feature: str,
+        source: TableSpec,
+        bounds: Sequence[int],
+        num_groups: int,
+        shared_bands: tuple[int, ...] | None = None,
     ) -> None:
-        """Each band has a table of its own: rows start as those of the full table `source`."""
+        """Each band has a table of its own: rows start as those of the full table `source`.
+
+        `shared_bands`: the numbers of these bands among those of all features, whose factors are
+        the same in each.
+        """
         super().__init__()
+        self.shared_bands = shared_bands
         self.cardinality, self.output_dim = source.num_rows, source.dim
         self.bounds, self.columns_per_group = tuple(bounds), source.dim // num_groups
         every_dim = tuple(range(source.dim))

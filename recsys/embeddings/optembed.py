@@ -5,13 +5,21 @@ each id is cut to its first d columns with d drawn anew, so that any choice of d
 afterwards without more training.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from recsys.embeddings.base import BaseMethodConfig, EmbeddingMethod, Lookup, TableSpec
+from recsys.embeddings.base import (
+    BaseMethodConfig,
+    EmbeddingMethod,
+    Lookup,
+    TableSpec,
+    UniformInit,
+)
 
 Variant = Literal["rows_and_dims", "rows", "dims"]
 
@@ -20,12 +28,27 @@ class OptEmbedConfig(BaseMethodConfig):
     """A full table whose rows and columns can be left out.
 
     variant: the paper's OptEmbed, OptEmbed-E (rows) or OptEmbed-D (dims). norm: 1 or 2, of the
-    whole row, before columns are cut.
+    whole row, before columns are cut. start: `init`, or `xavier_uniform` as the paper has it,
+    U(-b, b) with b = √(6 / (V + D)) and V the ids of all features of this config together.
     """
 
     method: Literal["optembed"] = "optembed"
     variant: Variant = "rows_and_dims"
     norm: Literal[1, 2] = 1
+    start: Literal["init", "xavier_uniform"] = "init"
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.start == "xavier_uniform" and "init" in self.model_fields_set:
+            raise ValueError("either init or start: xavier_uniform, and not both")
+        return self
+
+    def resolve(self, cardinalities: Mapping[str, int]) -> "Mapping[str, OptEmbedConfig]":
+        if self.start == "init":
+            return dict.fromkeys(cardinalities, self)
+        bound = math.sqrt(6.0 / (sum(cardinalities.values()) + self.embedding_dim))
+        update = {"start": "init", "init": UniformInit(bound=bound)}
+        return dict.fromkeys(cardinalities, self.model_copy(update=update))
 
     def build(self, feature: str, cardinality: int, table: str) -> "OptEmbed":
         spec = TableSpec(table, cardinality, self.embedding_dim, self.init)

@@ -1,4 +1,8 @@
-"""The supernet of DNIS: factors step on architecture rows, everything else on train rows."""
+"""The supernet of DNIS: factors step on architecture rows, everything else on train rows.
+
+Bands over all features have the same factors in each: every feature holds a copy, and all copies
+take the step of the summed gradient.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,13 +50,21 @@ class FactorModule(CTRModule):
                 got=f"true on {ranks.world_size} processes",
             )
         self.search = search
-        self.factors = factors_of(model)
+        self.methods = dnis_methods(model)
+        self.factors = [method.alpha for method in self.methods]
         self.rows = FactorRows(ArchitectureRows(run, schema, model, ranks))
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         if self.trainer.global_step >= self.search.warm_up_steps:
             self._factor_step(batch)
         super().training_step(batch, batch_index)
+
+    def _step(self) -> None:
+        is_searching = self.trainer.global_step >= self.search.warm_up_steps
+        if is_searching and not self.search.train_network:
+            for parameter in self.model.network.parameters():
+                parameter.grad = None  # optimizers pass over it
+        super()._step()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Scores only the rows that no factor was trained on."""
@@ -67,12 +79,16 @@ class FactorModule(CTRModule):
         # fused Adam has counted these lookups as steps
         self.model.embeddings.store.restore_step_count(step)
         total = self.ranks.sum(torch.cat([g.flatten() for g in gradients]).cpu())
-        parts = torch.split(total, [factor.numel() for factor in self.factors])
+        flat = torch.split(total, [factor.numel() for factor in self.factors])
+        parts = with_shared_bands(
+            [part.view_as(factor) for factor, part in zip(self.factors, flat, strict=True)],
+            [method.shared_bands for method in self.methods],
+        )
         rate = self.search.alpha_learning_rate * self.learning_rate_factor
         with torch.no_grad():
             for factor, part in zip(self.factors, parts, strict=True):
-                gradient = part.to(factor.device).view_as(factor)
-                factor.sub_(rate * self._direction(factor, gradient)).clamp_(0.0, 1.0)
+                direction = self._direction(factor, part.to(factor.device))
+                factor.sub_(rate * direction).clamp_(0.0, 1.0)
 
     def _loss(self, train_batch: Batch, batch: Batch) -> Tensor:
         """This rank's part of the mean log loss of an architecture batch."""
@@ -113,10 +129,26 @@ def normalized(gradient: Tensor) -> Tensor:
     return gradient / (gradient.abs().mean(dim=1, keepdim=True) + TINY)
 
 
-def factors_of(model: CTRModel) -> list[nn.Parameter]:
-    """(bands, K) for each feature that has factors, in feature order."""
-    methods = model.embeddings.methods.values()
-    return [method.alpha for method in methods if isinstance(method, Dnis)]
+def with_shared_bands(
+    gradients: Sequence[Tensor], numbers: Sequence[tuple[int, ...] | None]
+) -> list[Tensor]:
+    """Each feature's gradient (bands, K), that of a shared band summed over all features.
+
+    `numbers`: which shared band each row is; None for a feature whose bands are its own.
+    """
+    sums: dict[int, Tensor] = {}
+    for gradient, bands in zip(gradients, numbers, strict=True):
+        for row, band in zip(gradient, bands or (), strict=False):
+            sums[band] = sums[band] + row if band in sums else row
+    return [
+        gradient if bands is None else torch.stack([sums[band] for band in bands])
+        for gradient, bands in zip(gradients, numbers, strict=True)
+    ]
+
+
+def dnis_methods(model: CTRModel) -> list[Dnis]:
+    """The methods that have factors, in feature order."""
+    return [m for m in model.embeddings.methods.values() if isinstance(m, Dnis)]
 
 
 @contextmanager

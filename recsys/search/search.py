@@ -16,6 +16,7 @@ from recsys.search.factor_module import FactorModule
 from recsys.search.found import IN_FILE, Found, StopIfAsked, full_bytes, searched_tables
 from recsys.search.optembed_search import search_optembed
 from recsys.search.page import write_page
+from recsys.search.shared_bands import with_band_ends
 from recsys.search.threshold_module import ThresholdModule
 from recsys.search_config import DnisSearchConfig, OptEmbedSearchConfig, SearchConfig
 from recsys.stop_signals import StopSignals
@@ -41,6 +42,7 @@ def search(
         check_dataset(out_dir / SUPERNET, config.data)
     schema = config.data.load_schema()
     settings = _check(config, schema)
+    config = with_band_ends(config, schema)
     join: AbstractContextManager[Ranks] = ranks_of(config) if ranks is None else nullcontext(ranks)
     with join as ranks, run_lock(out_dir, rank=ranks.rank):
         trained = _supernet(config, schema, settings, out_dir, ranks, resume=resume)

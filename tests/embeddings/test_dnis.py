@@ -7,6 +7,7 @@ from recsys.embeddings.base import NormalInit
 from recsys.embeddings.dnis import DnisConfig, frequency_bands
 from recsys.embeddings.full_table import FullTableConfig
 from recsys.embeddings.table_store import table_generator
+from recsys.errors import RecsysError
 
 
 def weights_of(method, seed=0):
@@ -93,3 +94,24 @@ def test_what_does_not_divide_is_refused(options):
 def test_only_a_search_trains_the_factors():
     method = DnisConfig(embedding_dim=4).build("a", 10, "a")
     assert [p.requires_grad for p in method.parameters()] == [False]
+
+
+def test_shared_bands_without_ids_of_a_feature_have_no_rows_in_it():
+    config = {"embedding_dim": 2, "bands": 4, "bands_over": "all_features"}
+    method = DnisConfig(**config, band_ends=(3, 3, 10, 10)).build("a", 10, "a")
+    assert method.bounds == (0, 3, 10)
+    assert method.shared_bands == (0, 2)
+    assert method.alpha.shape == (2, 2)
+
+
+def test_shared_bands_come_from_a_search():
+    config = DnisConfig(embedding_dim=2, bands_over="all_features")
+    with pytest.raises(RecsysError, match="recsys search"):
+        config.build("a", 10, "a")
+
+
+@pytest.mark.parametrize("ends", [(4, 2, 10), (5, 9), ()])
+def test_band_ends_that_do_not_divide_the_ids_are_refused(ends):
+    config = DnisConfig(embedding_dim=2, bands_over="all_features", band_ends=ends)
+    with pytest.raises(RecsysError, match="do not divide its ids"):
+        config.build("a", 10, "a")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from recsys.embeddings.base import NormalInit
 from recsys.embeddings.optembed import LongTailStep, OptEmbed, OptEmbedConfig
 
 ROWS = torch.tensor([[0.1, -0.2], [0.0, 0.0], [0.5, 0.5], [-0.05, 0.0]])  # L1: .3, 0, 1, .05
@@ -96,3 +97,16 @@ def test_variants():
 
 def test_only_a_search_trains_the_threshold():
     assert [p.requires_grad for p in method_of().parameters()] == [False]
+
+
+def test_the_papers_start_is_xavier_uniform_over_the_ids_of_all_features():
+    config = OptEmbedConfig(embedding_dim=16, start="xavier_uniform")
+    resolved = config.resolve({"a": 300, "b": 68})
+    for name in ("a", "b"):
+        init = resolved[name].build(name, 300, name).table.init
+        assert init.bound == pytest.approx((6 / (300 + 68 + 16)) ** 0.5)
+
+
+def test_xavier_uniform_beside_an_init_is_refused():
+    with pytest.raises(ValueError, match="either init or start"):
+        OptEmbedConfig(embedding_dim=2, start="xavier_uniform", init=NormalInit(std=0.1))

@@ -1,5 +1,6 @@
 """The steps of thresholds and factors against their formulas, worked out apart."""
 
+import copy
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from recsys.embeddings.dnis import Dnis
 from recsys.schema import load_schema
 from recsys.search.architecture_rows import ArchitectureRows, FactorRows, chooses
 from recsys.search.factor_module import FactorModule, looked_ahead, normalized
+from recsys.search.shared_bands import with_band_ends
 from recsys.search.threshold_module import ThresholdModule
 from recsys.training.pipeline import loader_transform
 from recsys.training.ranks import Ranks
@@ -151,6 +153,69 @@ def test_factors_are_trained_and_chosen_on_different_rows(module):
     chosen = {n for n in range(len(rows)) if chooses(rows.batch(n))}
     assert trained | chosen == set(range(4))
     assert not trained & chosen
+
+
+SHARED = [
+    "embeddings.default={method: dnis, embedding_dim: 8, bands: 2, bands_over: all_features}",
+    "search={name: dnis, budget_share: 0.5, l1: 0.001}",
+]
+
+
+@pytest.fixture
+def shared_module(tiny_dataset, monkeypatch):
+    schema = load_schema(tiny_dataset)
+    config = with_band_ends(config_of(tiny_dataset, *SHARED), schema)
+    model = build_model(config, schema).eval()
+    monkeypatch.setattr(FactorModule, "trainer", Trainer())
+    ranks = Ranks(CPU)
+    return FactorModule(model, config.train, ranks, run=config, schema=schema, search=config.search)
+
+
+def test_a_band_over_all_features_takes_one_step_of_its_summed_gradient(shared_module):
+    module, batch = shared_module, shared_module.rows.at_step(0)
+    for factor in module.factors:
+        factor.data.fill_(0.5)
+    module._factor_step(batch)
+    numbers = [method.shared_bands for method in module.methods]
+    moved = [factor.data.clone() for factor in module.factors]
+    gradients = gradients_by_hand(module.model, batch, 0.5)
+    assert {band for bands in numbers for band in bands} == {0, 1}
+    for band in (0, 1):
+        total = sum(
+            gradient[bands.index(band)]
+            for gradient, bands in zip(gradients, numbers, strict=True)
+            if band in bands
+        )
+        direction = total + 0.001
+        expected = 0.5 - 0.01 * direction / direction.abs().mean()
+        for factor, bands in zip(moved, numbers, strict=True):
+            if band in bands:
+                row = factor[bands.index(band)]
+                torch.testing.assert_close(row, expected, rtol=0, atol=1e-4)
+
+
+FROZEN = [*SECTIONS["dnis"], "search.train_network=false", "search.warm_up_steps=1"]
+
+
+@pytest.mark.parametrize("config", [FROZEN], indirect=True)
+def test_a_network_that_is_not_trained_keeps_its_weights_after_the_warm_up(
+    config, module, monkeypatch
+):
+    model = module.model
+    batch = train_batch(config, load_schema(config.data.path), model)
+    trainer = Trainer()
+    monkeypatch.setattr(FactorModule, "trainer", trainer)
+    states = [copy.deepcopy(model.state_dict())]
+    tables = [copy.deepcopy(model.embeddings.store.weights())]
+    for step in (0, 1):
+        trainer.global_step = step
+        steps_of(module, [batch])
+        states.append(copy.deepcopy(model.state_dict()))
+        tables.append(copy.deepcopy(model.embeddings.store.weights()))
+    network = [name for name in states[0] if name.startswith("network.")]
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in network)
+    assert all(torch.equal(states[1][name], states[2][name]) for name in network)
+    assert all(not torch.equal(tables[1][name], tables[2][name]) for name in tables[1])
 
 
 PLAIN = ["embeddings.store=plain", "train.embedding_optimizer={name: sgd, learning_rate: 0.1}"]
