@@ -30,11 +30,11 @@ class Dataset(NamedTuple):
     raw: tuple[str, ...]
     overrides: tuple[str, ...]
     item: str = "item"
-    category: str = "category"
+    category: str | None = "category"
 
     @property
     def pair(self) -> dict[str, list[str]]:
-        target = [self.item, self.category]
+        target = [name for name in (self.item, self.category) if name is not None]
         return {"target": target, "history": [f"{name}_history" for name in target]}
 
     @property
@@ -55,6 +55,9 @@ DATASETS = {
     ),
     "beauty": item_lists("Beauty"),
     "sports": item_lists("Sports"),
+    "movielens": Dataset(
+        "movielens_1m_history", ("movielens_1m",), ("min_count=1",), item="movie", category=None
+    ),
 }
 
 
