@@ -32,6 +32,8 @@ def run_config(data: Path, steps: int, activation: str) -> RunConfig:
                 "pairs": [PAIR],
                 "attention_hidden_dims": [64],
                 "attention_activation": activation,
+                "softmax": False,
+                "target_aware": False,
                 "hidden_dims": [256, 128],
                 "activation": "relu",
             },

@@ -62,6 +62,7 @@ class Case(NamedTuple):
             "name": "din",
             "pairs": self.pairs,
             "softmax": self.softmax,
+            "target_aware": False,
             "attention_hidden_dims": self.attention_dims,
             "attention_activation": self.activation,
             "hidden_dims": (256, 128),

@@ -18,19 +18,24 @@ from recsys.models.sequence_tail import Tail, TailedModelConfig, pooled_dims
 
 
 class DINConfig(TailedModelConfig):
-    """The paper's sum of behaviours, weighted by their scores as they are.
+    """Behaviours weighted by the softmax of their scores, and their sum's product with the target.
 
-    softmax: weights that sum to 1; scale_scores divides the scores by √D before it. Both are on in
-    the authors' code. top_k: only the highest scores of a row count, as where DARE's authors
-    compare with DIN. dice_statistics: padded counts in the attention MLP the behaviours that a row
-    lacks of the data set's max_length too, as FuxiCTR does.
+    softmax: false weighs by the scores as they are, which is the paper's sum (§4.3).
+    target_aware: false leaves the product out, as the paper's figure does. The authors' code has
+    both; the defaults are what scored best on valid rows (benchmarks/din_defaults.py). Weights of
+    a softmax start near 1 ÷ length, so the model starts near mean pooling, whatever the length.
+    scale_scores divides the scores by √D before the softmax, on in the authors' code. top_k: only
+    the highest scores of a row count, as where DARE's authors compare with DIN. dice_statistics:
+    padded counts in the attention MLP the behaviours that a row lacks of the data set's max_length
+    too, as FuxiCTR does.
     """
 
     name: Literal["din"] = "din"
     attention_hidden_dims: tuple[PositiveInt, ...] = (64,)
     attention_activation: Activation = "dice"
     attention_dropout: float = PydanticField(0.0, ge=0, lt=1)
-    softmax: bool = False
+    softmax: bool = True
+    target_aware: bool = True
     scale_scores: bool = False
     top_k: PositiveInt | None = None
     dice_statistics: Literal["behaviours", "padded"] = "behaviours"

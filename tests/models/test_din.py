@@ -1,5 +1,7 @@
 """DIN against a plain padded implementation that concatenates as the paper draws it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -116,15 +118,21 @@ def assert_equals_plain(config, num_pairs, is_training):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5)
 
 
+PAPER = {"softmax": False, "target_aware": False}
 OPTIONS = [
-    {"attention_activation": "relu", "activation": "relu"},
-    {"attention_activation": "sigmoid", "activation": "prelu", "attention_hidden_dims": (5, 3)},
-    {"attention_activation": "prelu", "softmax": True},
-    {"softmax": True, "scale_scores": True, "target_aware": True, "attention_hidden_dims": (5, 3)},
-    {"attention_hidden_dims": (5, 3)},
-    {"dice_statistics": "padded"},
-    {"dice_statistics": "padded", "attention_hidden_dims": (5, 3), "softmax": True},
-    {"attention_hidden_dims": (), "hidden_dims": ()},
+    {**PAPER, "attention_activation": "relu", "activation": "relu"},
+    {
+        **PAPER,
+        "attention_activation": "sigmoid",
+        "activation": "prelu",
+        "attention_hidden_dims": (5, 3),
+    },
+    {"attention_activation": "prelu", "target_aware": False},
+    {"scale_scores": True, "attention_hidden_dims": (5, 3)},
+    {**PAPER, "attention_hidden_dims": (5, 3)},
+    {**PAPER, "dice_statistics": "padded"},
+    {"dice_statistics": "padded", "attention_hidden_dims": (5, 3), "target_aware": False},
+    {**PAPER, "attention_hidden_dims": (), "hidden_dims": ()},
 ]
 
 
@@ -170,12 +178,21 @@ def test_the_first_linear_has_the_textbooks_shape():
     assert model.attention[0].unit.mlp[0].weight.shape == (6, 4 * 4)
 
 
-def test_weights_are_not_forced_to_sum_to_one_unless_softmax_is_asked_for():
+def test_weights_sum_to_one_unless_the_papers_sum_is_asked_for():
     history = random_history()
-    for softmax in (False, True):
-        model, _, _ = build(DINConfig(pairs=[PAIR], softmax=softmax))
+    for options in ({}, PAPER):
+        model, _, _ = build(DINConfig(pairs=[PAIR], **options))
         sums = padded(model.attention_weights(history), history).sum(1)
-        assert torch.allclose(sums, (history.lengths > 0).float()) == softmax
+        assert torch.allclose(sums, (history.lengths > 0).float()) == (options != PAPER)
+
+
+def test_the_default_starts_near_mean_pooling_whatever_the_length():
+    torch.manual_seed(0)
+    model = DINConfig(pairs=[PAIR]).build(FIELDS, 1, [HistoryShape((2, 2), (2, 2), 40)])
+    history = random_history(lengths=[1, 5, 40, 40, 2], max_length=40)
+    small = replace(history, vectors=0.01 * history.vectors, target=0.01 * history.target)
+    uniform = 1.0 / history.lengths[history.rows]
+    torch.testing.assert_close(model.attention_weights(small), uniform, rtol=0.05, atol=0)
 
 
 def test_top_k_leaves_the_others_no_weight():
@@ -229,7 +246,12 @@ def test_mean_pooling_is_the_mean_of_each_history():
 
 def test_batch_norm_stands_in_front_of_the_tail_and_in_its_layers():
     config = DINConfig(
-        pairs=[PAIR], hidden_dims=(8,), activation="relu", batch_norm=True, input_batch_norm=True
+        pairs=[PAIR],
+        hidden_dims=(8,),
+        activation="relu",
+        batch_norm=True,
+        input_batch_norm=True,
+        target_aware=False,
     )
     model, vectors, dense = build(config)
     kinds = [type(layer).__name__ for layer in model.tail.mlp]

@@ -19,8 +19,8 @@ PAIR = {"target": ["item", "category"], "history": ["items", "categories"]}
 ONE, TWO = {"pairs": [PAIR], "hidden_dims": (8, 4)}, {"pairs": [PAIR] * 2, "hidden_dims": (8,)}
 EXAMPLES = [
     MeanPoolingConfig(**TWO, target_aware=True),
-    DINConfig(**ONE, attention_hidden_dims=(6,)),
-    DINConfig(**TWO, attention_hidden_dims=(6, 3), softmax=True, top_k=3, activation="prelu"),
+    DINConfig(**ONE, attention_hidden_dims=(6,), softmax=False, target_aware=False),
+    DINConfig(**TWO, attention_hidden_dims=(6, 3), top_k=3, activation="prelu"),
     SIMHardConfig(**ONE, category="category", top_k=3),
     TWINConfig(**ONE, top_k=3, batch_norm=True),
     TWINConfig(**TWO, position_dim=None),

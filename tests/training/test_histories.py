@@ -14,8 +14,13 @@ PAIRS = [{"target": ["item"], "history": ["history"]}]
 TABLE = {"method": "full_table", "embedding_dim": 8}
 ATTENTION = {"default": {"method": "full_table", "embedding_dim": 4}, "learning_rate": 0.02}
 MODELS = {
-    "din": {"name": "din"},
-    "din, relu": {"name": "din", "attention_activation": "relu", "activation": "relu"},
+    "din": {"name": "din", "softmax": False},
+    "din, relu": {
+        "name": "din",
+        "attention_activation": "relu",
+        "activation": "relu",
+        "softmax": False,
+    },
     "din, softmax": {"name": "din", "attention_activation": "prelu", "softmax": True},
     "mean_pooling": {"name": "mean_pooling"},
     "twin": {"name": "twin", "top_k": 3, "position_dim": 4},

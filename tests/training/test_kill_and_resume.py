@@ -43,7 +43,8 @@ SCENARIOS = {
             "embeddings.shared_tables={history: item}",
             "embeddings.store=plain",
             "train.embedding_optimizer={name: adam, learning_rate: 0.01, mini_batch_l2: 0.01}",
-            "model={name: din, pairs: [{target: [item], history: [history]}], dropout: 0.1}",
+            "model={name: din, pairs: [{target: [item], history: [history]}], dropout: 0.1, "
+            "softmax: false}",
         ],
         {"validation": in_training(30), "training": in_training(47)},
     ),
