@@ -4,8 +4,8 @@
     python -m benchmarks.din_defaults final --work DIR --configs taobao amazon [--seeds 1 2 3]
     python -m benchmarks.din_defaults record --work DIR
 
-Samples: Amazon Grocery, Beauty and Sports, MovieLens-1M with histories. `grid` changes single
-choices of configs/taobao/din.yaml, one seed, and reads valid GAUC alone. `final` trains the configs
+Samples: Amazon Grocery, Beauty and Sports, MovieLens-1M with histories. `grid` changes choices of
+configs/taobao/din.yaml, one seed, and reads valid GAUC alone. `final` trains the configs
 as they are shipped; mean pooling has the same file but for what DIN alone has. Differences are
 paired: the same rows, users resampled. Runs are kept in DIR/runs.jsonl and not repeated; `record`
 writes what is there.
@@ -33,14 +33,18 @@ OF_DIN = ("attention_hidden_dims", "attention_activation", "attention_dropout", 
 OF_DIN += ("scale_scores", "top_k", "dice_statistics")
 GRID_CONFIG, GRID_SEED = "taobao", 0
 
-RATE, STD = "train.embedding_optimizer.learning_rate", "embeddings.default.init.std"
-# what the grid changes, as overrides; softmax is always said, whatever the default is
-POOLING_GRID = ("", f"{RATE}=0.03", f"{RATE}=0.3", f"{STD}=0.0001", "model.target_aware=true")
+# what the grid changes, as overrides; the first two are always said, whatever the file has
+RATE, STD = "train.embedding_optimizer.learning_rate=0.03", "embeddings.default.init.std=0.0001"
+POOLING_GRID = tuple(
+    f"model.target_aware={has_product} {change}".strip()
+    for has_product, change in product(("false", "true"), ("", RATE, STD))
+)
 DIN_GRID = tuple(
-    f"model.softmax={softmax} {change}".strip()
-    for softmax, change in product(
+    f"model.softmax={softmax} model.target_aware={has_product} {change}".strip()
+    for softmax, has_product, change in product(
         ("true", "false"),
-        (*POOLING_GRID, "model.attention_activation=relu", "model.scale_scores=true"),
+        ("false", "true"),
+        ("", RATE, STD, "model.attention_activation=relu", "model.scale_scores=true"),
     )
 )
 
@@ -123,7 +127,7 @@ def differences(benchmark: Benchmark) -> list[dict]:
 
 def grid_table(runs: list[dict], samples: list[str]) -> list[str]:
     lines = [
-        f"Valid GAUC with single changes of {CONFIGS[GRID_CONFIG]}, seed {GRID_SEED}; –: not run.",
+        f"**{CONFIGS[GRID_CONFIG]} with changes**, valid GAUC, seed {GRID_SEED}; –: not run.",
         "",
         "| model | change | " + " | ".join(samples) + " |",
         "|---" * (2 + len(samples)) + "|",

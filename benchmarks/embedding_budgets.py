@@ -23,6 +23,7 @@ from benchmarks.budget_methods import FULL, METHODS, SEARCHES
 from benchmarks.budget_picture import write_picture
 from benchmarks.budget_runs import Runs, Task
 from benchmarks.record import write_record
+from benchmarks.seed_intervals import paired
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
 DATASET = "criteo_kaggle"
@@ -45,6 +46,10 @@ def to_markdown(runs: list[dict], full_bytes: int) -> str:
         lines += table(mine, full_bytes, auc_text)
         lines += ["", "What they take of the full table's bytes, %:", ""]
         lines += table(mine, full_bytes, partial(bytes_text, full_bytes))
+        full = {run["seed"]: run["test_auc"] for run in mine
+                if (run["method"], run["share"]) == (FULL, 1.0)}  # fmt: skip
+        lines += ["", "Test AUC less the full table's of the same seed, mean ± Student's 95 %:", ""]
+        lines += table(mine, full_bytes, partial(difference_text, full))
     commits = ", ".join(sorted({run["commit"] for run in runs if "commit" in run}))
     lines += ["", f"3 seeds where no other number stands. The runs' commits: {commits}."]
     return "\n".join(lines)
@@ -68,6 +73,11 @@ def auc_text(cell: list[dict]) -> str:
     spread = f" ± {statistics.stdev(aucs):.4f}" if len(aucs) > 1 else ""
     seeds = f" ({len(found)} of 3 seeds)" if len(found) < 3 else ""
     return f"{statistics.mean(aucs):.4f}{spread}{seeds}"
+
+
+def difference_text(full: dict[int, float], cell: list[dict]) -> str:
+    found = [run["test_auc"] - full[run["seed"]] for run in cell if "test_auc" in run]
+    return paired(found) if found else "–"
 
 
 def bytes_text(full_bytes: int, cell: list[dict]) -> str:

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from benchmarks.record import write_record
+from benchmarks.seed_intervals import unpaired
 from data_pipelines import prepare
 from recsys.base_config import apply_overrides, read_yaml, validate
 from recsys.config import RunConfig
@@ -154,7 +155,7 @@ def mean_std(values: list[float]) -> str:
 def tabulate(runs: list[dict], peer_results: Path | None) -> str:
     lines = [
         "| mode | data | model | test AUC, mean ± std (seeds) | log loss | valid AUC "
-        "| FuxiCTR's test AUC | difference |",
+        "| FuxiCTR's test AUC | difference, Welch's 95 % |",
         "|---|---|---|---|---|---|---|---|",
     ]
     groups = dict.fromkeys((r["mode"], r["dataset"], r["model"]) for r in runs)
@@ -162,7 +163,7 @@ def tabulate(runs: list[dict], peer_results: Path | None) -> str:
         group = [r for r in runs if (r["mode"], r["dataset"], r["model"]) == (mode, dataset, model)]
         aucs = [r["test_auc"] for r in group]
         peer = peer_aucs(dataset, model, peer_results) if mode == "dense" else []
-        difference = f"{statistics.mean(aucs) - statistics.mean(peer):+.4f}" if peer else "–"
+        difference = unpaired(aucs, peer) if peer else "–"
         log_loss = statistics.mean(r["test_log_loss"] for r in group)
         valid = statistics.mean(r["valid_auc"] for r in group)
         lines.append(

@@ -19,6 +19,7 @@ import torch
 from benchmarks.budget_methods import FULL
 from benchmarks.budget_runs import Runs, Task
 from benchmarks.record import write_record
+from benchmarks.seed_intervals import paired
 from recsys.reports.compare import compare_runs
 
 DATASET = "criteo_kaggle"
@@ -47,14 +48,14 @@ def compare(runs: Runs, task: Task) -> dict:
     }
 
 
-def mean_std(values: list[float], sign: str = "") -> str:
+def mean_std(values: list[float]) -> str:
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):{sign}.4f} ± {spread:.4f}"
+    return f"{statistics.mean(values):.4f} ± {spread:.4f}"
 
 
 def to_markdown(found: list[dict], full_bytes: int) -> str:
     lines = ["| model, search | budget, % | bytes, % | full table | retrained "]
-    lines[-1] += "| difference (each seed) | DeLong's p, each seed |"
+    lines[-1] += "| difference ± Student's 95 % (each seed) | DeLong's p, each seed |"
     lines.append("|---" * 7 + "|")
     for (model, method), shares in by_search(found).items():
         for budgets, mine in alike(shares):
@@ -65,7 +66,7 @@ def to_markdown(found: list[dict], full_bytes: int) -> str:
                 f"{100 * statistics.mean(run['serve_bytes'] for run in mine) / full_bytes:.1f}",
                 mean_std([run["full_table_auc"] for run in mine]),
                 mean_std([run["test_auc"] for run in mine]),
-                f"{mean_std(differences, '+')} ({', '.join(f'{d:+.4f}' for d in differences)})",
+                f"{paired(differences)} ({', '.join(f'{d:+.4f}' for d in differences)})",
                 ", ".join(f"{run['p_value']:.2f}" for run in mine),
             ]
             lines.append("| " + " | ".join(cells) + " |")
