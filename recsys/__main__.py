@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recsys.errors import RecsysError
+from recsys.io.memory import is_out_of_memory, out_of_memory
 from recsys.stop_signals import ended_by_signals
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console()
-# The disk, a quota, a permission: no failure of ours, wherever they strike.
-OUTSIDE_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+# The system's reasons, no failures of ours: the disk, quotas, limits, permissions, names.
+OUTSIDE_CAUSES = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+)
 
 Overrides = Annotated[
     list[str] | None,
@@ -283,20 +288,35 @@ def main() -> None:
     try:
         app()
     except RecsysError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except RuntimeError as error:
+        message = error
+    except Exception as error:
+        _exit_if_rank_lost(error)
+        found = _outside_cause(error)
+        if found is None:
+            raise
+        message = found
+    else:
+        return
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(2)
+
+
+def _outside_cause(error: Exception) -> RecsysError | None:
+    """The message for what the system refuses; None for failures of ours, which stay tracebacks."""
+    if is_out_of_memory(error):
+        return out_of_memory(error)
+    if isinstance(error, OSError) and error.errno in OUTSIDE_CAUSES:
+        return RecsysError(str(error.strerror), where=error.filename or "unknown")
+    return None
+
+
+def _exit_if_rank_lost(error: Exception) -> None:
+    if isinstance(error, RuntimeError):
         from recsys.training.launch import LOST_CONTACT, is_lost_contact
 
-        if not is_lost_contact(error):
-            raise
-        typer.echo("stopped: another rank has gone", err=True)
-        sys.exit(LOST_CONTACT)
-    except OSError as error:
-        if error.errno not in OUTSIDE_CAUSES:
-            raise
-        typer.echo(f"error: {error.strerror}\n  where:    {error.filename or 'unknown'}", err=True)
-        sys.exit(2)
+        if is_lost_contact(error):
+            typer.echo("stopped: another rank has gone", err=True)
+            sys.exit(LOST_CONTACT)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import RecsysError, did_you_mean
-from recsys.io.yaml_text import MAX_DEPTH, parse_yaml, shorten
+from recsys.io.paths import read_text
+from recsys.io.plain_data import MAX_DEPTH, parse_yaml, shorten
 
 
 class BaseConfig(BaseModel):
@@ -31,10 +32,10 @@ YamlDict = dict[str, Any]
 def read_yaml(path: Path) -> YamlDict:
     """Reads one YAML file as a dict; duplicate keys are errors."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise RecsysError(f"config file {path} not found") from None
-    except (PermissionError, IsADirectoryError, UnicodeDecodeError) as error:
+    except (PermissionError, NotADirectoryError) as error:
         raise RecsysError(f"the config file {path} cannot be read", got=str(error)) from None
     content = parse_yaml(text, str(path))
     if not isinstance(content, dict):

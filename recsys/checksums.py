@@ -6,6 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from recsys.errors import RecsysError
+from recsys.io.file_sizes import check_size
+from recsys.io.paths import read_bytes, regular_files
 
 CHECKSUM_FILE = "SHA256SUMS"
 NOTHING_KNOWN: Mapping[str, str] = MappingProxyType({})
@@ -32,7 +34,7 @@ def verify_checksums(folder: Path, *, share: tuple[int, int] = (0, 1)) -> None:
     `share` (i, n): reads only every n-th file from the i-th on, when n processes divide the work.
     """
     try:
-        listed = _parse((folder / CHECKSUM_FILE).read_bytes().decode())
+        listed = _parse(read_bytes(folder / CHECKSUM_FILE).decode())
     except (FileNotFoundError, NotADirectoryError):
         raise RecsysError(f"{folder} is not whole: it has no {CHECKSUM_FILE}") from None
     except ValueError:
@@ -47,12 +49,12 @@ def verify_checksums(folder: Path, *, share: tuple[int, int] = (0, 1)) -> None:
 
 
 def _files(folder: Path) -> set[str]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUM_FILE)
-    return {path.relative_to(folder).as_posix() for path in files}
+    return {name for name in regular_files(folder) if Path(name).name != CHECKSUM_FILE}
 
 
 def _verify(path: Path, expected: str) -> None:
     try:
+        check_size(path)
         got = sha256_of(path)
     except OSError as error:
         raise RecsysError("a file cannot be read", where=path, got=error.strerror) from None

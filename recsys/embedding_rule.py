@@ -8,9 +8,12 @@ rules with numpy; an embedding method that can say its rule needs no decoder of 
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from recsys.base_config import BaseConfig
+
+Rows = Annotated[int, Field(gt=0, le=2**31)]  # ids and rows are 32-bit
+Width = Annotated[int, Field(gt=0, le=2**20)]
 
 # Steps: id → row. -1 means none, and stays -1 through every later step.
 
@@ -19,14 +22,14 @@ class Modulo(BaseConfig):
     """x mod `divisor`."""
 
     step: Literal["modulo"] = "modulo"
-    divisor: PositiveInt
+    divisor: Rows
 
 
 class FloorDivide(BaseConfig):
     """⌊x / `divisor`⌋, by integer division."""
 
     step: Literal["floor_divide"] = "floor_divide"
-    divisor: PositiveInt
+    divisor: Rows
 
 
 class Hash(BaseConfig):
@@ -40,7 +43,7 @@ class Hash(BaseConfig):
     step: Literal["hash"] = "hash"
     version: Literal[1] = 1
     salt: str = Field(pattern="^0x[0-9a-f]{16}$")
-    num_rows: PositiveInt
+    num_rows: Rows
     test_vectors: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] = ()
 
 
@@ -143,7 +146,7 @@ class Pad(BaseConfig):
 
     operation: Literal["pad"] = "pad"
     of: "Vector"
-    dim: PositiveInt
+    dim: Width
     columns: tuple[NonNegativeInt, ...] | None = None
 
 

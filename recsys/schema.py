@@ -13,6 +13,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from recsys.base_config import BaseConfig
 from recsys.errors import RecsysError, did_you_mean
+from recsys.io.paths import RelativePath, read_bytes
+from recsys.io.plain_data import shorten
 
 FORMAT_VERSION = 1
 SCHEMA_FILE = "schema.json"
@@ -71,7 +73,7 @@ class VocabularyEncoding(BaseConfig):
     """value → id by the table in `file` (columns value, id, count), relative to the data set."""
 
     kind: Literal["vocabulary"] = "vocabulary"
-    file: str
+    file: RelativePath
 
 
 class HashEncoding(BaseConfig):
@@ -100,8 +102,8 @@ class Feature(BaseConfig):
     column: str
     transform: Transform | None = None
     encoding: Encoding | None = None
-    cardinality: PositiveInt | None = None
-    max_length: PositiveInt | None = None
+    cardinality: PositiveInt | None = Field(None, le=2**31)  # ids are int32
+    max_length: PositiveInt | None = Field(None, le=2**31 - 1)
     separator: str | None = None
 
     @property
@@ -115,7 +117,7 @@ class Feature(BaseConfig):
 class DataFile(BaseConfig):
     """One Parquet file of a split; `path` is relative to the data set."""
 
-    path: str
+    path: RelativePath
     rows: NonNegativeInt
     sha256: str
 
@@ -145,9 +147,9 @@ class Schema(BaseConfig):
         names = [feature.name for feature in self.features]
         for feature in self.features:
             if names.count(feature.name) > 1 or feature.name == self.label:
-                raise ValueError(f"duplicate feature name {feature.name!r}")
+                raise ValueError(f"no duplicate feature name {feature.name!r}")
             if feature.kind != "numerical" and feature.cardinality is None:
-                raise ValueError(f"the cardinality of {feature.name!r} is missing")
+                raise ValueError(f"a cardinality of {feature.name!r}")
         return self
 
     def of_kind(self, *kinds: str) -> tuple[Feature, ...]:
@@ -198,7 +200,7 @@ def load_schema(dataset_dir: Path) -> Schema:
     """Reads `schema.json`; a folder without a whole one is not a data set."""
     path = dataset_dir / SCHEMA_FILE
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         _check_format(content, path)
         return Schema.model_validate_json(content)
     except (FileNotFoundError, NotADirectoryError):
@@ -214,7 +216,8 @@ def load_schema(dataset_dir: Path) -> Schema:
         raise RecsysError(
             "the schema is damaged or was written by another version",
             where=": ".join([str(path), ".".join(map(str, first["loc"]))]).removesuffix(": "),
-            got=first["msg"].removeprefix("Value error, "),
+            expected=first["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
+            got=None if isinstance(first["input"], dict) else shorten(repr(first["input"])),
             fix="prepare the data set again",
         ) from None
 

@@ -58,8 +58,8 @@ class TrainConfig(BaseConfig):
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # processes per machine, one device each, and machines; the global batch is cut among them
-    devices: PositiveInt = 1
-    nodes: PositiveInt = 1
+    devices: PositiveInt = Field(1, le=1024)
+    nodes: PositiveInt = Field(1, le=65_536)
     # the next batches' ids and rows travel while one is trained; auto: with sharded tables on GPUs
     pipeline: Annotated[PipelineChoice, BeforeValidator(_from_yaml_switch)] = "auto"
     # batches whose gradients are summed before a step: refused, see below

@@ -16,25 +16,29 @@ class DataConfig(BaseConfig):
     """
 
     path: AbsolutePath = Field(description="the data set: a folder that `recsys prepare` wrote")
-    global_batch_size: PositiveInt = Field(description="rows of one step, all ranks together")
+    global_batch_size: PositiveInt = Field(
+        le=2**31 - 1, description="rows of one step, all ranks together"
+    )
     leave_out: tuple[str, ...] = Field(
         default=(), description="features, by name or wildcard, that this run does not see"
     )
     num_shards: PositiveInt = Field(
         default=8,
+        le=65_536,
         description="logical parts that the train rows are cut into and dealt to the ranks; "
         "at least the number of ranks, best a multiple of it",
     )
     shuffle_rows: PositiveInt = Field(
         default=1_048_576,
+        le=2**40,
         description="rows that are mixed with one another, all ranks together; "
         "about twice as many are in memory",
     )
     num_workers: PositiveInt = Field(
-        default=2, description="background threads that decode and assemble batches"
+        default=2, le=256, description="background threads that decode and assemble batches"
     )
     prefetch_batches: PositiveInt = Field(
-        default=8, description="batches made ahead of the one in use"
+        default=8, le=65_536, description="batches made ahead of the one in use"
     )
 
     def load_schema(self) -> Schema:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recsys.data.readable import readable
 from recsys.data.vocabularies import read_vocabulary
+from recsys.io.paths import file_inside
 from recsys.schema import Feature, Schema, VocabularyEncoding
 
 
@@ -50,6 +51,8 @@ def _from_rows(features: Sequence[Feature], schema: Schema, dataset_dir: Path) -
     counts = {feature.name: np.zeros(feature.num_ids, np.int64) for feature in features}
     for file in schema.split("train").files:
         path = dataset_dir / file.path
+        with readable(path):
+            path = file_inside(dataset_dir, file.path)
         with readable(path), pq.ParquetFile(path) as parquet:
             for batch in parquet.iter_batches(columns=names):
                 for feature in features:

@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from recsys.errors import RecsysError
+from recsys.io.memory import is_out_of_memory, out_of_memory
 
 
 @contextmanager
@@ -28,6 +29,8 @@ def readable(path: Path) -> Iterator[None]:
             fix="give this user the right to read it, and to enter the folders above it",
         ) from None
     except (pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error, path) from None
         raise RecsysError(
             "the file is truncated, damaged or not Parquet",
             where=path,

@@ -20,6 +20,7 @@ from recsys.data.column_checks import (
 from recsys.data.columns import Floats, Int32s, Int64s, Ragged, RowGroupColumns
 from recsys.data.readable import readable
 from recsys.errors import RecsysError
+from recsys.io.paths import file_inside
 from recsys.schema import DataFile, Feature, Schema
 
 
@@ -76,6 +77,8 @@ class RowGroups:
 
 def _open(dataset_dir: Path, file: DataFile, schema: Schema) -> OpenFile:
     path = dataset_dir / file.path
+    with readable(path):
+        path = file_inside(dataset_dir, file.path)
     with readable(path), pq.ParquetFile(path) as opened:
         check_types(opened.schema_arrow, schema, path)
         footer = opened.metadata

@@ -6,6 +6,7 @@ import polars as pl
 
 from recsys.data.readable import readable
 from recsys.errors import RecsysError
+from recsys.io.paths import file_inside
 from recsys.schema import Feature, VocabularyEncoding
 
 
@@ -15,6 +16,7 @@ def read_vocabulary(dataset_dir: Path, feature: Feature) -> pl.DataFrame:
         raise ValueError(f"{feature.name} has no vocabulary")
     path = dataset_dir / feature.encoding.file
     with readable(path):
+        path = file_inside(dataset_dir, feature.encoding.file)
         table = pl.read_parquet(path, columns=["id", "count"])
     values = feature.num_ids - 1
     extremes = (table["id"].min(), table["id"].max())

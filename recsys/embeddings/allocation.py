@@ -20,6 +20,7 @@ from recsys.embeddings.kept_ids import pack_bits
 from recsys.embeddings.pruned import PrunedConfig
 from recsys.errors import RecsysError
 from recsys.io.atomic import atomic_write, write_json
+from recsys.io.paths import file_inside, read_bytes, regular_file
 from recsys.schema import Schema
 
 FORMAT_VERSION = 1
@@ -132,7 +133,7 @@ def allocated_methods(
 def load_allocation(path: Path) -> tuple[Allocation, dict[str, PrunedConfig]]:
     """The file, and each feature's method with its kept ids filled in."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         allocation = Allocation.model_validate_json(content)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise RecsysError(
@@ -162,13 +163,13 @@ def _load_kept(allocation: Allocation, path: Path) -> dict[str, torch.Tensor]:
         return {}
     kept_path = path.parent / Path(allocation.kept_file).name
     try:
-        if sha256_of(kept_path) != allocation.kept_sha256:
+        if sha256_of(regular_file(kept_path)) != allocation.kept_sha256:
             raise RecsysError(
                 "the kept ids are not those of the allocation",
                 where=kept_path,
                 expected=f"sha256 {allocation.kept_sha256}",
                 fix="copy both files together, or run `recsys search` again",
             )
-        return load_file(kept_path)
+        return load_file(file_inside(path.parent, kept_path.name))
     except (OSError, SafetensorError) as error:
         raise RecsysError("the kept ids cannot be read", where=kept_path, got=str(error)) from None

@@ -4,7 +4,7 @@ Written apart from recsys.embeddings on purpose: an export is right when the two
 """
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,8 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Array = NDArray[np.generic]
 GOLDEN = 0x9E3779B97F4A7C15
-IDS_AT_ONCE = 1 << 14  # bounds the memory of rows that are far wider than their vector
+# Together they bound the memory of rules whose rows are far wider than their vector.
+IDS_AT_ONCE, FLOATS_AT_ONCE = 1 << 14, 1 << 26
 
 
 class Decoder:
@@ -57,13 +58,50 @@ class Decoder:
 
     def vectors(self, ids: Ids) -> Floats:
         """Ids (L,) → (L, D)."""
-        blocks = [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)]
         try:
+            size = max(1, min(IDS_AT_ONCE, FLOATS_AT_ONCE // self._floats_per_id))
+            blocks = [ids[start : start + size] for start in range(0, len(ids), size)]
             return np.concatenate([self._decode(block) for block in blocks or [ids]])
         except (ValueError, IndexError, TypeError) as error:
             raise RecsysError(
                 "the rule does not fit its tables", where=self.where, got=error
             ) from None
+
+    @cached_property
+    def _floats_per_id(self) -> int:
+        """Floats that one id takes while it is decoded; refuses a rule that takes too many."""
+        floats = sum(self._widths(self.rule.vector)) + sum(
+            self.tables[lookup.table].shape[1] for lookup in self.rule.lookups
+        )
+        if floats > FLOATS_AT_ONCE:
+            raise RecsysError(
+                "the rule is too wide",
+                where=self.where,
+                expected=f"at most {FLOATS_AT_ONCE:,} floats for one id",
+                got=f"{floats:,}",
+            )
+        return max(1, floats)
+
+    def _widths(self, vector: Vector) -> list[int]:
+        """Widths of a vector (first) and of all that it is made of."""
+        if isinstance(vector, LookedUp):
+            return [self.tables[self.rule.lookups[vector.index].table].shape[1]]
+        if isinstance(vector, Sum | Product | Concat):
+            parts = [self._widths(part) for part in vector.of]
+            firsts = [part[0] for part in parts]
+            width = sum(firsts) if isinstance(vector, Concat) else max(firsts)
+            return [width, *(w for part in parts for w in part)]
+        inner = self._widths(vector.of)
+        match vector:
+            case Linear(matrix=name):
+                return [self.tensors[name].shape[-1], *inner]
+            case LinearByRow(weights=weights):
+                others = self._widths(weights)
+                return [others[0], *inner, *others]
+            case Pad(dim=dim):
+                return [dim, *inner]
+            case _:
+                return [inner[0], *inner]
 
     def rows(self, lookup: TableLookup, ids: Ids) -> Ids:
         """Ids (L,) → rows of the lookup's table (L,); -1 for none."""

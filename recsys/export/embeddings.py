@@ -5,8 +5,9 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys.base_config import BaseConfig
-from recsys.embedding_rule import Rule
+from recsys.embedding_rule import Rows, Rule, Width
 from recsys.history_pair import HistoryPair
+from recsys.io.paths import RelativePath
 from recsys.schema import Feature
 
 Form = Literal["materialised", "native"]
@@ -16,16 +17,16 @@ FORMS: tuple[Form, ...] = ("materialised", "native")
 class PhysicalTable(BaseConfig):
     """A table as it was trained: `vectors` in `file`, num_rows × dim float32."""
 
-    file: str
-    num_rows: PositiveInt
-    dim: PositiveInt
+    file: RelativePath
+    num_rows: Rows
+    dim: Width
 
 
 class NativeForm(BaseConfig):
     """An embedding's rule; its tables are the manifest's by name, its tensors are in a file."""
 
     rule: Rule
-    tensors: str | None = None
+    tensors: RelativePath | None = None
 
 
 class _Vectors(BaseConfig):
@@ -37,10 +38,10 @@ class _Vectors(BaseConfig):
 
     graph_input: str
     method: str
-    dim: PositiveInt
+    dim: Width
     dtype: Literal["float32"] = "float32"
-    table: str | None = None
-    table_parquet: str | None = None
+    table: RelativePath | None = None
+    table_parquet: RelativePath | None = None
     default_row: Literal[0] | None = None
     native: NativeForm | None = None
 
@@ -55,7 +56,7 @@ class ExportedAttention(_Vectors):
     """The second embedding of a feature's ids, which attention compares and nothing else reads."""
 
     name: str
-    cardinality: PositiveInt
+    cardinality: Rows
 
     @property
     def num_ids(self) -> int:

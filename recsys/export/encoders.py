@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.errors import RecsysError, did_you_mean
+from recsys.io.paths import file_inside
 from recsys.schema import (
     CriteoBucket,
     Feature,
@@ -34,7 +35,7 @@ class RawEncoder:
         self.vocabularies: dict[str, pl.DataFrame] = {}
         for encoding in (feature.encoding for feature in features):
             if encoding is not None and encoding.kind == "vocabulary":
-                self.vocabularies[encoding.file] = _read_vocabulary(root / encoding.file)
+                self.vocabularies[encoding.file] = _read_vocabulary(root, encoding.file)
 
     def encode(self, raw: pl.DataFrame) -> pl.DataFrame:
         """One column for each feature: float32, int32, or list of int32."""
@@ -78,9 +79,10 @@ class RawEncoder:
         return joined["id"].fill_null(0).cast(pl.Int32)
 
 
-def _read_vocabulary(path: Path) -> pl.DataFrame:
+def _read_vocabulary(root: Path, file: str) -> pl.DataFrame:
+    path = root / file
     try:
-        return pl.read_parquet(path, columns=["value", "id"])
+        return pl.read_parquet(file_inside(root, file), columns=["value", "id"], glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RecsysError(
             "the vocabulary is damaged", where=path, got=str(error).splitlines()[0]

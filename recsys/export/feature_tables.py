@@ -12,6 +12,9 @@ from recsys.errors import RecsysError
 from recsys.export.decoder import Array, Decoder, Floats, Ids
 from recsys.export.embeddings import ExportedEmbedding, Form, PhysicalTable
 from recsys.export.manifest import VECTOR_TOLERANCE, Manifest
+from recsys.io.file_sizes import check_size
+from recsys.io.memory import check_memory
+from recsys.io.paths import file_inside
 
 COMPARED_IDS = 1 << 20  # of each feature, spread evenly
 IDS_AT_ONCE = 1 << 16
@@ -105,8 +108,11 @@ class FeatureTables:
 
     def _load_tensors(self, file: str) -> dict[str, Array]:
         try:
-            return dict(load_file(self.export_dir / file))
-        except (SafetensorError, OSError) as error:
+            path = file_inside(self.export_dir, file)
+            check_size(path)
+            check_memory(path.stat().st_size, "a table", where=path)
+            return dict(load_file(path))
+        except (SafetensorError, OSError, KeyError, TypeError) as error:  # KeyError: its dtype
             raise RecsysError(
                 "the table is damaged", where=self.export_dir / file, got=error
             ) from None

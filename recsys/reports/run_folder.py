@@ -1,12 +1,13 @@
 """Reads what training left in a run folder."""
 
-import json
 from pathlib import Path
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import RecsysError
+from recsys.io import paths as io_paths
+from recsys.io.plain_data import parse_json
 from recsys.schema import Schema, load_schema
 
 CURVES = ("train/loss", "valid/auc", "valid/log_loss", "learning_rate", "samples_per_second")
@@ -153,21 +154,18 @@ def find_predictions(run_dir: Path) -> dict[str, Path]:
 
 def read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return io_paths.read_text(path)
     except FileNotFoundError:
         raise RecsysError(
             f"{path.parent} is not a whole run: it has no {path.name}",
             expected="a folder written by `recsys train`",
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RecsysError("a file of the run cannot be read", where=path, got=error) from None
 
 
 def read_environment(path: Path) -> dict[str, object]:
-    try:
-        environment = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise RecsysError("a file of the run is damaged", where=path, got=error) from None
+    environment = parse_json(read_text(path), str(path))
     if not isinstance(environment, dict):
         raise RecsysError("a file of the run is damaged", where=path, expected="a JSON object")
     return environment

@@ -1,11 +1,12 @@
 """What a search has done so far, in JSON that appears whole or not at all."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json
+from recsys.io.paths import read_bytes
+from recsys.io.plain_data import parse_json
 from recsys.training.ranks import Ranks
 
 
@@ -20,8 +21,8 @@ def read_state(path: Path, ranks: Ranks) -> dict[str, Any] | None:
     state = None
     if ranks.is_first and path.is_file():
         try:
-            state = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            state = parse_json(read_bytes(path), str(path))
+        except OSError as error:
             raise RecsysError(
                 "the state of the search is damaged",
                 where=path,

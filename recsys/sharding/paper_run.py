@@ -32,7 +32,7 @@ class PaperRun:
 
     def embeddings(self) -> FeatureEmbeddings:
         """The features, methods and tables; the store is a stand-in on the meta device."""
-        return _paper_embeddings(self.config, self.schema)
+        return paper_embeddings(self.config, self.schema)
 
     def request(self) -> PlanRequest:
         features = self.embeddings()
@@ -95,7 +95,7 @@ def mean_rows(features: FeatureEmbeddings, lengths: Mapping[str, float]) -> dict
 
 def count_run_bytes(config: RunConfig, schema: Schema) -> EmbeddingBytes:
     """What the run's embeddings take, all devices together; nothing is allocated for it."""
-    found = _paper_embeddings(config, schema)
+    found = paper_embeddings(config, schema)
     optimizers = OptimizerNames(
         config.train.embedding_optimizer.name, config.train.dense_optimizer.name
     )
@@ -109,7 +109,8 @@ def check_run_budget(config: RunConfig, schema: Schema) -> None:
         check_budget(count_run_bytes(config, schema), config.embeddings)
 
 
-def _paper_embeddings(config: RunConfig, schema: Schema) -> FeatureEmbeddings:
+def paper_embeddings(config: RunConfig, schema: Schema) -> FeatureEmbeddings:
+    """The features, methods and tables of a run; the store is on the meta device."""
     as_plain = config.embeddings.model_copy(update={"store": "plain"})
     # a stand-in, but for what decides whether sequences are pooled by their lookups
     is_charged = config.train.embedding_optimizer.charges_lookups(config.embeddings.store)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from recsys.errors import RecsysError
 from recsys.io.atomic import sync
+from recsys.io.paths import file_inside, read_bytes
+from recsys.io.plain_data import parse_json
 from recsys.training.table_storage import copy_to_cpu
 
 TENSORS_FILE, STATE_FILE = "tensors.safetensors", "state.json"
@@ -42,8 +44,9 @@ def write_state(state: ReplicatedState, folder: Path) -> None:
 def read_state(folder: Path) -> dict[str, Any]:
     """The nested dict in a folder."""
     try:
-        tensors = load_file(folder / TENSORS_FILE)
-        plain = json.loads((folder / STATE_FILE).read_text())
+        tensors = load_file(file_inside(folder, TENSORS_FILE))
+        path = file_inside(folder, STATE_FILE)
+        plain = parse_json(read_bytes(path), str(path))
         state = _put_tensors(plain, tensors)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecsysError("the checkpoint is damaged", where=folder, got=str(error)) from None

@@ -22,6 +22,7 @@ from recsys.errors import RecsysError
 from recsys.models.ctr_model import STORE_PREFIX, CTRModel, build_ctr_model
 from recsys.schema import Schema
 from recsys.sharding.cluster import this_cluster
+from recsys.sharding.memory_check import check_model_memory
 from recsys.sharding.planner import FoundPlan
 from recsys.sharding.run_plan import plan_run
 from recsys.torchrec_quietly import (
@@ -121,6 +122,7 @@ class ModelOnRanks(NamedTuple):
 def build_on_ranks(config: RunConfig, schema: Schema, ranks: Ranks) -> ModelOnRanks:
     """The config's model, freshly initialised, with fused tables sharded over many ranks."""
     seed = config.train.seed
+    check_model_memory(config, schema, ranks.device)
     is_sharded = config.embeddings.store == "fused" and ranks.host is not None
     model = build_ctr_model(
         config.embeddings,

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.metadata import (
 
 from recsys.base_config import BaseConfig
 from recsys.errors import RecsysError
+from recsys.io.paths import read_bytes
 
 LAYOUT_FILE = "layout.json"
 SAME_CONFIG = "use the config and the data set that the checkpoint was written with"
@@ -122,7 +123,7 @@ def read_layout(folder: Path) -> Layout:
     """Reads and checks `layout.json`."""
     path = folder / LAYOUT_FILE
     try:
-        return Layout.model_validate_json(path.read_bytes())
+        return Layout.model_validate_json(read_bytes(path))
     except OSError as error:
         raise RecsysError(
             "the checkpoint's tables cannot be read", where=path, got=error.strerror

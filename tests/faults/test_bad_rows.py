@@ -145,7 +145,7 @@ BROKEN_FILES = {
     "empty": (empty, "truncated, damaged or not Parquet"),
     "text": (as_text, "truncated, damaged or not Parquet"),
     "a footer of zeros": (zero_footer, "truncated, damaged or not Parquet"),
-    "a folder": (as_folder, "truncated, damaged or not Parquet"),
+    "a folder": (as_folder, "not a regular file"),
     "gone": (Path.unlink, "not there"),
 }
 
@@ -218,16 +218,20 @@ BAD_SCHEMAS = {
     ),
     "with a cardinality of zero": (lambda s: feature(s, "item").update(cardinality=0), "cardinal"),
     "with ids and no cardinality": (lambda s: feature(s, "item").pop("cardinality"), "cardinality"),
-    "with a feature twice": (lambda s: s["features"].append(s["features"][0]), "'price'", "twice"),
+    "with a feature twice": (
+        lambda s: s["features"].append(s["features"][0]),
+        "duplicate",
+        "'price'",
+    ),
     "without the train split": (lambda s: s["splits"].pop("train"), "no split 'train'"),
     "without the valid split": (lambda s: s["splits"].pop("valid"), "no split 'valid'"),
     "with an empty train split": (
         lambda s: s["splits"]["train"].update(rows=0, files=[]),
-        "'train' has no rows",
+        "the train split needs rows",
     ),
     "with an empty valid split": (
         lambda s: s["splits"]["valid"].update(rows=0, files=[]),
-        "'valid' has no rows",
+        "the valid split needs rows",
     ),
     "with a file outside the data set": (
         lambda s: s["splits"]["train"]["files"][0].update(path="../../etc/passwd"),

@@ -1,10 +1,11 @@
-"""Reads YAML text from users: no duplicate keys, and every size is bounded.
+"""Reads YAML and JSON text from users and strangers: every size is bounded, no key is duplicate.
 
-A config is small. Whatever is larger than the bounds here is a mistake or an attack (deep nesting,
-integers of thousands of digits, aliases that expand to billions of values), and is refused with a
-message instead of a traceback or an endless wait.
+Configs and artifacts hold little text. Whatever is larger than the bounds here is a mistake or an
+attack (deep nesting, integers of thousands of digits, aliases that expand to billions of values),
+and is refused with a message instead of a traceback or an endless wait.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from recsys.errors import RecsysError
 MAX_DEPTH = 32  # the deepest key of a run config is at depth 7
 MAX_VALUES = 1_000_000  # aliases count as often as they are used
 MAX_INTEGER = 2**63 - 1
+MAX_JSON_INTEGER = 2**128  # of random generators' states
 
 # What PyYAML's constructors raise on scalars that do not fit their tag, such as `2020-99-99`,
 # `!!int ''`, `!!bool maybe`, `!!timestamp x` or an integer of more than 4,300 digits.
@@ -62,7 +64,23 @@ def parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401  YAML holds any pl
     return content
 
 
-def check_bounds(content: object, where: str) -> None:
+def parse_json(text: str | bytes, where: str) -> Any:  # noqa: ANN401  JSON holds any plain value
+    """Parses JSON into dicts, lists and scalars.
+
+    Raises:
+        RecsysError: for invalid JSON, and values outside the bounds above.
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise _too_deep(where) from None
+    except ValueError as error:  # of which UnicodeDecodeError and JSONDecodeError are kinds
+        raise RecsysError("invalid JSON", where=where, got=shorten(str(error))) from None
+    check_bounds(content, where, MAX_JSON_INTEGER)
+    return content
+
+
+def check_bounds(content: object, where: str, max_integer: int = MAX_INTEGER) -> None:
     """Refuses plain data that is nested too deeply, has too many values or a huge integer.
 
     Raises:
@@ -78,11 +96,11 @@ def check_bounds(content: object, where: str) -> None:
             raise _too_deep(where)
         if values > MAX_VALUES:
             raise RecsysError("too many values", where=where, expected=f"at most {MAX_VALUES:,}")
-        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        if isinstance(value, int) and abs(value) > max_integer:
             raise RecsysError(
                 "the integer is too large",
                 where=f"{where}: {shorten(key)}",
-                expected="an integer of at most 64 bits",
+                expected=f"an integer of at most {max_integer.bit_length() + 1} bits",
                 got=f"one of {value.bit_length()} bits",
             )
         pending.extend(((*path, name), item) for name, item in _children(value))

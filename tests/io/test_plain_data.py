@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import RecsysError
-from recsys.io.yaml_text import MAX_INTEGER, check_bounds, parse_yaml, shorten
+from recsys.io.plain_data import MAX_INTEGER, check_bounds, parse_yaml, shorten
 
 REFUSED = {
     "a date that does not exist": ("x: 2020-99-99", "invalid YAML value"),
