@@ -114,6 +114,9 @@ class Feature(BaseConfig):
         return self.cardinality
 
 
+SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # files are named after it
+
+
 class DataFile(BaseConfig):
     """One Parquet file of a split; `path` is relative to the data set."""
 
@@ -138,7 +141,7 @@ class Schema(BaseConfig):
     features: tuple[Feature, ...]
     label: str = "label"
     group: str | None = None
-    splits: dict[str, Split]
+    splits: dict[SplitName, Split]
     recipe: dict[str, object] = {}
     created_by: str = ""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from recsys.data.readable import readable
+from recsys.io.paths import file_inside
 from recsys.schema import Schema
 
 
@@ -21,7 +22,7 @@ def mean_lengths(schema: Schema, dataset_dir: Path) -> dict[str, float]:
         if not path.exists():
             return {}
         with readable(path):
-            footer = pq.read_metadata(path)
+            footer = pq.read_metadata(file_inside(dataset_dir, file.path))
         rows += footer.num_rows
         for group in range(footer.num_row_groups):
             for number in range(footer.num_columns):

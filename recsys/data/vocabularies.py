@@ -17,7 +17,7 @@ def read_vocabulary(dataset_dir: Path, feature: Feature) -> pl.DataFrame:
     path = dataset_dir / feature.encoding.file
     with readable(path):
         path = file_inside(dataset_dir, feature.encoding.file)
-        table = pl.read_parquet(path, columns=["id", "count"])
+        table = pl.read_parquet(path, columns=["id", "count"], glob=False)
     values = feature.num_ids - 1
     extremes = (table["id"].min(), table["id"].max())
     if len(table) != values or (values and extremes != (1, values)):

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.data.readable import readable
+from recsys.io.paths import file_inside
 from recsys.metrics import Behaviours, Relevance
 from recsys.metrics.predictions import Ints, check_labels
 from recsys.reports.sampled_attention import SampledPair
@@ -58,8 +59,8 @@ def read_rows(pair: SampledPair, schema: Schema, dataset_dir: Path) -> Iterator[
     for split in schema.splits.values():
         for file in split.files:
             path = dataset_dir / file.path
-            with readable(path):
-                for batch in pq.ParquetFile(path).iter_batches(CHUNK_ROWS, columns=columns):
+            with readable(path), pq.ParquetFile(file_inside(dataset_dir, file.path)) as parquet:
+                for batch in parquet.iter_batches(CHUNK_ROWS, columns=columns):
                     yield behaviours_of(batch, *columns)
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.errors import RecsysError
+from recsys.io.paths import regular_file
 from recsys.metrics import Behaviours
 from recsys.metrics.predictions import Floats, Ints
 
@@ -33,7 +34,7 @@ class SampledPair:
 def read_sample(path: Path) -> Iterator[SampledPair]:
     """The pairs in the order of the model's config."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(regular_file(path))
     except (OSError, pa.ArrowInvalid) as error:
         raise RecsysError(
             "the sample of attention cannot be read",

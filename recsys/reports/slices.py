@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.base_config import BaseConfig
 from recsys.data.readable import readable
+from recsys.io.paths import file_inside
 from recsys.metrics import compute_auc_interval, compute_calibration
 from recsys.schema import Schema, VocabularyEncoding
 
@@ -87,6 +88,7 @@ def read_names(
         return {}
     path = dataset_dir / encoding.file
     with readable(path):
-        vocabulary = pl.scan_parquet(path).filter(pl.col("id").is_in(ids))
+        path = file_inside(dataset_dir, encoding.file)
+        vocabulary = pl.scan_parquet(path, glob=False).filter(pl.col("id").is_in(ids))
         found = vocabulary.select(pl.col("id"), pl.col("value").cast(pl.String)).collect()
     return dict(found.iter_rows())

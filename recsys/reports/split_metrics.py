@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.base_config import BaseConfig
 from recsys.errors import RecsysError
+from recsys.io.paths import regular_file
 from recsys.metrics import (
     GroupedAuc,
     ReliabilityCurve,
@@ -129,7 +130,7 @@ def to_bins(curve: ReliabilityCurve) -> tuple[ReliabilityBin, ...]:
 
 def open_predictions(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(regular_file(path))
     except FileNotFoundError:
         raise RecsysError(
             "there are no predictions to measure",

@@ -13,6 +13,7 @@ from recsys.data.readable import readable
 from recsys.embeddings.base import EmbeddingMethod
 from recsys.embeddings.feature_methods import build_methods
 from recsys.errors import RecsysError
+from recsys.io.paths import file_inside
 from recsys.models.base import pairs_of
 from recsys.schema import Feature, Schema, VocabularyEncoding, load_schema
 from recsys.training.checkpoint_io import TABLES, load_weights
@@ -91,7 +92,8 @@ def read_values(dataset_dir: Path, feature: Feature) -> pl.DataFrame:
         raise ValueError(f"{feature.name} has no vocabulary")
     path = dataset_dir / feature.encoding.file
     with readable(path):
-        table = pl.read_parquet(path, columns=["value", "id"])
+        path = file_inside(dataset_dir, feature.encoding.file)
+        table = pl.read_parquet(path, columns=["value", "id"], glob=False)
     if len(table) != feature.num_ids - 1 or table["id"].n_unique() != len(table):
         raise RecsysError(
             f"the vocabulary of {feature.name!r} does not belong to this data set",
