@@ -11,6 +11,8 @@ from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.data.config import DataConfig
 from recsys.embeddings.allocation import AllocationFacts, allocated_methods
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.errors import RecsysError
+from recsys.io.paths import file_inside
 from recsys.models import ModelConfig
 from recsys.search_config import SearchConfig
 from recsys.train_config import ReportConfig, TrainConfig
@@ -67,7 +69,10 @@ def load_stored_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     A key that it lacks is younger than the run: it gets the value that the run was trained with.
     """
-    content = read_yaml(path)
+    try:
+        content = read_yaml(file_inside(path.parent, path.name))
+    except FileNotFoundError:
+        raise RecsysError(f"config file {path} not found") from None
     for method in _method_sections(content.get("embeddings")):
         if method.get("method") == "hashed":
             method.setdefault("salts", "common")

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from recsys.base_config import BaseConfig
 from recsys.errors import RecsysError, did_you_mean
-from recsys.io.paths import RelativePath, read_bytes
+from recsys.io.paths import RelativePath, file_inside, read_bytes
 from recsys.io.plain_data import shorten
 
 FORMAT_VERSION = 1
@@ -132,6 +132,15 @@ class Split(BaseConfig):
     positives: NonNegativeInt
     files: tuple[DataFile, ...]
 
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        in_files = sum(file.rows for file in self.files)
+        if self.files and in_files != self.rows:
+            raise ValueError(f"{self.rows:,} rows in the split's files, not {in_files:,}")
+        if self.positives > self.rows:
+            raise ValueError(f"at most {self.rows:,} positives, not {self.positives:,}")
+        return self
+
 
 class Schema(BaseConfig):
     """Everything a consumer needs to know of a prepared data set."""
@@ -203,7 +212,7 @@ def load_schema(dataset_dir: Path) -> Schema:
     """Reads `schema.json`; a folder without a whole one is not a data set."""
     path = dataset_dir / SCHEMA_FILE
     try:
-        content = read_bytes(path)
+        content = read_bytes(file_inside(dataset_dir, SCHEMA_FILE))
         _check_format(content, path)
         return Schema.model_validate_json(content)
     except (FileNotFoundError, NotADirectoryError):

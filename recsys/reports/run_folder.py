@@ -154,7 +154,7 @@ def find_predictions(run_dir: Path) -> dict[str, Path]:
 
 def read_text(path: Path) -> str:
     try:
-        return io_paths.read_text(path)
+        return io_paths.read_text(io_paths.file_inside(path.parent, path.name))
     except FileNotFoundError:
         raise RecsysError(
             f"{path.parent} is not a whole run: it has no {path.name}",

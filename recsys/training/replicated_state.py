@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -46,13 +46,22 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         tensors = load_file(file_inside(folder, TENSORS_FILE))
         path = file_inside(folder, STATE_FILE)
-        plain = parse_json(read_bytes(path), str(path))
+        plain = _parse(read_bytes(path), path)
         state = _put_tensors(plain, tensors)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecsysError("the checkpoint is damaged", where=folder, got=str(error)) from None
-    if not isinstance(state, dict) or "state_dict" not in state:
+    weights = state.get("state_dict") if isinstance(state, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise RecsysError("the checkpoint is damaged", where=folder, got="no weights in it")
-    return state
+    return cast(dict[str, Any], state)
+
+
+def _parse(content: bytes, path: Path) -> Any:  # noqa: ANN401  any JSON value
+    try:
+        return parse_json(content, str(path))
+    except RecsysError as error:
+        got = " ".join(str(error).split())
+        raise RecsysError("the checkpoint is damaged", where=path, got=got) from None
 
 
 def _take_tensors(value: object, path: str, tensors: dict[str, Tensor]) -> object:

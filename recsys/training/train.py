@@ -41,6 +41,7 @@ from recsys.training.pipeline import (
     training_forward,
 )
 from recsys.training.ranks import Ranks, join_ranks, local_world_size
+from recsys.training.restoring import TrainingStart, restoring
 from recsys.training.resume_point import ResumePoint
 from recsys.training.row_charges import charge_rows
 from recsys.training.run_checks import check_run, fit_to_data
@@ -176,7 +177,9 @@ def _fit(
     checkpoints_dir = run_dir / "checkpoints"
     speed, schedule = Speed(), ValidationSchedule(config.train, checkpoints_dir)
     checkpoints = Checkpoints(config.train, checkpoints_dir)
+    start = TrainingStart()
     callbacks = [
+        start,
         ContinueStream(stream),
         schedule,
         speed,
@@ -191,7 +194,8 @@ def _fit(
         trainer = build_trainer(config.train, callbacks, ranks)
         if checkpoint is not None:
             checkpoint_io_of(trainer).load_tables(checkpoint, model.embeddings.store.state())
-        trainer.fit(module, stream, validation, ckpt_path=checkpoint)
+        with restoring(checkpoint, start):
+            trainer.fit(module, stream, validation, ckpt_path=checkpoint)
     training = {
         "epochs": module.trained.epoch + 1,
         "steps": trainer.global_step,

@@ -226,11 +226,11 @@ BAD_SCHEMAS = {
     "without the train split": (lambda s: s["splits"].pop("train"), "no split 'train'"),
     "without the valid split": (lambda s: s["splits"].pop("valid"), "no split 'valid'"),
     "with an empty train split": (
-        lambda s: s["splits"]["train"].update(rows=0, files=[]),
+        lambda s: s["splits"]["train"].update(rows=0, positives=0, files=[]),
         "the train split needs rows",
     ),
     "with an empty valid split": (
-        lambda s: s["splits"]["valid"].update(rows=0, files=[]),
+        lambda s: s["splits"]["valid"].update(rows=0, positives=0, files=[]),
         "the valid split needs rows",
     ),
     "with a file outside the data set": (

@@ -19,4 +19,5 @@ def run_case(
         apply(mutation, work, sandbox.outside)
     if remakes_checksums:
         remake_checksums(work, target.folders)
+    sandbox.forget()
     return sandbox.run([*target.arguments(work), *extra])

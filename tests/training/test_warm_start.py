@@ -205,7 +205,7 @@ def test_an_old_data_set_that_has_changed_is_refused(old_run, new_dataset, tiny_
     moved, run = tmp_path / "moved", tmp_path / "old"
     shutil.copytree(tiny_dataset, moved)
     schema = (moved / "schema.json").read_text()
-    (moved / "schema.json").write_text(schema.replace('"positives":', '"positives": 1', 1))
+    (moved / "schema.json").write_text(schema.replace('"sha256":"', '"sha256":"0', 1))
     shutil.copytree(old_run, run)
     config = (run / "config.yaml").read_text().replace(str(tiny_dataset), str(moved))
     (run / "config.yaml").write_text(config)
