@@ -107,6 +107,11 @@ def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
             yield chunk.frame
 
 
+def reads_parquet(schema: Schema) -> bool:
+    """Whether the data set's raw files are Parquet."""
+    return validate(Recipe, schema.recipe, schema.name).file.format == "parquet"
+
+
 def check_leakage(dataset_dir: Path, raw: Sequence[Path] = (), max_events: int = 1 << 24) -> None:
     """Raises RecsysError where a data set holds what a model must not have seen (leakage.py).
 

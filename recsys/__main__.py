@@ -220,12 +220,22 @@ def verify(
     run: Annotated[
         Path | None, typer.Option(help="the run to compare with; default: as the export names it")
     ] = None,
+    encoded: Annotated[
+        bool | None,
+        typer.Option(
+            "--encoded/--raw",
+            help="whether the data holds ids or raw values; default: as its contents say",
+        ),
+    ] = None,
 ) -> None:
-    """Score rows with an independent reader of the export and compare with the model's scores."""
+    """Score rows with an independent reader of the export and compare with the model's scores.
+
+    Always scored too: the reference rows that the export keeps with the trained model's logits.
+    """
     from recsys.verification import describe_parity
     from recsys.verification import verify as run_verification
 
-    typer.echo(describe_parity(run_verification(export_dir, data, run)))
+    typer.echo(describe_parity(run_verification(export_dir, data, run, encoded=encoded)))
 
 
 @app.command()

@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from recsys.checksums import write_checksums
 from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
-from recsys.export.comparison import COMPARED_VECTOR_ROWS, Comparison
 from recsys.export.describe import FeatureDescriber, WrittenTables
 from recsys.export.forms import Forms, TablesChoice, choose_forms
 from recsys.export.graphs import write_graphs
@@ -23,18 +22,15 @@ from recsys.export.manifest import (
     DatasetSpec,
     Manifest,
     ModelSpec,
-    Parity,
     RunSpec,
     now,
     write_manifest,
 )
 from recsys.export.native import write_native
 from recsys.export.pairs import write_pairs
-from recsys.export.reader import ExportReader
-from recsys.export.reference import RunReference, WholeReference
-from recsys.export.rows import read_encoded
-from recsys.export.search_check import SearchTies, check_search
+from recsys.export.reference_rows import count_rows
 from recsys.export.tables import write_tables
+from recsys.export.written_export import compare_with_run
 from recsys.io.atomic import atomic_folder
 from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
@@ -46,7 +42,7 @@ def export_run(trained: TrainedRun, out: Path, tables: TablesChoice = "both") ->
     """Writes the export folder of a run and compares it with the run; an old export is replaced.
 
     Nothing appears at `out` unless the tables in every form and both graphs score the data set's
-    rows as the run does.
+    rows, and the reference rows that the export keeps, as the run does.
     """
     forms = choose_forms(trained.model.embeddings, tables)
     with _new_folder(out) as folder:
@@ -56,7 +52,7 @@ def export_run(trained: TrainedRun, out: Path, tables: TablesChoice = "both") ->
         manifest = _describe(trained, model, written, out)
         _write_schema(trained.schema, manifest, folder)
         write_manifest(manifest, folder)
-        parity = _compare(trained, manifest, folder)
+        parity = compare_with_run(trained, manifest, folder)
         write_manifest(manifest.model_copy(update={"parity": parity}), folder)
         write_checksums(folder)
     return out
@@ -105,6 +101,7 @@ def _describe(trained: TrainedRun, model: ModelSpec, tables: WrittenTables, out:
             folder=Path(os.path.relpath(trained.run_dir, out)).as_posix(),
             config_sha256=hashlib.sha256(config.encode()).hexdigest(),
         ),
+        reference_rows=count_rows(trained.schema.features, tables.pairs),
         versions={package: version(package) for package in PACKAGES},
     )
 
@@ -131,25 +128,3 @@ def _write_schema(schema: Schema, manifest: Manifest, folder: Path) -> None:
     )
     exported = schema.model_copy(update={"features": features})
     (folder / SCHEMA_FILE).write_text(exported.model_dump_json(indent=1))
-
-
-def _compare(trained: TrainedRun, manifest: Manifest, folder: Path) -> tuple[Parity, ...]:
-    """Both forms of the tables and both graphs against the run, on the data set's first rows."""
-    rows = next(read_encoded(trained.dataset_dir, manifest))[:COMPARED_VECTOR_ROWS]
-    reference, data = RunReference(trained.model, trained.schema), str(trained.dataset_dir)
-    expected, vectors = reference.logits(rows), reference.vectors(rows)
-    reader, ties = ExportReader(folder, check=False), SearchTies(folder, manifest)
-    comparisons = []
-    for form in manifest.forms:
-        dense = Comparison("dense", reference, data, manifest, form, ties)
-        dense.add(rows, reader.score(rows, form).logits, expected)
-        dense.add_vectors(rows, reader.vectors(rows, form), vectors)
-        comparisons.append(dense)
-    whole = Comparison("whole", reference, data, manifest, ties=ties)
-    whole.add(rows, WholeReference(folder, manifest).logits(rows), expected)
-    comparisons.append(whole)
-    for comparison in comparisons:
-        comparison.raise_if_failed(reader)
-    reader.check_forms_agree()
-    check_search(folder, manifest, reference, rows)
-    return tuple(comparison.result() for comparison in comparisons)

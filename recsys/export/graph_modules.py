@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.combination import Combined
+from recsys.embeddings.combination import Combined, sum_by_row
 from recsys.embeddings.feature_methods import ATTENTION, source_of
 from recsys.export.signatures import Histories
 from recsys.models.network import Network, history_of
@@ -107,7 +107,5 @@ class WholeGraph(nn.Module):
 
 def _pool(vectors: Tensor, lengths: Tensor, is_mean: bool) -> Tensor:
     """Vectors (L, D) of bags end to end → (B, D); an empty bag is zeros."""
-    bags = torch.arange(lengths.shape[0])
-    bags = torch.repeat_interleave(bags, lengths, output_size=vectors.shape[0])  # (L,)
-    pooled = vectors.new_zeros(lengths.shape[0], vectors.shape[1]).index_add(0, bags, vectors)
-    return pooled / lengths.clamp(min=1)[:, None] if is_mean else pooled
+    summed = sum_by_row(vectors, lengths)
+    return summed / lengths.clamp(min=1)[:, None] if is_mean else summed

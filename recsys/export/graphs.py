@@ -8,6 +8,7 @@ import copy
 import io
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,22 +19,23 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.overrides import TorchFunctionMode
 
+from recsys.errors import RecsysError
 from recsys.export.graph_modules import DenseGraph, WholeGraph
 from recsys.export.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
+from recsys.export.onnx_checks import read_graph
 from recsys.export.signatures import describe_graphs, histories_of
 from recsys.models.ctr_model import CTRModel
 from recsys.models.two_stage import TwoStage
 from recsys.schema import Schema
 
+LARGEST = 1 << 48  # rows, or behaviours of all rows: a graph needs a bound to add 1 to a size
+# Operators that add to one place from several threads, on a GPU at least, or draw numbers.
+NOT_REPEATABLE = r"scatter|index_add|index_put|index_reduce|rand|normal|bernoulli|multinomial"
 PT2_OVERHEAD = 1 << 20  # bytes of a .pt2 file beside its tensors, at most
 
 
 class _ForOnnxruntime(TorchFunctionMode):
-    """Writes what onnxruntime has instead of what it has not.
-
-    Zeros for a product over no columns, where it would answer uninitialised memory; a sum of marks
-    for rows that are repeated by a tensor of counts.
-    """
+    """Writes zeros for a product over no columns: onnxruntime would read uninitialised memory."""
 
     def __torch_function__(
         self,
@@ -44,19 +46,10 @@ class _ForOnnxruntime(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401  whatever the function answers
         if function in _PRODUCTS and args[0].shape[-1] == 0:
             return args[0].new_zeros(args[0].shape[:-1] + args[1].shape[1:])
-        if function is torch.repeat_interleave:
-            return _repeat(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
 _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
-
-
-def _repeat(values: Tensor, repeats: Tensor, *, output_size: int) -> Tensor:
-    """Entry i of `values` (B,), `repeats[i]` times, end to end (L,)."""
-    ends = torch.cumsum(repeats, 0)
-    marks = ends.new_zeros(output_size + 1).scatter_add(0, ends, torch.ones_like(ends))
-    return values[torch.cumsum(marks, 0)[:output_size]]
 
 
 def write_graphs(model: CTRModel, schema: Schema, name: str, folder: Path) -> ModelSpec:
@@ -71,13 +64,19 @@ def write_graphs(model: CTRModel, schema: Schema, name: str, folder: Path) -> Mo
     with _quiet(), torch.no_grad():
         dense = DenseGraph(network, embeddings, histories).eval()
         _write_onnx(_trace(dense, spec.dense.inputs), spec.dense, folder)
+        _check_onnx(folder / spec.dense.file)
         whole = WholeGraph(network, embeddings, histories).eval()
         _write_pt2(_trace(whole, spec.whole.inputs), folder)
     return spec
 
 
 def _trace(graph: nn.Module, inputs: Sequence[TensorSpec]) -> ExportedProgram:
-    dims = {size: Dim(size) for spec in inputs for size in spec.shape if isinstance(size, str)}
+    dims = {
+        size: Dim(size, max=LARGEST)
+        for spec in inputs
+        for size in spec.shape
+        if isinstance(size, str)
+    }
     # A size of 0 or 1 would be taken for a constant.
     examples = tuple(
         torch.zeros([size if isinstance(size, int) else 2 for size in spec.shape]).to(
@@ -94,7 +93,18 @@ def _trace(graph: nn.Module, inputs: Sequence[TensorSpec]) -> ExportedProgram:
     for node in program.graph.nodes:
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"):
             node.meta.pop(key, None)  # the exporting machine's paths
+    for node in program.graph.nodes:
+        if node.op == "call_function" and re.search(NOT_REPEATABLE, str(node.target)):
+            raise RuntimeError(f"a graph with {node.target} does not always give the same scores")
     return program
+
+
+def _check_onnx(path: Path) -> None:
+    """A graph that no reader would load is a failure of ours; so is one that gives other scores."""
+    try:
+        read_graph(path)
+    except RecsysError as error:
+        raise RuntimeError(f"the exported graph is refused: {error}") from None
 
 
 def _write_onnx(program: ExportedProgram, spec: GraphSpec, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """manifest.json: what an export holds, and what has been compared with it so far."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from recsys.io.atomic import atomic_write
 
 MANIFEST_FILE = "manifest.json"
 ONNX_FILE, PT2_FILE = "model/dense.onnx", "model/model.pt2"
+ROWS_FILE, LOGITS_FILE = "reference/rows.parquet", "reference/logits.parquet"
+FORMAT: Literal[3] = 3
 TOLERANCE = 1e-5  # largest allowed difference of a probability
 # Largest allowed difference of a vector's entry, relative to the feature's largest one above 1.
 VECTOR_TOLERANCE = 1e-6
@@ -76,8 +79,11 @@ class RunSpec(BaseConfig):
 class Parity(BaseConfig):
     """One comparison of probabilities over `rows` rows; AUCs where both labels occur.
 
-    `candidate` is what was exported, `reference` what it must agree with. `form`: which tables the
-    candidate has read (a feature that lacks this form was read in its other one).
+    `candidate` is what was exported, `reference` what it must agree with: the trained run; its
+    logits `stored` with the export's reference rows; the export's other `form` of tables; None: the
+    rows were scored and nothing was there to compare with. `form`: which tables the candidate has
+    read (a feature that lacks this form was read in its other one). `cores`: of the machine;
+    onnxruntime scores with a thread on each, as it does by default.
     `max_vector_difference`: of the first rows' vectors, where the reference shows them.
     `search_ties`: rows that differ and are left out, because rounding decides in them which of two
     behaviours a search finds last.
@@ -85,10 +91,11 @@ class Parity(BaseConfig):
 
     candidate: Literal["dense", "whole", "reader"]
     form: Form | None = None
-    reference: Literal["run", "whole"]
+    reference: Literal["run", "stored", "form"] | None = None
     data: str
     rows: NonNegativeInt
-    max_abs_difference: NonNegativeFloat
+    cores: PositiveInt | None = None
+    max_abs_difference: NonNegativeFloat | None = None
     tolerance: NonNegativeFloat = TOLERANCE
     max_vector_difference: NonNegativeFloat | None = None
     vector_tolerance: NonNegativeFloat = VECTOR_TOLERANCE
@@ -103,10 +110,11 @@ class Manifest(BaseConfig):
     """Everything that a serving engineer needs to score a row from the other files.
 
     `tables`: the physical tables of the native form by name. `notes`: what was left out, and why.
-    `pairs`: of a model of histories, the sequences that it reads one by one.
+    `pairs`: of a model of histories, the sequences that it reads one by one. `reference_rows`: how
+    many rows `reference/` holds, with the trained model's logits.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = FORMAT
     created: str
     model: ModelSpec
     features: tuple[ExportedFeature, ...]
@@ -116,6 +124,7 @@ class Manifest(BaseConfig):
     label: str
     dataset: DatasetSpec
     run: RunSpec
+    reference_rows: PositiveInt
     versions: dict[str, str]
     parity: tuple[Parity, ...] = ()
 
@@ -165,7 +174,9 @@ def load_manifest(export_dir: Path) -> Manifest:
     """Reads `manifest.json`; a folder without a whole one is no export."""
     path = export_dir / MANIFEST_FILE
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        _check_format(content, path)
+        return Manifest.model_validate_json(content)
     except (FileNotFoundError, NotADirectoryError):
         raise RecsysError(
             f"{export_dir} is not an export: it has no {MANIFEST_FILE}",
@@ -181,6 +192,31 @@ def load_manifest(export_dir: Path) -> Manifest:
             got=first["msg"],
             fix="export the run again",
         ) from None
+
+
+def _check_format(content: bytes, path: Path) -> None:
+    """Another format is named as such; anything else that is wrong is for the full check."""
+    try:
+        found = json.loads(content)["format"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return
+    if isinstance(found, int) and 0 < found < FORMAT:
+        raise RecsysError(
+            "the export was written by an earlier version of recsys",
+            where=path,
+            expected=f"format {FORMAT}",
+            got=f"format {found}, which has no reference rows, and whose graphs of models of "
+            "histories may score wrongly on several threads",
+            fix="export the run again",
+        )
+    if isinstance(found, int) and found > FORMAT:
+        raise RecsysError(
+            "the export was written by a later version of recsys",
+            where=path,
+            expected=f"format {FORMAT}",
+            got=f"format {found}",
+            fix="install that version, or export the run again with this one",
+        )
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

@@ -22,7 +22,8 @@ from recsys.export.decoder import Floats, Ids
 from recsys.export.embeddings import ExportedEmbedding, ExportedFeature, ExportedPair, Form
 from recsys.export.encoders import RawEncoder
 from recsys.export.feature_tables import FeatureTables
-from recsys.export.manifest import check_export, load_manifest
+from recsys.export.manifest import GraphSpec, check_export, load_manifest
+from recsys.export.onnx_checks import read_graph
 
 Inputs = Floats | Ids
 GRAPH_ERRORS = (
@@ -32,6 +33,7 @@ GRAPH_ERRORS = (
     onnx_errors.InvalidArgument,
     onnx_errors.NoSuchFile,
     onnx_errors.NotImplemented,
+    onnx_errors.RuntimeException,
 )
 # scored at once: rows, and behaviours if every history were as long as it may be
 CHUNK_ROWS, CHUNK_BEHAVIOURS = 1 << 12, 1 << 18
@@ -47,10 +49,13 @@ class Scores(NamedTuple):
 class ExportReader:
     """Scores raw rows, or rows that are encoded already, by either form of the tables."""
 
-    def __init__(self, export_dir: Path, *, check: bool = True) -> None:
+    def __init__(self, export_dir: Path, *, check: bool = True, threads: int = 0) -> None:
+        """`threads`: of onnxruntime within an operator; 0 is its default, a thread a core."""
         self.manifest = check_export(export_dir) if check else load_manifest(export_dir)
         self.tables = FeatureTables(export_dir, self.manifest)
-        self.session = _load_graph(export_dir / self.manifest.model.dense.file)
+        spec = self.manifest.model.dense
+        self.graph_file = export_dir / spec.file
+        self.session = _load_graph(self.graph_file, spec, threads)
         self.encoder = RawEncoder(self.manifest.features, export_dir)
         self.longest = max((pair.max_length for pair in self.manifest.pairs), default=0)
 
@@ -133,16 +138,39 @@ class ExportReader:
         return first
 
     def _score_chunk(self, encoded: pl.DataFrame, form: Form) -> Scores:
-        return Scores(*self.session.run(list(Scores._fields), self.inputs(encoded, form)))
+        inputs = self.inputs(encoded, form)
+        try:
+            return Scores(*self.session.run(list(Scores._fields), inputs))
+        except GRAPH_ERRORS as error:
+            raise RecsysError(
+                "the graph cannot score the rows", where=self.graph_file, got=error
+            ) from None
 
 
-def _load_graph(path: Path) -> onnxruntime.InferenceSession:
+def _load_graph(path: Path, spec: GraphSpec, threads: int) -> onnxruntime.InferenceSession:
+    """From bytes that were checked, so that no other file is read and nothing changes between."""
+    content = read_graph(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     except GRAPH_ERRORS as error:
         raise RecsysError("the graph is damaged", where=path, got=error) from None
+    for expected, got in (
+        (spec.inputs, session.get_inputs()),
+        (spec.outputs, session.get_outputs()),
+    ):
+        names = [tensor.name for tensor in expected]
+        found = [tensor.name for tensor in got]
+        if names != found:
+            raise RecsysError(
+                "the graph and the manifest do not belong together",
+                where=path,
+                expected=f"tensors {', '.join(names)}",
+                got=", ".join(found),
+            )
+    return session
 
 
 def chunks(frame: pl.DataFrame, longest: int = 0) -> Iterator[pl.DataFrame]:

@@ -1,7 +1,7 @@
-"""What an export is compared with: the trained model itself, or else the .pt2 file."""
+"""Scores of encoded rows by torch: the trained model's, and the freshly written .pt2 file's."""
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -24,20 +24,6 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 
-class Reference(Protocol):
-    """Scores of encoded rows by torch."""
-
-    @property
-    def name(self) -> Literal["run", "whole"]:
-        """As the manifest calls it."""
-
-    def logits(self, encoded: pl.DataFrame) -> Floats:
-        """Columns as a data set's splits have them → (B,)."""
-
-    def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
-        """Each embedding's vectors, (B, D), of histories (L, D), as far as they can be seen."""
-
-
 class RunReference:
     """The trained model, its own tables and its own lookup."""
 
@@ -50,12 +36,14 @@ class RunReference:
         self.device = next(iter(model.embeddings.store.weights().values())).device
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
+        """Columns as a data set's splits have them → (B,)."""
         with torch.no_grad():
             batches = map(self._physical, chunks(encoded, self.longest))
             logits = [self.model(batch)[0] for batch in batches]
         return np.asarray(torch.cat(logits or [torch.empty(0)]).float().cpu().numpy())
 
     def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
+        """Each embedding's vectors, (B, D), of histories (L, D)."""
         embeddings = self.model.embeddings
         with torch.no_grad():
             batch = self._physical(encoded)
@@ -89,10 +77,8 @@ class RunReference:
         return self.model.embeddings.to_physical(batch).to(self.device)
 
 
-class WholeReference:
-    """The export's own .pt2 file, for when the run is gone."""
-
-    name: Literal["whole"] = "whole"
+class WholeGraphFile:
+    """The .pt2 file of an export that this process has just written; no other is ever loaded."""
 
     def __init__(self, export_dir: Path, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -100,6 +86,7 @@ class WholeReference:
         self.longest = max((pair.max_length for pair in manifest.pairs), default=0)
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
+        """Columns as a data set's splits have them → (B,)."""
         with torch.no_grad():
             parts = chunks(encoded, self.longest)
             logits = [self.graph(*self._inputs(chunk))[0] for chunk in parts]
@@ -113,9 +100,6 @@ class WholeReference:
         if self.manifest.numerical:
             inputs.append(_dense(encoded, [f.name for f in self.manifest.numerical]))
         return inputs
-
-    def vectors(self, encoded: pl.DataFrame) -> dict[str, Floats]:
-        return {}
 
 
 def _bags(column: pl.Series) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from recsys.export.manifest import Manifest
 from recsys.schema import SCHEMA_FILE, Feature, Schema, load_schema
 
 CHUNK_ROWS = 1 << 15
+MAGIC = b"PAR1"
 SPLITS = ("test", "valid", "train")  # a data set's own rows, most telling first
 
 
@@ -42,7 +43,7 @@ def _files(data: Path, manifest: Manifest) -> list[Path]:
 def _check_features(schema: Schema, manifest: Manifest) -> None:
     for exported in manifest.features:
         feature = schema.feature(exported.name)
-        expected, got = (_meaning(f) for f in (exported, feature))
+        expected, got = (meaning_of(f) for f in (exported, feature))
         if expected != got:
             raise RecsysError(
                 f"{feature.name}: the data set {schema.name!r} encodes it in another way",
@@ -53,8 +54,55 @@ def _check_features(schema: Schema, manifest: Manifest) -> None:
             )
 
 
-def _meaning(feature: Feature) -> tuple[object, ...]:
+def meaning_of(feature: Feature) -> tuple[object, ...]:
+    """What an encoded value of a feature depends on."""
     return feature.kind, feature.cardinality, feature.transform
+
+
+def parquet_schema(path: Path) -> pa.Schema | None:
+    """The columns of a Parquet file; None of any other file."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                return None
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def has_encoded_columns(columns: pa.Schema, manifest: Manifest) -> bool:
+    """Whether there is a column of every feature, of the type that `recsys prepare` writes."""
+    return all(
+        feature.name in columns.names and TYPES[feature.kind][1](columns.field(feature.name).type)
+        for feature in manifest.features
+    )
+
+
+def _check_types(columns: pa.Schema, manifest: Manifest, path: Path) -> None:
+    """Refuses values that are no ids or numbers of a prepared data set."""
+    for feature in manifest.features:
+        expected, fits = TYPES[feature.kind]
+        found = columns.field(feature.name).type
+        if not fits(found):
+            raise RecsysError(
+                f"the column {feature.name!r} does not hold encoded values",
+                where=path,
+                expected=f"{expected}, as `recsys prepare` writes a {feature.kind} feature",
+                got=found,
+                fix="is the file raw? then verify it with --raw",
+            )
+
+
+def _is_ids(found: pa.DataType) -> bool:
+    is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
+    return is_list and pa.types.is_int32(found.value_type)
+
+
+TYPES = {
+    "categorical": ("int32", pa.types.is_int32),
+    "sequence": ("list<int32>", _is_ids),
+    "numerical": ("float32", pa.types.is_float32),
+}
 
 
 def _read_file(path: Path, manifest: Manifest) -> Iterator[pl.DataFrame]:
@@ -70,6 +118,7 @@ def _read_file(path: Path, manifest: Manifest) -> Iterator[pl.DataFrame]:
                         expected="an encoded split (raw rows need their data set's recipe)",
                         got=", ".join(known),
                     )
+            _check_types(file.schema_arrow, manifest, path)
             wanted = [*names, *({manifest.label} & set(known))]
             for batch in file.iter_batches(CHUNK_ROWS, columns=wanted):
                 yield pl.DataFrame(pl.from_arrow(batch))

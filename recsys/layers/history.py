@@ -36,10 +36,9 @@ class History:
     @cached_property
     def rows(self) -> Tensor:
         """(L,) int64: the row of the batch that each behaviour belongs to."""
-        if torch.compiler.is_exporting():  # ONNX cannot repeat: count the rows begun so far
-            begun = self.lengths.new_zeros(self.vectors.shape[0] + 1)
-            begun = begun.scatter_add(0, self.starts, torch.ones_like(self.starts))
-            return begun[:-1].cumsum(0) - 1
+        if torch.compiler.is_exporting():  # onnxruntime cannot repeat rows, nor add in order
+            rows = self.is_behaviour.nonzero()[:, 0]  # as many as there are behaviours; say so:
+            return rows.index_select(0, torch.arange(self.vectors.shape[0], device=rows.device))
         numbers = torch.arange(self.lengths.shape[0], device=self.lengths.device)
         return torch.repeat_interleave(numbers, self.lengths, output_size=self.vectors.shape[0])
 
@@ -58,6 +57,19 @@ class History:
     def places(self) -> Tensor:
         """(L,) int64: where behaviours go in a block (B, max_length), most recent first."""
         return self.rows * self.max_length + self.ranks - 1
+
+    @cached_property
+    def is_behaviour(self) -> Tensor:
+        """(B, max_length) bool: places of a block that hold a behaviour, most recent first."""
+        ages = torch.arange(self.max_length, device=self.lengths.device)
+        return ages < self.lengths[:, None]
+
+    @cached_property
+    def sources(self) -> Tensor:
+        """(B, max_length) int64: the behaviour at each place of a block, L where there is none."""
+        ends = torch.cumsum(self.lengths, 0)[:, None]
+        ages = torch.arange(self.max_length, device=self.lengths.device)
+        return torch.where(self.is_behaviour, ends - 1 - ages, self.vectors.shape[0])
 
     def with_vectors(self, vectors: Tensor) -> "History":
         """The same behaviours with other vectors (L, D')."""

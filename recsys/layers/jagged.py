@@ -1,5 +1,8 @@
 """Sums, softmax and top-k within each row of a History; nothing here has a (B, T, D) block.
 
+An exported graph is the exception: it gathers such blocks, with T the longest history of the
+batch, because the operators that sum rows of different lengths are not in ONNX.
+
 The same bits from run to run, on CPU and CUDA. Rows without behaviours give zeros.
 """
 
@@ -21,13 +24,14 @@ def pool(vectors: Tensor, history: History, weights: Tensor | None = None) -> Te
     """Behaviours' vectors (L, D) → their sum in each row (B, D), weighted by `weights` (L,)."""
     if torch.compiler.is_exporting():  # onnxruntime has no bags
         weighted = vectors if weights is None else vectors * weights[:, None]
-        zeros = vectors.new_zeros(history.lengths.shape[0], vectors.shape[1])
-        return zeros.index_add(0, history.rows, weighted)
+        return _gathered(weighted, history.sources[:, : _longest(history)], 0.0).sum(1)
     return _Pool.apply(vectors, weights, history.rows, history.starts)  # type: ignore[no-untyped-call]  # torch.autograd is untyped
 
 
 def to_block(values: Tensor, history: History, fill: float | bool) -> Tensor:
     """Scalars (L,) → (B, T), a row's most recent behaviour first, `fill` after its oldest."""
+    if torch.compiler.is_exporting():
+        return _gathered(values, history.sources, fill)
     num_rows, longest = history.lengths.shape[0], history.max_length
     block = values.new_full((num_rows * longest,), fill).scatter(0, history.places, values)
     return block.view(num_rows, longest)
@@ -72,6 +76,24 @@ def ranked_top_k(scores: Tensor, history: History, k: int) -> tuple[Tensor, Tens
     missing = (0, max(k - longest, 0))
     padded = torch.nn.functional.pad(found, missing, value=-torch.inf)
     return torch.nn.functional.pad(ranks, missing), padded
+
+
+def _gathered(values: Tensor, sources: Tensor, fill: float | bool) -> Tensor:
+    """Values (L, …) at `sources` (B, T), `fill` where a source is L → (B, T, …).
+
+    What an exported graph has instead of a scatter: onnxruntime adds to one row from several
+    threads and loses updates, while a gather has one writer for each place.
+    """
+    missing = values.new_full((1, *values.shape[1:]), fill)
+    return torch.cat([values, missing])[sources]
+
+
+def _longest(history: History) -> int:
+    """The longest history of the batch, so that a block is no wider than its rows need."""
+    longest = torch.cat([history.lengths, history.lengths.new_zeros(1)]).max().item()
+    torch._check(longest >= 0)  # type: ignore[no-untyped-call]  # as torch declares it
+    torch._check(longest <= history.max_length)  # type: ignore[no-untyped-call]
+    return longest  # type: ignore[return-value]  # int64, so an int, or a symbol of one
 
 
 def _top_k_of_block(block: Tensor, k: int) -> Tensor:

@@ -15,7 +15,7 @@ from recsys.layers.history import History
 from tests.histories import random_history
 from tests.models.test_sequence_contract import EXAMPLES, build
 
-MAX_LENGTH = 6
+MAX_LENGTH, LARGEST = 6, 2**48
 SHAPES = [(3, 0, 5, 1, 2), (6, 6), (0, 0), (1,), (0, 2, 0)]
 
 
@@ -60,7 +60,7 @@ def trace(config):
     model, *_ = build(config, max_length=MAX_LENGTH)
     graph = Graph(model, len(config.pairs)).eval()
     inputs, sizes = inputs_of(config, SHAPES[0])
-    dims = {name: Dim(name) for name in sizes}
+    dims = {name: Dim(name, max=LARGEST) for name in sizes}
     shapes = (tuple({0: dims[name]} for name in sizes),)
     with torch.no_grad():
         program = torch.export.export(graph, tuple(inputs), dynamic_shapes=shapes, strict=False)
