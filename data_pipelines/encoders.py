@@ -1,5 +1,6 @@
 """Feature encoders: canonical raw column → what is staged → ids or floats."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,13 @@ class FeatureEncoder:
         self.rounds = int(self.is_fitted_late) + int(counts)
 
     def stage(self, column: pl.Series) -> pl.Series:
-        """Every row's compact form."""
-        return column if self.is_fitted_late else self._prepare(column)
+        """Every row's compact form; missing values stay null, or are id 0 of a hash."""
+        if self.is_fitted_late:
+            return column
+        prepared = self._prepare(column)
+        if self.ids is None and column.null_count():
+            return prepared.set(column.is_null(), None)
+        return prepared
 
     def fit(self, staged: pl.Series, weights: Int64s | None = None) -> None:
         """Learns from train rows: first the transform, if it needs it, then the counts.
@@ -67,7 +73,11 @@ class FeatureEncoder:
 
     def encode(self, staged: pl.Series) -> pl.Series:
         """Final ids (int32) or numbers (float32), no nulls."""
-        return self._finish(self._prepare(staged) if self.is_fitted_late else staged)
+        if self.is_fitted_late:
+            return self._finish(self._prepare(staged))
+        if self.ids is None and staged.null_count():
+            return staged.fill_null(self._number_of_missing)
+        return self._finish(staged)
 
     def describe(self) -> Feature:
         """The feature with what was learnt."""
@@ -84,6 +94,11 @@ class FeatureEncoder:
         if self.owns_ids and isinstance(encoding, VocabularyEncoding):
             assert isinstance(self.ids, TextVocabulary | TokenVocabulary)
             save_vocabulary(self.ids.table, folder / encoding.file)
+
+    @cached_property
+    def _number_of_missing(self) -> float:
+        """What the transform makes of a missing number."""
+        return float(self._prepare(pl.Series("x", [None], pl.Float64))[0])
 
     def _prepare(self, column: pl.Series) -> pl.Series:
         if self.transform is not None:

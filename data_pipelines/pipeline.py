@@ -21,9 +21,19 @@ from data_pipelines.staging import (
     split_keys,
     stage_chunk,
 )
-from data_pipelines.writing import SplitWriter, new_folder, readable_os_errors, save_schema
+from data_pipelines.statistics import FeatureStatistics, count_missing, find_warnings
+from data_pipelines.writing import (
+    SplitWriter,
+    Written,
+    close_writers,
+    new_folder,
+    readable_os_errors,
+    save_schema,
+)
 from recsys.errors import RecsysError, did_you_mean
-from recsys.schema import Schema, Split
+from recsys.schema import Schema
+
+BETWEEN = "label between label.rule's negative and positive"
 
 
 def run_pipeline(
@@ -40,12 +50,12 @@ def run_pipeline(
         staged.mkdir()
         samples: EventSamples | None = None
         if recipe.events:
-            encoders, splits, samples = build_events(recipe, source, raw, folder, progress)
+            encoders, written, samples = build_events(recipe, source, raw, folder, progress)
         else:
-            encoders, splits = _build_rows(recipe, source, raw, folder, progress)
+            encoders, written = _build_rows(recipe, source, raw, folder, progress)
         for encoder in encoders:
             encoder.save(folder)
-        schema = _describe(recipe, encoders, splits)
+        schema = _describe(recipe, encoders, written)
         if samples is not None and samples.rules.check_leakage:
             check_samples(schema, folder, samples, progress)
         shutil.rmtree(staged)
@@ -53,20 +63,24 @@ def run_pipeline(
     return schema
 
 
-def _describe(recipe: Recipe, encoders: list[FeatureEncoder], splits: dict[str, Split]) -> Schema:
+def _describe(recipe: Recipe, encoders: list[FeatureEncoder], written: Written) -> Schema:
+    positives = {name: split.positives for name, split in written.splits.items()}
     return Schema(
         name=recipe.name,
         features=tuple(e.describe() for e in encoders),
         group="group_id" if recipe.group_column else None,
-        splits=splits,
+        splits=written.splits,
         recipe=recipe.model_dump(mode="json"),
         created_by=f"polars {pl.__version__}",
+        statistics={one.feature.name: one.counts() for one in written.statistics},
+        dropped_rows=written.dropped_rows,
+        warnings=(*written.warnings, *find_warnings(written.statistics, positives)),
     )
 
 
 def _build_rows(
     recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
-) -> tuple[list[FeatureEncoder], dict[str, Split]]:
+) -> tuple[list[FeatureEncoder], Written]:
     """One row of the files, one row of the data set."""
     encoders, staged = _stage(recipe, source, raw, folder / "staged", progress)
     codes = assign_splits(recipe, staged)
@@ -93,6 +107,9 @@ def _stage(
     for chunk in read_chunks(source, recipe, raw, plan.dtypes):
         staged.split_keys.append(split_keys(recipe, chunk))
         staged.add(stage_chunk(recipe, encoders, chunk.frame))
+        if chunk.dropped:
+            earlier = staged.dropped_rows.get(BETWEEN, 0)
+            staged.dropped_rows[BETWEEN] = earlier + chunk.dropped
         progress("read", staged.rows, None)
     return encoders, staged
 
@@ -119,29 +136,36 @@ def _write(
     codes: SplitCodes,
     folder: Path,
     progress: Progress,
-) -> dict[str, Split]:
+) -> Written:
     """The Parquet parts of each split, rows in their raw order."""
     writers = [SplitWriter(folder, name) for name in SPLITS]
+    statistics = [FeatureStatistics(encoder) for encoder in encoders]
     done = 0
-    for parts in prefetch(_encoded_parts(encoders, staged, codes)):
+    for parts in prefetch(_encoded_parts(encoders, staged, codes, statistics)):
         for writer, part in zip(writers, parts, strict=True):
             writer.add(part)
             done += len(part)
         progress("write", done, staged.rows)
-    return {
-        writer.split: Split(files=writer.close(), rows=writer.rows, positives=writer.positives)
-        for writer in writers
-    }
+    return Written(close_writers(writers), statistics, dropped_rows=staged.dropped_rows)
 
 
 def _encoded_parts(
-    encoders: list[FeatureEncoder], staged: Staged, codes: SplitCodes
+    encoders: list[FeatureEncoder],
+    staged: Staged,
+    codes: SplitCodes,
+    statistics: list[FeatureStatistics],
 ) -> Iterator[list[pl.DataFrame]]:
     """Each chunk encoded and dealt to the splits."""
     for first, frame in staged.chunks():
         chunk_codes = codes[first : first + len(frame)]
         encoded = encode_staged(encoders, frame)
-        yield [encoded.filter(pl.Series(chunk_codes == code)) for code in range(len(SPLITS))]
+        parts = [encoded.filter(pl.Series(chunk_codes == code)) for code in range(len(SPLITS))]
+        for encoder, one in zip(encoders, statistics, strict=True):
+            name = encoder.feature.name
+            one.add_missing(count_missing(encoder, frame[name], chunk_codes))
+            for code, part in enumerate(parts):
+                one.add(code, part[name], part["label"])
+        yield parts
 
 
 def encode_staged(encoders: list[FeatureEncoder], staged: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -145,12 +146,30 @@ class StratifiedFolds020(BaseConfig):
     folds: Annotated[int, Field(ge=3, le=255)] = 10
 
 
+def _seconds(value: object) -> object:
+    """A date or date-time as seconds since 1970; in UTC unless it says a zone."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            value = datetime.fromisoformat(value)  # a ValueError says what is wrong
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    return value
+
+
+TimeBoundary = Annotated[float, BeforeValidator(_seconds)]
+
+
 class ByTime(BaseConfig):
     """Train before valid before test. Without a column the rows are already in time order."""
 
     method: Literal["by_time"] = "by_time"
     column: str | None = None
-    boundaries: tuple[float, float] | None = None
+    # numbers as in the column; dates and times are seconds since 1970, UTC unless they say a zone
+    boundaries: tuple[TimeBoundary, TimeBoundary] | None = None
     fractions: Fractions = (0.8, 0.1, 0.1)
 
 

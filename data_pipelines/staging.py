@@ -47,6 +47,7 @@ class RawChunk(NamedTuple):
 
     path: Path
     frame: pl.DataFrame
+    dropped: int = 0  # rows that the label's rule left out
 
 
 def read_chunks(
@@ -58,9 +59,10 @@ def read_chunks(
         labelled = recipe.label.column in dtypes
         for first_row, frame in prefetch(source.read(recipe, path, dtypes)):
             rows += len(frame)
+            read = len(frame)
             if labelled:
                 frame = apply_label(frame, recipe.label, path, first_row)
-            yield RawChunk(path, frame)
+            yield RawChunk(path, frame, read - len(frame))
         if not rows:
             raise RecsysError("the file has no data rows", where=path)
 
@@ -96,6 +98,7 @@ class Staged:
     chunk_rows: list[int] = field(default_factory=list)
     labels: list[NDArray[np.int8]] = field(default_factory=list)
     split_keys: list[NDArray[np.generic]] = field(default_factory=list)
+    dropped_rows: dict[str, int] = field(default_factory=dict)  # by reason
 
     @property
     def rows(self) -> int:

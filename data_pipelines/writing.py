@@ -2,18 +2,20 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipelines.statistics import FeatureStatistics
 from recsys.checksums import sha256_of
 from recsys.errors import RecsysError
 from recsys.file_lock import file_lock
 from recsys.io.atomic import atomic_folder, write_text
-from recsys.schema import SCHEMA_FILE, DataFile, Schema
+from recsys.schema import SCHEMA_FILE, DataFile, Schema, Split
 
 ROW_GROUP_ROWS = 1 << 15
 ROWS_PER_FILE = 1 << 21
@@ -86,6 +88,23 @@ class SplitWriter:
         checksum = sha256_of(self.folder / path)
         self.files.append(DataFile(path=path, rows=self._rows_in_file, sha256=checksum))
         self._writer, self._rows_in_file = None, 0
+
+
+class Written(NamedTuple):
+    """What was written, what was counted, and what the user must know of it."""
+
+    splits: dict[str, Split]
+    statistics: list[FeatureStatistics]
+    dropped_rows: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+def close_writers(writers: Sequence[SplitWriter]) -> dict[str, Split]:
+    """The splits, complete."""
+    return {
+        writer.split: Split(files=writer.close(), rows=writer.rows, positives=writer.positives)
+        for writer in writers
+    }
 
 
 def frame_to_arrow(frame: pl.DataFrame) -> pa.Table:

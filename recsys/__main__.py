@@ -96,6 +96,7 @@ def prepare(
     amazon_electronics_din, taobao_dare, tmall_dare. Anything else: a recipe in YAML.
     """
     import data_pipelines
+    from recsys.dataset_text import describe_statistics
     from recsys.progress import progress_report
 
     if not raw or out is None:
@@ -106,8 +107,10 @@ def prepare(
     for split, facts in schema.splits.items():
         table.add_row(split, f"{facts.rows:,}", f"{facts.positives / max(facts.rows, 1):.4f}")
     console.print(table)
+    for part in describe_statistics(schema):
+        console.print(part)
     ids = sum(feature.num_ids for feature in schema.sparse)
-    typer.echo(f"{len(schema.features)} features, {ids:,} ids; data set in {out}")
+    typer.echo(f"{len(schema.features)} features, {ids:,} ids; dataset in {out}")
 
 
 @app.command()

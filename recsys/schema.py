@@ -142,6 +142,20 @@ class Split(BaseConfig):
         return self
 
 
+class FeatureCounts(BaseConfig):
+    """What `prepare` counted of one feature in one split.
+
+    values: rows, or items of a sequence. missing: null or empty, None if not counted apart from
+    unseen. unseen: values with id 0, which the train rows lack or hold less often than `min_count`.
+    distinct: ids above 0 that occur; None for numbers.
+    """
+
+    values: NonNegativeInt
+    missing: NonNegativeInt | None
+    unseen: NonNegativeInt
+    distinct: NonNegativeInt | None
+
+
 class Schema(BaseConfig):
     """Everything a consumer needs to know of a prepared data set."""
 
@@ -153,6 +167,11 @@ class Schema(BaseConfig):
     splits: dict[SplitName, Split]
     recipe: dict[str, object] = {}
     created_by: str = ""
+    # by feature and split; empty in datasets of earlier versions
+    statistics: dict[str, dict[SplitName, FeatureCounts]] = {}
+    # rows that were left out, by reason, and what `prepare` warned of
+    dropped_rows: dict[str, NonNegativeInt] = {}
+    warnings: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _features_fit(self) -> Self:

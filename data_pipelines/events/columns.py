@@ -5,6 +5,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.events.item_matching import ItemMatching
 from data_pipelines.events.plan import EventPlan
 from data_pipelines.vocabulary import TextVocabulary, grown
 
@@ -37,7 +38,7 @@ class LogColumns:
         self, plan: EventPlan, encoders: list[FeatureEncoder], item_table: pl.DataFrame | None
     ) -> None:
         self.plan = plan
-        self.item_table = item_table
+        self.matching = None if item_table is None else ItemMatching(item_table, plan.rules.item)
         # A feature's vocabulary is its column's dictionary too, so that no text is kept twice.
         vocabularies = {
             e.feature.column: e.ids
@@ -54,6 +55,11 @@ class LogColumns:
             for name in plan.item_columns
         }
         self._is_known = np.ones(1, np.bool_)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user must know of the item table, once the log has been read."""
+        return () if self.matching is None else tuple(self.matching.warnings())
 
     @property
     def item_codes(self) -> TextCodes:
@@ -75,9 +81,8 @@ class LogColumns:
         if not self.plan.item_columns or not len(first):
             return codes
         values = frame[first.sort("row")["row"]]
-        if (table := self.item_table) is not None:
-            of_log = [c for c in frame.columns if c not in table.columns or c == item]
-            values = values.select(of_log).join(table, on=item, how="left", maintain_order="left")
+        if self.matching is not None:
+            values = self.matching.join(values)
         new_codes = first.sort("row")["code"].to_numpy()
         for name, stored in self.items.items():
             stored = grown(stored, self.item_codes.size)

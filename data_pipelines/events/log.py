@@ -31,6 +31,7 @@ class EventLog:
         self.folder, self.recipe, self.plan, self.columns = folder, recipe, plan, columns
         self.rows = 0
         self.num_behaviours = 0
+        self.warnings: tuple[str, ...] = ()
         self.num_buckets = 0
         self.target_times = SpacedSample()
         self.target_counts = np.zeros(1, np.int64)  # by item code

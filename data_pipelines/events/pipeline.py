@@ -12,7 +12,7 @@ from data_pipelines.amazon import read_item_table
 from data_pipelines.encoders import FeatureEncoder, new_encoders
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.counts import TrainCounts, fit_numbers, fit_texts
-from data_pipelines.events.log import EventLog
+from data_pipelines.events.log import IS_TARGET, EventLog
 from data_pipelines.events.negatives import Catalogue
 from data_pipelines.events.plan import EventPlan, make_event_plan
 from data_pipelines.events.rows import RowMaker, join_histories, to_ids, to_text
@@ -23,9 +23,9 @@ from data_pipelines.recipe import ByTime, Recipe, SplitRule
 from data_pipelines.sources import Source
 from data_pipelines.splits import SPLITS, cut_points
 from data_pipelines.staging import check_splits, read_arrow, write_arrow
-from data_pipelines.writing import SplitWriter
+from data_pipelines.statistics import FeatureStatistics
+from data_pipelines.writing import SplitWriter, Written, close_writers
 from recsys.errors import RecsysError
-from recsys.schema import Split
 
 
 class EventSamples:
@@ -35,6 +35,21 @@ class EventSamples:
         self.log, self.recipe, self.rules = log, recipe, log.plan.rules
         self.counts = TrainCounts(log.plan, log.columns)
         self.sizes = np.zeros(len(SPLITS), np.int64)
+        self._kept_events, self._targets = 0, 0
+
+    @property
+    def dropped_rows(self) -> dict[str, int]:
+        """Events of the log that became no row of their own, by reason."""
+        kept = self.log.rows - self._kept_events
+        per_target = 1 + (self.rules.negatives.per_positive if self.rules.negatives else 0)
+        reasons = {
+            "events of users with fewer than events.min_events behaviours": kept,
+            "events that are not targets (events.targets, label.rule)": self._kept_events
+            - self._targets,
+            "targets left out by min_history, every or per_user": self._targets
+            - self.rows // per_target,
+        }
+        return {reason: count for reason, count in reasons.items() if count}
 
     @property
     def rows(self) -> int:
@@ -46,6 +61,8 @@ class EventSamples:
         for number in range(self.log.num_buckets):
             events = sort_events(self.log.read_bucket(number), self.rules)
             samples = make_samples(events, self.rules, split, catalogue)
+            self._kept_events += len(events.frame)
+            self._targets += int(events.frame[IS_TARGET].sum())
             self.sizes += np.bincount(samples["split"], minlength=len(SPLITS))
             self.counts.add(events, samples.filter(pl.col("split") == 0))
             write_arrow(events.frame.rechunk(), self._path("events", number))
@@ -99,6 +116,7 @@ def read_log(
         if log.rows == rows:
             raise RecsysError("the file has no data rows", where=path)
     _check_actions(log)
+    log.warnings = log.columns.warnings
     log.deal()
     return encoders, log
 
@@ -176,7 +194,7 @@ def settle_split(split: SplitRule, log: EventLog) -> SplitRule:
 
 def build_events(
     recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
-) -> tuple[list[FeatureEncoder], dict[str, Split], EventSamples]:
+) -> tuple[list[FeatureEncoder], Written, EventSamples]:
     """Reads the log, samples, fits to the train rows and writes the splits."""
     encoders, log = read_log(recipe, source, raw, folder / "staged", progress)
     samples = EventSamples(log, recipe)
@@ -189,19 +207,19 @@ def build_events(
 
 def _write(
     encoders: list[FeatureEncoder], samples: EventSamples, folder: Path, progress: Progress
-) -> dict[str, Split]:
+) -> Written:
     """The Parquet parts of each split."""
     maker = RowMaker(samples.log.plan, samples.log.columns, to_ids(encoders))
     writers = [SplitWriter(folder, name) for name in SPLITS]
+    statistics = [FeatureStatistics(encoder) for encoder in encoders]
     done = 0
     for code, frame in prefetch(samples.slices(maker)):
         writers[code].add(frame)
+        for one in statistics:
+            one.add(code, frame[one.feature.name], frame["label"])
         done += len(frame)
         progress("write", done, samples.rows)
-    return {
-        writer.split: Split(files=writer.close(), rows=writer.rows, positives=writer.positives)
-        for writer in writers
-    }
+    return Written(close_writers(writers), statistics, samples.dropped_rows, samples.log.warnings)
 
 
 def read_raw_samples(recipe: Recipe, source: Source, raw: list[Path]) -> Iterator[pl.DataFrame]:

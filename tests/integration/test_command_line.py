@@ -79,7 +79,6 @@ MISTAKES = {
     ),
     "unknown slice": (["train", "{config}", "report.slices=[colr]", "--out", "{out}"], "'color'"),
     "no config file": (["train", "nothing.yaml", "--out", "{out}"], "not found"),
-    "not found": (["train", "nothing.yaml", "--out", "{out}"], "no config file"),
     "no config": (["train", "--out", "{out}"], "needs a config"),
     "no output": (["train", "{config}"], "--out"),
     "no run to evaluate": (["evaluate", "{out}"], "not a run folder"),

@@ -1,0 +1,157 @@
+"""Counts of what was encoded, by feature and split, and the warnings that follow from them.
+
+Counted while the rows are written, so no row is read twice: missing values, values that train rows
+lack (id 0), distinct ids, and, for a warning, how well a feature alone predicts the label.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.splits import SPLITS, SplitCodes
+from data_pipelines.vocabulary import HashIds
+from recsys.schema import FeatureCounts
+
+Int64s = NDArray[np.int64]
+TRAIN, VALID = SPLITS.index("train"), SPLITS.index("valid")
+MOSTLY = 0.5  # a larger share of unseen values is a warning
+# A feature that alone has this AUC on valid rows most likely holds the label.
+LEAK_AUC, LEAK_ROWS = 0.99, 20  # and so many rows of either label
+MAX_RATED_IDS, MAX_RATED_ROWS = 1 << 16, 1 << 17
+
+
+class FeatureStatistics:
+    """One feature's counts in each split."""
+
+    def __init__(self, encoder: FeatureEncoder) -> None:
+        self.feature = encoder.describe()
+        self.values = np.zeros(len(SPLITS), np.int64)
+        self.missing: Int64s | None = None  # None: not counted apart from unseen values
+        self.zeros = np.zeros(len(SPLITS), np.int64)
+        cardinality = self.feature.cardinality or 0
+        self.seen = [np.zeros(cardinality, np.bool_) for _ in SPLITS]
+        is_rated = self.feature.kind == "categorical" and cardinality <= MAX_RATED_IDS
+        shape = (len(SPLITS), 2, cardinality if is_rated else 0)
+        self.rows_by_label = np.zeros(shape, np.int64)  # split, label, id
+        self.numbers: list[tuple[NDArray[np.float32], NDArray[np.int8]]] = []
+
+    def add(self, code: int, column: pl.Series, labels: pl.Series) -> None:
+        """Encoded values of some rows of one split."""
+        if self.feature.kind == "sequence":
+            column = column.filter(column.list.len() > 0).explode()
+        self.values[code] += len(column)
+        values = column.to_numpy()
+        if self.feature.kind == "numerical":
+            if code == VALID and sum(len(v) for v, _ in self.numbers) < MAX_RATED_ROWS:
+                self.numbers.append((values, labels.to_numpy()))
+            return
+        self.zeros[code] += int((column == 0).sum())
+        self.seen[code][values] = True
+        if self.rows_by_label.shape[2] and code in (TRAIN, VALID):
+            keys = values * 2 + labels.to_numpy()
+            size = self.rows_by_label.shape[2]
+            counts = np.bincount(keys, minlength=2 * size).reshape(size, 2)
+            self.rows_by_label[code] += counts.T
+
+    def add_missing(self, counts: Int64s) -> None:
+        """Missing values by split."""
+        self.missing = counts if self.missing is None else self.missing + counts
+
+    def counts(self) -> dict[str, FeatureCounts]:
+        """What schema.json keeps, by split."""
+        return {split: self._counts(code) for code, split in enumerate(SPLITS)}
+
+    def _counts(self, code: int) -> FeatureCounts:
+        missing = None if self.missing is None else int(self.missing[code])
+        is_number = self.feature.kind == "numerical"
+        return FeatureCounts(
+            values=int(self.values[code]),
+            missing=missing,
+            unseen=0 if is_number else int(self.zeros[code]) - (missing or 0),
+            distinct=None if is_number else int(self.seen[code][1:].sum()),
+        )
+
+    def label_auc(self) -> float | None:
+        """The feature's own AUC on valid rows; None if it is not rated or has too few rows.
+
+        Categorical: each id scores its train rows' rate of label 1. Numerical: the value, or its
+        negative.
+        """
+        if self.feature.kind == "numerical":
+            return _number_auc(self.numbers)
+        if not self.rows_by_label.shape[2]:
+            return None
+        train, (negatives, positives) = self.rows_by_label[TRAIN], self.rows_by_label[VALID]
+        rates = (train[1] + 0.5) / (train.sum(axis=0) + 1.0)
+        return _auc_of_groups(rates, negatives, positives)
+
+
+def count_missing(encoder: FeatureEncoder, staged: pl.Series, codes: SplitCodes) -> Int64s:
+    """Missing values of staged rows, by split; a sequence's missing items."""
+    if encoder.feature.kind == "sequence":
+        lengths = staged.list.len().to_numpy()
+        codes = np.repeat(codes, lengths)
+        staged = staged.filter(staged.list.len() > 0).explode()
+    is_zero = isinstance(encoder.ids, HashIds) and not encoder.is_fitted_late
+    if not is_zero and not staged.null_count():
+        return np.zeros(len(SPLITS), np.int64)
+    mask = (staged == 0) if is_zero else staged.is_null()
+    return np.bincount(codes[mask.to_numpy()], minlength=len(SPLITS)).astype(np.int64)
+
+
+def find_warnings(statistics: Sequence[FeatureStatistics], positives: dict[str, int]) -> list[str]:
+    """What a user should look at before training; `positives`: rows of label 1 by split."""
+    rows = {split: int(max((s.values[c] for s in statistics), default=0))
+            for c, split in enumerate(SPLITS)}  # fmt: skip
+    found = [f"every row of the {split} split has label {int(count > 0)}"
+             for split, count in positives.items() if count in (0, rows[split])]  # fmt: skip
+    for one in statistics:
+        found += _warnings_of(one)
+    return found
+
+
+def _warnings_of(statistics: FeatureStatistics) -> list[str]:
+    name, counts, found = statistics.feature.name, statistics.counts(), []
+    for split in ("valid", "test"):
+        present = counts[split].values - (counts[split].missing or 0)
+        share = counts[split].unseen / present if present else 0.0
+        if share > MOSTLY:
+            found.append(f"{name}: {share:.1%} of the {split} values are not in the vocabulary")
+    train = counts["train"]
+    if train.values and train.missing == train.values:
+        found.append(f"{name}: every train value is missing")
+    elif train.values and train.distinct is not None and train.distinct <= 1:
+        what = "one value" if train.distinct else "no value that is frequent enough"
+        found.append(f"{name}: the train rows have {what}")
+    auc = statistics.label_auc()
+    if auc is not None and auc >= LEAK_AUC:
+        found.append(f"{name}: it alone has AUC {auc:.4f} on valid rows; does it hold the label?")
+    return found
+
+
+def _number_auc(parts: list[tuple[NDArray[np.float32], NDArray[np.int8]]]) -> float | None:
+    if not parts:
+        return None
+    values, labels = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    groups, places = np.unique(values, return_inverse=True)
+    positives = np.bincount(places, weights=labels, minlength=len(groups)).astype(np.int64)
+    totals = np.bincount(places, minlength=len(groups))
+    auc = _auc_of_groups(groups, totals - positives, positives)
+    return None if auc is None else max(auc, 1.0 - auc)
+
+
+def _auc_of_groups(
+    scores: NDArray[np.floating], negatives: Int64s, positives: Int64s
+) -> float | None:
+    """AUC of rows that have the score of their group (G,); ties count half."""
+    if min(negatives.sum(), positives.sum()) < LEAK_ROWS:
+        return None
+    _, places = np.unique(scores, return_inverse=True)
+    negatives = np.bincount(places, weights=negatives)
+    positives = np.bincount(places, weights=positives)
+    below = np.cumsum(negatives) - negatives
+    wins = (positives * (below + negatives / 2)).sum()
+    return float(wins / (negatives.sum() * positives.sum()))
