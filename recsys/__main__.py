@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from recsys.training.ranks import Ranks
 
 app = typer.Typer(
-    help="Trains click-through-rate models in which every feature chooses how it is embedded.",
+    help="Train and export click-through-rate models; each feature has its own embedding method.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console()
@@ -37,18 +37,21 @@ OUTSIDE_CAUSES = (
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="section.key=value, as many as you like", metavar="KEY=VALUE"),
+    typer.Argument(
+        help="change a value of the config: section.key=value; may be repeated", metavar="KEY=VALUE"
+    ),
 ]
 
 
 Moved = Annotated[
-    Path | None, typer.Option("--data", help="the run's dataset, if it has moved", metavar="DIR")
+    Path | None,
+    typer.Option("--data", help="the folder of the run's dataset, if it was moved", metavar="DIR"),
 ]
 
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, whether it matches, which device is used, and what mends it."""
+    """Check the installed packages and the device; print the commands that fix what is wrong."""
     from recsys.doctor import diagnose
 
     findings = diagnose()
@@ -59,7 +62,7 @@ def doctor() -> None:
     console.print(table)
     repairs = dict.fromkeys(f.repair for f in findings if f.repair)
     for repair in repairs:
-        console.print("\nto mend it, type:", style="bold")
+        console.print("\nto fix it, run:", style="bold")
         typer.echo(f"  {repair}")
     if any(not finding.is_good for finding in findings):
         raise typer.Exit(2)
@@ -67,12 +70,12 @@ def doctor() -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for the demo's data, run and export")] = Path(
-        "demo"
-    ),
-    rows: Annotated[int, typer.Option(help="rows to generate", min=10_000)] = 300_000,
+    out: Annotated[
+        Path, typer.Option(help="the folder for the dataset, the run and the export")
+    ] = Path("demo"),
+    rows: Annotated[int, typer.Option(help="number of rows to generate", min=10_000)] = 300_000,
 ) -> None:
-    """Run the whole path on generated rows: prepare, train, evaluate, report, export, verify."""
+    """Run prepare, train, evaluate, export and verify on generated rows."""
     from recsys.demo import run_demo
 
     run_demo(out, rows)
@@ -80,20 +83,28 @@ def demo(
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="a built-in data set, or the path of a recipe.yaml")],
+    name: Annotated[
+        str, typer.Argument(help="a built-in dataset, or the path of a recipe in YAML")
+    ],
     overrides: Overrides = None,
     raw: Annotated[
-        list[Path] | None, typer.Option(help="raw file or folder; may be repeated")
+        list[Path] | None, typer.Option(help="a raw file or folder; may be repeated")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="the new data set folder")] = None,
-    overwrite: Annotated[bool, typer.Option(help="replace a data set that is there")] = False,
+    out: Annotated[Path | None, typer.Option(help="the folder of the new dataset")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace an existing dataset")
+    ] = False,
 ) -> None:
-    """Turn raw files into a data set: Parquet, vocabularies and schema.json.
+    """Convert raw files to a dataset: Parquet files, vocabularies and schema.json.
 
-    Built in: criteo_kaggle, criteo_1tb, avazu, movielens_1m, and the published splits
-    criteo_x4_001, criteo_x4_002, avazu_x4_001, avazu_x4_002. Of event logs, with histories:
-    taobao, amazon_reviews, amazon_lists, movielens_1m_history, and the published
-    amazon_electronics_din, taobao_dare, tmall_dare. Anything else: a recipe in YAML.
+    Built-in datasets: criteo_kaggle, criteo_1tb, avazu, movielens_1m.
+
+    Published splits: criteo_x4_001, criteo_x4_002, avazu_x4_001, avazu_x4_002.
+
+    Event logs, with behavior histories: taobao, amazon_reviews, amazon_lists,
+    movielens_1m_history; as published: amazon_electronics_din, taobao_dare, tmall_dare.
+
+    Any other dataset needs a recipe in YAML.
     """
     import data_pipelines
     from recsys.dataset_text import describe_statistics
@@ -103,7 +114,7 @@ def prepare(
         raise RecsysError("prepare needs --raw FILE and --out DIR")
     with progress_report() as report:
         schema = data_pipelines.prepare(name, raw, out, overrides or [], report, overwrite)
-    table = Table("split", "rows", "click rate", box=None)
+    table = Table("split", "rows", "positive rate", box=None)
     for split, facts in schema.splits.items():
         table.add_row(split, f"{facts.rows:,}", f"{facts.positives / max(facts.rows, 1):.4f}")
     console.print(table)
@@ -116,12 +127,12 @@ def prepare(
 @app.command()
 def train(
     config: Annotated[
-        Path | None, typer.Argument(help="a YAML file; not needed with --resume")
+        Path | None, typer.Argument(help="the run's config, a YAML file; not needed with --resume")
     ] = None,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="the new run folder")] = None,
+    out: Annotated[Path | None, typer.Option(help="the folder of the new run")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="continue the run in this folder from its last checkpoint")
+        Path | None, typer.Option(help="a run folder: continue from its last checkpoint")
     ] = None,
 ) -> None:
     """Train a model, evaluate it on valid and test, and write the report."""
@@ -143,15 +154,15 @@ def train(
 @app.command()
 def search(
     config: Annotated[
-        Path | None, typer.Argument(help="a YAML file with a search section; not with --resume")
+        Path | None, typer.Argument(help="a config with a search section; not needed with --resume")
     ] = None,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="the new folder of the search")] = None,
+    out: Annotated[Path | None, typer.Option(help="the folder of the new search")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="continue the search in this folder where it stopped")
+        Path | None, typer.Option(help="a search folder: continue where the search stopped")
     ] = None,
 ) -> None:
-    """Search rows and columns of the tables (optembed, dnis); write what to train as a file."""
+    """Search which table rows and columns to keep (optembed, dnis); write an allocation file."""
     from recsys.config import load_config, load_stored_config
     from recsys.run_commands import new_or_resumed, on_devices
     from recsys.search.search import SUPERNET, describe
@@ -177,9 +188,10 @@ def evaluate(
     ] = None,
     data: Moved = None,
 ) -> None:
-    """Score splits with the run's best model; write predictions, report.json and report.html.
+    """Score splits with the best checkpoint; write predictions, report.json and report.html.
 
-    A run that has not ended is scored with its best checkpoint so far, or else its last one.
+    A run that is not finished is scored with its best checkpoint so far or, before the first
+    validation, with its last one.
     """
     from recsys import run_commands
     from recsys.training.runs import load_run_config
@@ -194,18 +206,18 @@ def evaluate(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="a run folder")],
-    out: Annotated[Path, typer.Option(help="the new export folder")],
+    out: Annotated[Path, typer.Option(help="the folder of the new export")],
     tables: Annotated[
         Literal["both", "materialised", "native"],
         typer.Option(
-            help="materialised: a plain table of id → vector for each feature. native: the small "
-            "tables as they were trained, and a rule. both leaves out materialised tables of "
-            "compressed features that would take more than 16 GiB together, and says so"
+            help="materialised: one table id → vector for each feature. native: the tables as "
+            "trained, and the rule that computes a vector from them. both: the two, but no "
+            "materialised tables of compressed features if they take more than 16 GiB in total"
         ),
     ] = "both",
     data: Moved = None,
 ) -> None:
-    """Write tables, vocabularies and graphs that a serving stack can load without us."""
+    """Write tables, vocabularies and graphs that can be served without this package."""
     from recsys.export.export import export_run
     from recsys.export.manifest import load_manifest
     from recsys.run_commands import open_run
@@ -219,9 +231,12 @@ def export(
 @app.command()
 def verify(
     export_dir: Annotated[Path, typer.Argument(metavar="EXPORT", help="an export folder")],
-    data: Annotated[Path, typer.Option(help="a data set, a split of one, or a raw file")],
+    data: Annotated[
+        Path, typer.Option(help="a dataset folder, the folder of one split, or a raw file")
+    ],
     run: Annotated[
-        Path | None, typer.Option(help="the run to compare with; default: as the export names it")
+        Path | None,
+        typer.Option(help="the run to compare with; default: the run that was exported"),
     ] = None,
     encoded: Annotated[
         bool | None,
@@ -245,18 +260,18 @@ def verify(
 def plan(  # noqa: PLR0913  # the options of a command
     config: Annotated[Path, typer.Argument(help="a YAML file")],
     overrides: Overrides = None,
-    world_size: Annotated[int, typer.Option(help="devices in all", min=1)] = 8,
-    hbm: Annotated[str, typer.Option(help="memory of a GPU, such as 80GB")] = "80GB",
+    world_size: Annotated[int, typer.Option(help="total number of devices", min=1)] = 8,
+    hbm: Annotated[str, typer.Option(help="memory of one GPU, such as 80GB")] = "80GB",
     devices_per_node: Annotated[
-        int | None, typer.Option(help="default: 8, or all if they are fewer", min=1)
+        int | None, typer.Option(help="default: 8, or --world-size if smaller", min=1)
     ] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu")] = "cuda",
-    host_memory: Annotated[str, typer.Option(help="memory of a node's CPUs")] = "1TB",
-    out: Annotated[Path | None, typer.Option(help="where to write the plan as JSON")] = None,
+    host_memory: Annotated[str, typer.Option(help="memory of the CPUs of one node")] = "1TB",
+    out: Annotated[Path | None, typer.Option(help="a file for the plan in JSON")] = None,
 ) -> None:
-    """Show which table would lie on which device, how full and how fast, without any of them.
+    """Plan how tables are placed on devices: memory and estimated step time of each device.
 
-    Needs the data set's schema.json, not its rows; no GPU, no process group.
+    Needs only the dataset's schema.json: no rows, no GPU, no process group.
     """
     from recsys.sharding.command import plan_on_paper
     from recsys.sharding.plan_text import render
@@ -273,12 +288,12 @@ def plan(  # noqa: PLR0913  # the options of a command
 @app.command()
 def compare(
     run_a: Annotated[Path, typer.Argument(help="a run folder")],
-    run_b: Annotated[Path, typer.Argument(help="another run on the same rows")],
+    run_b: Annotated[Path, typer.Argument(help="a run folder with predictions of the same rows")],
     split: Annotated[str, typer.Option(help="the split whose predictions are compared")] = "test",
 ) -> None:
-    """Compare two runs' AUC on the same rows: difference, interval, DeLong's p-value.
+    """Compare the AUC of two runs on the same rows: difference, interval, DeLong's p-value.
 
-    Where rows are grouped, by user say, also their GAUC: its interval draws the users anew.
+    If rows have groups, for example users, also the GAUC; its interval is a bootstrap over groups.
     """
     from recsys.reports import compare_runs, compare_runs_by_group
     from recsys.reports.compare import describe_test
@@ -328,7 +343,7 @@ def _exit_if_rank_lost(error: Exception) -> None:
         from recsys.training.launch import LOST_CONTACT, is_lost_contact
 
         if is_lost_contact(error):
-            typer.echo("stopped: another rank has gone", err=True)
+            typer.echo("stopped: another rank ended", err=True)
             sys.exit(LOST_CONTACT)
 
 

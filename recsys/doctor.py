@@ -1,4 +1,4 @@
-"""`recsys doctor`: what is installed, does it match, which device is used, what to type if not."""
+"""`recsys doctor`: installed packages, whether they match, the device, commands that fix it."""
 
 import importlib
 import sys
@@ -26,7 +26,7 @@ PLAIN_PACKAGES = ("lightning", "polars", "pyarrow", "onnxruntime", "safetensors"
 
 
 class Finding(NamedTuple):
-    """One line of the diagnosis; `repair` is the exact line that mends it."""
+    """One line of the diagnosis; `repair` is the command that fixes it."""
 
     subject: str
     state: str

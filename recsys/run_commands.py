@@ -1,8 +1,9 @@
 """What the commands that work on a run have in common: devices, signals, scoring."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -88,10 +89,21 @@ def evaluate(
         return
     rule = SupportRule(**trained.config.report.retrieval.model_dump())
     report = write_report(run_dir, trained.dataset_dir, rule, unfinished_record(trained))
-    table = Table("split", "rows", "AUC", "95 % interval", "log loss", "calibration", box=None)
+    print_figures(report["splits"])
     for name, facts in report["splits"].items():
+        if facts["auc_reason"]:
+            typer.echo(f"{name}: {facts['auc_reason']}")
+    typer.echo(f"report: {run_dir / 'report.html'}")
+
+
+def print_figures(splits: Mapping[str, dict[str, Any]]) -> None:
+    """A line for each split; GAUC where rows have groups."""
+    has_groups = any(facts["gauc_groups"] is not None for facts in splits.values())
+    columns = ("split", "rows", "AUC", "95 % interval", "log loss", "calibration")
+    table = Table(*columns, *(("GAUC",) if has_groups else ()), box=None)
+    for name, facts in splits.items():
         low, high = facts["auc_ci95"] or (None, None)
-        table.add_row(
+        figures = (
             name,
             f"{facts['rows']:,}",
             fixed(facts["auc"], 5),
@@ -99,8 +111,5 @@ def evaluate(
             fixed(facts["log_loss"], 5),
             fixed(facts["calibration"], 4),
         )
+        table.add_row(*figures, *((fixed(facts["gauc"], 5),) if has_groups else ()))
     Console().print(table)
-    for name, facts in report["splits"].items():
-        if facts["auc_reason"]:
-            typer.echo(f"{name}: {facts['auc_reason']}")
-    typer.echo(f"report: {run_dir / 'report.html'}")

@@ -1,6 +1,7 @@
 """Charts of what attention does: by rank, and in maps beside what the labels say."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from recsys.reports.attention import PairAttention, RankAttention
 from recsys.reports.attention_map import AttentionMap, MapLabel
@@ -19,18 +20,21 @@ def draw_attention(pair: PairAttention) -> list[Figure]:
         bits, target, behaviour = strongest(pair.categories)
         figures += draw_maps(
             pair.categories,
-            f"Most informative pair: {behaviour} before target {target}, {bits:.2g} bits",
-            f"target {pair.target} (down) and behaviour {pair.history} (across)",
-            "mean over the most recent ranks",
+            f"Most informative pair: {pair.target} {name_of(behaviour)} in the history of target "
+            f"{pair.target} {name_of(target)} ({bits:.2g} bits)",
+            f"Down: target {pair.target}; across: behaviour in {pair.history}; mean over the most "
+            "recent ranks.",
         )
     if pair.positions is not None and pair.positions_target is not None:
         bits, behaviour, rank = strongest(pair.positions)
         target = name_of(pair.positions_target)
         figures += draw_maps(
             pair.positions,
-            f"Most informative before target {target}: {behaviour} at rank {rank}, {bits:.2g} bits",
-            f"behaviour {pair.history} (down) by rank (across; 1 = the most recent)",
-            f"beside the target {target}",
+            f"Most informative for target {pair.target} {target}: {pair.target} "
+            f"{name_of(behaviour)} at rank {rank.id} ({bits:.2g} bits)",
+            f"Rows with target {pair.target} {target}. Down: behaviour in {pair.history}; across: "
+            "its rank, 1 = the most recent.",
+            columns=[str(each.id) for each in pair.positions.columns],
         )
     return [figure for figure in figures if figure is not None]
 
@@ -56,13 +60,13 @@ def draw_weight_by_rank(pair: PairAttention) -> Figure | None:
 
 def weight_title(first: RankAttention, last: RankAttention) -> str:
     if first.mean_weight <= 0 or last.mean_weight <= 0:
-        return "How much a behaviour weighs, by how long ago it was"
+        return "Mean attention weight by rank"
     ratio = first.mean_weight / last.mean_weight
     if 0.8 < ratio < 1.25:
         return f"The most recent behaviour weighs about as much as that of rank {last.rank}"
     if ratio > 1:
         return f"The most recent behaviour weighs {ratio:.3g} times that of rank {last.rank}"
-    return f"The most recent behaviour weighs {ratio:.2g} of that of rank {last.rank}"
+    return f"The most recent behaviour weighs {ratio:.2g} times that of rank {last.rank}"
 
 
 def draw_share_by_rank(pair: PairAttention) -> Figure | None:
@@ -70,7 +74,7 @@ def draw_share_by_rank(pair: PairAttention) -> Figure | None:
     if len(listed) < 2:
         return None
     total = sum(r.behaviours for r in pair.by_rank)
-    chart = rank_chart(len(listed), Axis("share so far", 0.0, 1.0, rate_text))
+    chart = rank_chart(len(listed), Axis("cumulative share", 0.0, 1.0, rate_text))
     points, everyone = [(0.0, 0.0)], [(0.0, 0.0)]
     for r in listed:
         points.append((float(r.rank or 0), points[-1][1] + r.share))
@@ -78,13 +82,15 @@ def draw_share_by_rank(pair: PairAttention) -> Figure | None:
     chart.area(points, "area")
     chart.line(everyone, "reference")
     chart.line(points, "curve")
-    chart.text(everyone[len(everyone) // 2], "of the behaviours", "note", dy=18)
+    chart.text(everyone[len(everyone) // 2], "share of the behaviours", "note", dy=18)
     recent = min(RECENT, len(listed) // 2)
-    words = "last behaviour gets" if recent == 1 else f"last {recent} behaviours get"
+    words = "most recent behaviour gets"
+    if recent > 1:
+        words = f"{recent} most recent behaviours get"
     return Figure(
         f"The {words} {percent(points[recent][1])} of the attention",
-        "Share of all (absolute) weights that goes to behaviours up to this rank; dashed: their "
-        "share of all behaviours, which even weights would give.",
+        "Cumulative share of the absolute attention weights by rank. Dashed: cumulative share of "
+        "the behaviours, which equal weights would give.",
         chart.svg(),
     )
 
@@ -94,27 +100,32 @@ def rank_chart(last: int, y: Axis) -> Chart:
     return Chart(Axis(title, 0.0, 1.02 * last, short), y, f"{y.title} by rank", height=260)
 
 
-def strongest(found: AttentionMap) -> tuple[float, str, str]:
-    """The cell that tells most: bits, row, column."""
-    return max(
-        (cell, name_of(row), name_of(column))
+def strongest(found: AttentionMap) -> tuple[float, MapLabel, MapLabel]:
+    """The most informative cell, of equals the first: bits, row, column."""
+    cells = (
+        (cell, row, column)
         for row, line in zip(found.rows, found.information, strict=True)
         for column, cell in zip(found.columns, line, strict=True)
     )
+    return max(cells, key=itemgetter(0))
 
 
-def draw_maps(found: AttentionMap, title: str, axes: str, where: str) -> list[Figure]:
-    rows, columns = ([name_of(each) for each in side] for side in (found.rows, found.columns))
+def draw_maps(
+    found: AttentionMap, title: str, axes: str, columns: Sequence[str] | None = None
+) -> list[Figure]:
+    """Information and mean weight side by side; `columns`: their names, if they are not values."""
+    rows = [name_of(each) for each in found.rows]
+    columns = columns or [name_of(each) for each in found.columns]
     told = Figure(
         title,
-        f"Mutual information between the label and a behaviour being there, {where}: {axes}. "
+        f"Mutual information between the label and the presence of a behaviour. {axes} "
         f"{colours(found.information, 'bits')}",
         draw_heat_map(found.information, rows, columns, unit="bits", label="Information"),
     )
     given = Figure(
         weight_map_title(found),
-        f"Mean attention weight of such behaviours in the sample, {where}; an empty frame: "
-        f"none there. By ranks of the cells the correlation is {fixed(found.rank_correlation, 2)}. "
+        f"Mean attention weight of the same behaviours. {axes} Empty frame: no such behaviour in "
+        f"the sample. Spearman's correlation of both maps: {fixed(found.rank_correlation, 2)}. "
         f"{colours(found.weight, '')}",
         draw_heat_map(found.weight, rows, columns, unit="mean weight", label="Mean weight"),
     )
@@ -128,9 +139,10 @@ def colours(cells: Sequence[Sequence[float | None]], unit: str) -> str:
 
 def weight_map_title(found: AttentionMap) -> str:
     if found.correlation is None:
-        return "The attention"
-    return f"The attention: its correlation with what the labels say is {found.correlation:.2f}"
+        return "Mean attention weight"
+    return f"Mean attention weight: correlation {found.correlation:.2f} with the information"
 
 
 def name_of(label: MapLabel) -> str:
-    return str(label.id) if label.value is None else label.value
+    """The raw value; where it is not known, the id, marked as one."""
+    return f"id {label.id}" if label.value is None else label.value or "(empty)"

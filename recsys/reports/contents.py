@@ -17,9 +17,13 @@ class SplitFacts(Record):
 
 
 class DatasetFacts(Record):
-    """The data set that was trained on."""
+    """The dataset that was trained on.
+
+    name: of its recipe. folder: the name of its folder; None if it was not at hand.
+    """
 
     name: str
+    folder: str | None = None
     label: str
     group: str | None
     numerical: int
@@ -30,11 +34,17 @@ class DatasetFacts(Record):
     fingerprint: str
     created_by: str
 
+    @property
+    def shown_name(self) -> str:
+        """What a title calls it: many datasets are made with one recipe."""
+        return self.folder or self.name
+
 
 class Report(Record):
     """One run: what it scored, what it weighs, what it cost, and what it was.
 
-    attention: on the main split, one entry per pair of target and history.
+    attention: on the main split, one entry per pair of target and history. best_epoch counts from
+    0, as in training.json; the page, the console and metrics.csv count epochs from 1.
     """
 
     format: Literal[1] = 1
@@ -63,10 +73,11 @@ def choose_main_split(splits: Iterable[str]) -> str:
     return next(name for name in ("test", "valid", *names) if name in names)
 
 
-def describe_dataset(schema: Schema) -> DatasetFacts:
+def describe_dataset(schema: Schema, folder: str | None = None) -> DatasetFacts:
     """What a reader of the report wants to know of the data."""
     return DatasetFacts(
         name=schema.name,
+        folder=folder,
         label=schema.label,
         group=schema.group,
         numerical=len(schema.numerical),

@@ -1,6 +1,8 @@
 """The page's charts. Each has a title that says what is to be read from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from markupsafe import Markup
 
@@ -38,8 +40,8 @@ def draw_roc(split: str, metrics: SplitMetrics) -> Figure | None:
     chart.text((0.5, 0.5), "chance", "note", dy=18)
     return Figure(
         f"A positive ranks above a negative {percent(metrics.auc)} of the time",
-        f"ROC on {split}: share of positives found (up) against share of negatives flagged (right) "
-        "as the threshold falls. The area below the curve is the AUC.",
+        f"ROC on {split}: share of positives found against share of negatives flagged as the "
+        "threshold falls. The area below the curve is the AUC.",
         chart.svg(),
     )
 
@@ -62,7 +64,7 @@ def draw_reliability(split: str, metrics: SplitMetrics) -> Figure:
     chart.text((0.93 * high, 0.93 * high), "predicted = observed", "note end", dy=-12)
     return Figure(
         reliability_title(metrics),
-        f"Observed positive rate (up) against mean predicted probability (right) on {split}, in "
+        f"Observed positive rate against mean predicted probability on {split}, in "
         f"{len(bins)} bins of equal mass with 95 % Wilson intervals. Below the line, predictions "
         f"are too high. The mean distance to the line is the ECE, {metrics.ece:.4f}.",
         chart.svg(),
@@ -71,7 +73,7 @@ def draw_reliability(split: str, metrics: SplitMetrics) -> Figure:
 
 def reliability_title(metrics: SplitMetrics) -> str:
     if metrics.calibration is None:
-        return "No positive was observed: nothing to calibrate"
+        return "No positive was observed: calibration is not defined"
     error = metrics.calibration - 1
     if abs(error) < 0.0005:
         return "Predictions are right on average"
@@ -88,23 +90,36 @@ def draw_valid_auc(curve: Curve, last_step: float) -> Figure:
     chart.dot(point, "dot", f"best: step {count(point[0])}, AUC {point[1]:.4f}", radius=5)
     where = "end" if chart.x.share(point[0]) > 0.8 else "start"
     chart.text(point, f"best {point[1]:.4f}", f"big {where}", dy=-12)
-    when = "at the last check" if best == len(curve.value) - 1 else f"at step {count(point[0])}"
+    is_last = best == len(curve.value) - 1
+    when = "at the last validation" if is_last else f"at step {count(point[0])}"
     return Figure(
         f"Valid AUC was highest {when}",
-        f"AUC on the valid rows after each of {len(curve.value)} checks, against training steps.",
+        f"AUC on the valid rows at each of {len(curve.value)} validations, by training step.",
         chart.svg(),
     )
 
 
 def draw_train_loss(curve: Curve, last_step: float) -> Figure:
-    first, last = curve.value[0], curve.value[-1]
     chart = step_chart(curve, "training loss, nats", last_step)
     chart.line(list(zip(curve.step, curve.value, strict=True)), "curve")
-    verb = "fell" if last < first else "rose"
     return Figure(
-        f"Training loss {verb} from {first:.3f} to {last:.3f} nats",
-        "Log loss of the training batches plus any penalty, neighbouring steps averaged.",
+        train_loss_title(curve.value),
+        "Log loss of single training batches without any penalty, against training steps. A long "
+        "log is averaged over neighboring points.",
         chart.svg(),
+    )
+
+
+def train_loss_title(values: Sequence[float]) -> str:
+    """Single batches scatter: only means of several are compared."""
+    quarter = len(values) // 4
+    if quarter < 2:
+        return "Training loss of single batches"
+    first, last = fmean(values[:quarter]), fmean(values[-quarter:])
+    verb = "fell" if last < first else "rose"
+    return (
+        f"Training loss {verb} from {first:.3f} to {last:.3f} nats "
+        "(means of the first and the last quarter)"
     )
 
 

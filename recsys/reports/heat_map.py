@@ -1,11 +1,12 @@
 """A heat map as inline SVG: a cell's share of the darkest colour is its value's of the range."""
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
-WIDTH, LEFT, BOTTOM, GAP = 460, 122, 110, 1.5
-LABEL_LETTERS, LETTER_WIDTH = 17, 7.0
+WIDTH, LEFT, GAP = 460, 122, 1.5
+LABEL_LETTERS, LETTER_WIDTH, SLANT = 17, 7.0, 55.0
 
 
 def draw_heat_map(
@@ -33,11 +34,12 @@ def draw_heat_map(
             hint = f"{name}, {column}: " + ("none" if cell is None else f"{cell:.3g} {unit}")
             parts.append(draw_cell(left, top, size, share(cell, low, high), hint))
     base = round(len(rows) * down + 4, 1)
-    is_upright = max(map(len, columns)) * LETTER_WIDTH <= across
+    widest = LETTER_WIDTH * min(LABEL_LETTERS, max(map(len, columns)))
+    is_upright = widest <= across
     draw_name = upright if is_upright else slanted
     for place, column in enumerate(columns):
         parts.append(draw_name(LEFT + (place + 0.5) * across, base, shortened(column)))
-    height = base + (20 if is_upright else BOTTOM)
+    height = base + (20 if is_upright else 20 + widest * math.sin(math.radians(SLANT)))
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, round(height), label, Markup("").join(parts)
     )
@@ -75,8 +77,8 @@ def upright(x: float, y: float, words: str) -> Markup:
 def slanted(x: float, y: float, words: str) -> Markup:
     """A column's name below its cells, at an angle at which neighbors do not overlap."""
     return Markup(
-        '<text class="tick end" transform="translate({:.1f} {:.1f}) rotate(-55)">{}</text>'
-    ).format(x + 4, y + 8, words)
+        '<text class="tick end" transform="translate({:.1f} {:.1f}) rotate({})">{}</text>'
+    ).format(x + 4, y + 8, -SLANT, words)
 
 
 def shortened(name: str) -> str:

@@ -90,7 +90,7 @@ class AllocationRecord(Record):
 
 
 class TrainingRecord(Record):
-    """`training.json`."""
+    """`training.json`; `best_epoch` counts from 0."""
 
     model: str
     seed: int

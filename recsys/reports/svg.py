@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-LEFT, RIGHT, TOP, BOTTOM = 58, 26, 12, 44  # margins for the tick labels and axis titles
+LEFT, RIGHT, TOP, BOTTOM = 58, 26, 30, 44  # margins for the tick labels and axis titles
 Points = Sequence[tuple[float, float]]
 
 
@@ -112,6 +112,7 @@ class Chart:
             parts.append(label("tick middle", px, bottom + 18, self.x.text(tick)))
         parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(left, bottom, right))
         parts.append(label("title end", right, self.height - 6, self.x.title))
+        parts.append(label("title", 0, 12, self.y.title))
         return Markup("").join(parts)
 
     def svg(self) -> Markup:

@@ -30,21 +30,32 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; margin-top: 24p
 th { text-align: left; color: #5b6775; font-weight: 500; }
 th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid #e1e6eb; vertical-align: top; }
 .number { text-align: right; white-space: nowrap; }
+.kicker { margin: 0; } .scroll { overflow-x: auto; }
+@media (max-width: 900px) { body { padding: 24px 16px; } }
+@media print {
+  @page { size: A4; margin: 14mm; }
+  body { padding: 0; max-width: none; font-size: 11px; print-color-adjust: exact; }
+  h1 { font-size: 20px; } table { font-size: 10.5px; }
+  th, td { padding-top: 3px; padding-bottom: 3px; }
+  tr, svg { break-inside: avoid; } .scroll { overflow: visible; }
+}
 """
 
 
 def write_page(allocation: Allocation, candidates: Sequence[Candidate], path: Path) -> None:
     """One file without scripts or network."""
+    run = path.resolve().parent.name
     share = allocation.bytes / allocation.full_bytes
     lost = allocation.supernet.auc - allocation.chosen.auc
-    title = f"{percent(share)} of the tables score {abs(lost):.4f} AUC "
+    title = f"{percent(share)} of the table bytes: AUC {abs(lost):.4f} "
     title += "below the whole supernet" if lost > 0 else "above the whole supernet"
     page = Markup(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{}</title>'
-        "<style>{}</style></head>\n<body><h1>{}</h1>{}{}{}</body></html>\n"
+        '<style>{}</style></head>\n<body><p class="kicker">{}</p><h1>{}</h1>{}{}{}</body></html>\n'
     ).format(
-        f"{allocation.method} on {allocation.dataset}",
+        f"{allocation.method} for {allocation.model['name']} on {allocation.dataset}, search {run}",
         Markup(STYLE),
+        f"recsys search · {run} · {allocation.method} for {allocation.model['name']}",
         title,
         _facts(allocation),
         _chart(allocation, candidates),
@@ -56,9 +67,9 @@ def write_page(allocation: Allocation, candidates: Sequence[Candidate], path: Pa
 def _facts(allocation: Allocation) -> Markup:
     return Markup("<p>{}</p>").format(
         f"{allocation.method} on {allocation.dataset} with {allocation.model['name']}. Every "
-        f"candidate is the trained supernet with parts left out, scored on the architecture rows "
-        f"({allocation.chosen.rows}); no candidate was trained. Chosen: AUC "
-        f"{allocation.chosen.auc:.5f} at {size(allocation.bytes)} of "
+        f"candidate (light dot) is the trained supernet without some rows or columns of its "
+        f"tables, scored on the architecture rows ({allocation.chosen.rows}) without retraining. "
+        f"Chosen (dark dot): AUC {allocation.chosen.auc:.5f} at {size(allocation.bytes)} of "
         f"{size(allocation.full_bytes)}."
     )
 
@@ -92,18 +103,18 @@ def _table(allocation: Allocation) -> Markup:
         )
     ]
     head = Markup("").join(
-        Markup('<th class="{}">{}</th>').format(
-            "" if name in ("feature", "columns") else "number", name
-        )
-        for name in ("feature", "rows", "kept", "columns", "bytes", "of full")
+        Markup('<th class="{}">{}</th>').format("" if name == "feature" else "number", name)
+        for name in ("feature", "rows", "rows kept", "columns kept", "bytes", "of full table")
     )
-    return Markup("<table><tr>{}</tr>{}</table>").format(head, Markup("").join(rows))
+    return Markup('<div class="scroll"><table><tr>{}</tr>{}</table></div>').format(
+        head, Markup("").join(rows)
+    )
 
 
 def _row(name: str, feature: FeatureAllocation) -> Markup:
     number = Markup('<td class="number">{}</td>')
     columns = ", ".join(map(str, feature.dims)) or "none"
-    return Markup("<tr><td>{}</td>{}{}<td>{}</td>{}{}</tr>").format(
+    return Markup('<tr><td>{}</td>{}{}<td class="number">{}</td>{}{}</tr>').format(
         escape(name),
         number.format(count(feature.cardinality)),
         number.format(count(feature.kept_rows)),

@@ -196,7 +196,7 @@ def _record(found: Found, settings: SearchConfig) -> dict[str, object]:
 
 
 def describe(path: Path) -> str:
-    """What was found, and what to type next."""
+    """What was found, and the command that trains it."""
     config = path.parent / SUPERNET / CONFIG_FILE
     retrained = path.parent / "retrained"
     allocation, _ = load_allocation(path)
@@ -205,10 +205,10 @@ def describe(path: Path) -> str:
         [
             f"supernet: AUC {supernet.auc:.5f} on the architecture rows ({supernet.rows}), "
             f"{size(allocation.full_bytes)} of tables",
-            f"chosen, not trained yet: AUC {chosen.auc:.5f}, {size(chosen.bytes)} "
+            f"chosen, without retraining: AUC {chosen.auc:.5f}, {size(chosen.bytes)} "
             f"({percent(chosen.bytes / allocation.full_bytes)})",
-            f"allocation: {path}, shown in {path.with_name(PAGE_FILE)}",
-            "to train it from the supernet's initial weights, type:",
+            f"allocation: {path}; page: {path.with_name(PAGE_FILE)}",
+            "to train it from the supernet's initial weights, run:",
             f"  recsys train {config} embeddings.allocation={path} --out {retrained}",
         ]
     )

@@ -179,18 +179,18 @@ def _assumptions(request: PlanRequest) -> Iterator[str]:
         f"times are estimates by the formulas of torchrec {version('torchrec')}'s planner, "
         "not measurements"
     )
-    yield "times are of lookups, their exchange and their update; the network's are not in them"
+    yield "times cover lookups, their exchange and their update, not the dense network"
     yield "ranks wait for the slowest one; nothing overlaps"
     given = [f"{mean:.1f} for {key}" for key, mean in sorted(request.pooling_factors.items())]
     mean_rows = ", ".join([*given, "1 for all others" if given else "1 for each lookup"])
-    yield f"mean rows that a sample looks up: {mean_rows}"
-    yield f"{request.batch_size_per_rank:,} samples a step on each rank, tables of float32"
+    yield f"mean number of rows that a sample looks up: {mean_rows}"
+    yield f"{request.batch_size_per_rank:,} samples per step on each rank, tables in float32"
     yield (
-        f"{cluster.reserved_share:.0%} of the memory is left to the network, its activations and "
-        "the libraries"
+        f"{cluster.reserved_share:.0%} of the memory is reserved for the network, its "
+        "activations and the libraries"
     )
     yield (
-        f"bandwidths a second: device memory {format_bytes(speeds.hbm)}, "
+        f"bandwidth per second: device memory {format_bytes(speeds.hbm)}, "
         f"host memory {format_bytes(speeds.host_memory)}, "
         f"host to device {format_bytes(speeds.host_to_device)}, "
         f"within a node {format_bytes(speeds.within_node)}, "

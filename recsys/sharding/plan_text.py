@@ -32,7 +32,7 @@ def _tables(plan: PlanDescription) -> Table:
     shown = Table(Column("table", overflow="fold"), box=None)
     for title in ("rows × dim", "sharding", "kernel", "ranks"):
         shown.add_column(title, no_wrap=True)
-    for title in ("a rank's", "ms/step"):
+    for title in ("largest shard", "ms/step"):
         shown.add_column(title, justify="right", no_wrap=True)
     for entry in plan.tables:
         shown.add_row(
@@ -61,7 +61,7 @@ def _largest_piece(entry: TableEntry) -> str:
 
 def _ranks(plan: PlanDescription) -> Table:
     shown = Table("rank", box=None)
-    for title in ("device", "host", "with buffers", "of its room", "ms/step"):
+    for title in ("device", "host", "with buffers", "of limit", "ms/step"):
         shown.add_column(title, justify="right", no_wrap=True)
     for name, entry in _ranks_shown(plan):
         shown.add_row(
@@ -103,7 +103,7 @@ def _sizes(counted: FeatureBytes | PlanDescription) -> tuple[str, str, str]:
 
 
 def _memory(plan: PlanDescription) -> Iterator[str]:
-    """What the embeddings weigh beside full tables, and who pays for what is shared."""
+    """Bytes relative to full tables, and the feature that a shared table is counted with."""
     if plan.share_of_full_tables is not None:
         yield f"to serve: {plan.share_of_full_tables:.1%} of full tables of the default width"
     for name, table in plan.shared_tables.items():
@@ -117,9 +117,10 @@ def _memory(plan: PlanDescription) -> Iterator[str]:
 
 def _totals(plan: PlanDescription) -> str:
     return (
-        f"{plan.step_milliseconds:.3f} ms a step for the tables on "
-        f"{plan.cluster.world_size} × {plan.cluster.device_type}; the slowest rank takes "
-        f"{plan.time_imbalance:.2f} × the mean, the fullest holds {plan.memory_imbalance:.2f} ×"
+        f"{plan.step_milliseconds:.3f} ms per step for the tables on "
+        f"{plan.cluster.world_size} × {plan.cluster.device_type}; time of the slowest rank: "
+        f"{plan.time_imbalance:.2f} × the mean; memory of the fullest rank: "
+        f"{plan.memory_imbalance:.2f} × the mean"
     )
 
 

@@ -160,7 +160,7 @@ def _gauc(metrics: Mapping[str, Any]) -> str:
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the rate in samples."""
+    """Lightning's bar with the rate in samples; epochs count from 1, as everywhere."""
 
     def __init__(self, speed: Speed) -> None:
         super().__init__(refresh_rate=5)
@@ -168,8 +168,7 @@ class ProgressBar(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *hook_arguments: object) -> None:
         super().on_train_epoch_start(trainer, *hook_arguments)
-        if trainer.max_epochs == -1:  # measured in steps: there is no last epoch to name
-            self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch}")
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = dict(super().get_metrics(trainer, pl_module))

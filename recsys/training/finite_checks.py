@@ -88,7 +88,7 @@ def _chunks(values: Tensor) -> tuple[Tensor, ...]:
 def _refuse(what: str, culprit: str | None, cursor: Cursor, got: object) -> None:
     raise RecsysError(
         f"{what} is not finite any more",
-        where=f"epoch {cursor.epoch}, batch {cursor.batch}"
+        where=f"epoch {cursor.epoch + 1}, batch {cursor.batch + 1:,}"
         + (f"; first non-finite values in {culprit}" if culprit else ""),
         got=got,
         fix=LOWER_THE_RATE,

@@ -1,7 +1,8 @@
 """metrics.csv and TensorBoard: the figures of training, the same whether or not it was interrupted.
 
 A checkpoint knows how long metrics.csv was when it was taken. Resuming cuts the file there, so rows
-of steps that are trained again, and a line that a kill cut short, do not stay.
+of steps that are trained again, and a line that a kill cut short, do not stay. Epochs count from 1,
+as on the console.
 """
 
 import csv
@@ -93,7 +94,9 @@ class MetricsLog(Callback):
             return
         step = trainer.global_step
         with self._writing():
-            self._append({"epoch": as_ctr_module(module).trained.epoch, "step": step, **figures})
+            self._append(
+                {"epoch": as_ctr_module(module).trained.epoch + 1, "step": step, **figures}
+            )
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()

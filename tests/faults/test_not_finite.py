@@ -85,7 +85,7 @@ def test_a_bad_row_is_named_by_its_feature_and_id(tiny_dataset, store):
     loss = model(batch)[0].mean().detach()
     with pytest.raises(RecsysError) as error:
         check_loss(loss, model, batch)
-    words = ["the training loss", "epoch 0, batch 0", "feature 'item'", f"id {used}", "1 other row"]
+    words = ["the training loss", "epoch 1, batch 1", "feature 'item'", f"id {used}", "1 other row"]
     for word in words:
         assert word in str(error.value)
 

@@ -116,7 +116,7 @@ DIVERGING = {
 @pytest.mark.parametrize("options", DIVERGING.values(), ids=DIVERGING)
 def test_a_run_that_diverges_stops_and_keeps_good_checkpoints(config, tmp_path, options, store):
     outcome = run("train", config, *options, f"embeddings.store={store}", "--out", tmp_path / "run")
-    assert outcome.is_refusal("is not finite any more", "epoch 0", "learning_rate")
+    assert outcome.is_refusal("is not finite any more", "epoch 1", "learning_rate")
     assert not (tmp_path / "run" / "report.json").exists()
 
 
@@ -159,7 +159,7 @@ def test_a_gradient_that_goes_bad_is_named_before_the_step(config, tmp_path, at_
 
     at_step(3, spoil)
     outcome = run("train", config, "--out", tmp_path / "run")
-    assert outcome.is_refusal("gradient", "network.model.head.weight", "epoch 0, batch 2")
+    assert outcome.is_refusal("gradient", "network.model.head.weight", "epoch 1, batch 3")
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ import pytest
 from recsys.errors import RecsysError
 from recsys.metrics import SupportRule
 from recsys.reports import relevance_counts, write_report
-from recsys.reports.attention import RankAttention
-from recsys.reports.attention_figures import weight_title
+from recsys.reports.attention import PairAttention, RankAttention
+from recsys.reports.attention_figures import draw_attention, weight_title
+from recsys.reports.attention_map import AttentionMap, MapLabel
 from recsys.reports.heat_map import draw_heat_map
 from recsys.train_config import ReportConfig
 from tests.metrics.histories import information_by_loop, ndcg_by_loop, split_rows
@@ -87,7 +88,7 @@ def test_maps_hold_information_and_mean_weights(truth, pair):
 def test_the_page_names_values_and_shows_maps(run_dir, pair):
     page = (run_dir / "report.html").read_text()
     assert pair["categories"]["rows"][0]["value"] in ("Lyon", "Graz", "Oslo", "Bern")
-    assert "What attention finds in visits" in page
+    assert "Attention to visits" in page
     assert f"<title>{pair['positions_target']['value']}, 1: " in page
     assert page.count("<svg") == 10
     assert page.count('class="heat"') == 2 * (16 + 5 * 8 - 8)  # the history of id 0 is no row
@@ -176,6 +177,47 @@ def test_colours_run_from_zero_to_the_highest_value():
     assert "&lt;b&gt;" in svg
 
 
+def test_long_column_names_are_slanted_and_get_the_height_that_they_need():
+    def height(name):
+        svg = draw_heat_map([[1.0] * 20], ["a"], [name] * 20, unit="", label="m")
+        return "rotate(-55" in svg, int(svg.split('viewBox="0 0 460 ')[1].split('"')[0])
+
+    (short_is_slanted, short), (is_slanted, long) = height("12"), height("4756105")
+    assert (short_is_slanted, is_slanted) == (False, True)
+    assert long - short == pytest.approx(7 * 7 * 0.82, abs=2)
+
+
+def test_titles_say_what_the_values_are_and_mark_ids_without_one():
+    rows = (MapLabel(id=5), MapLabel(id=6, value="62"))
+    found = AttentionMap(
+        rows=rows,
+        columns=rows,
+        information=((0.1, 0.3), (0.0, 0.2)),
+        weight=((0.1, 0.2), (None, 0.4)),
+        correlation=None,
+        rank_correlation=None,
+    )
+    ranks = found.model_copy(update={"columns": (MapLabel(id=1), MapLabel(id=2))})
+    pair = PairAttention(
+        target="category",
+        history="categories",
+        rows=9,
+        behaviours=9,
+        by_rank=(),
+        categories=found,
+        positions=ranks,
+        positions_target=rows[1],
+    )
+    pairs, _, positions, _ = draw_attention(pair)
+    assert pairs.title == (
+        "Most informative pair: category 62 in the history of target category id 5 (0.3 bits)"
+    )
+    assert positions.title == (
+        "Most informative for target category 62: category id 5 at rank 2 (0.3 bits)"
+    )
+    assert "<title>id 5, 2: 0.3 bits</title>" in positions.svg
+
+
 def test_colours_run_from_the_lowest_where_there_are_negative_values():
     svg = draw_heat_map([[-1.0, 0.0, 1.0]], ["a"], ["x", "y", "z"], unit="", label="m")
     assert 'fill-opacity="0.500"' in svg
@@ -185,8 +227,8 @@ def test_colours_run_from_the_lowest_where_there_are_negative_values():
     ("first", "last", "words"),
     [
         (0.5, 0.1, "weighs 5 times that of rank 9"),
-        (0.1, 0.4, "weighs 0.25 of that of rank 9"),
-        (0.1, -0.4, "by how long ago it was"),
+        (0.1, 0.4, "weighs 0.25 times that of rank 9"),
+        (0.1, -0.4, "Mean attention weight by rank"),
     ],
 )
 def test_the_title_says_how_weights_fall(first, last, words):

@@ -6,6 +6,7 @@ import pytest
 
 from recsys.errors import RecsysError
 from recsys.reports import evaluate_predictions, write_report
+from recsys.reports.figures import train_loss_title
 from tests.reports.synthetic_run import CONFIG, make_training_record, write_run
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -89,6 +90,38 @@ def test_the_page_shows_the_figures_config_and_environment(run_dir, dataset_dir)
         assert words in page
     assert CONFIG.strip() in page
     assert page.count("<svg") == 4
+
+
+def test_titles_name_the_model_the_folder_of_the_dataset_and_the_run(run_dir, dataset_dir):
+    dataset_dir = dataset_dir.rename(dataset_dir.with_name("cities_of_may"))
+    report = write_report(run_dir, dataset_dir)
+    assert report["dataset"]["folder"] == "cities_of_may"
+    page = read_page(run_dir)
+    place = f"{report['model']} on {dataset_dir.name}"
+    assert f"<title>{place}, run {run_dir.name}</title>" in page
+    assert f"<h1>{place}: test AUC" in page
+    assert f"dataset {dataset_dir.name} (recipe two_cities)" in page
+    assert ".\nEmbeddings:" in page
+    assert write_report(run_dir)["dataset"]["folder"] is None
+    assert f"<h1>{report['model']} on two_cities: test AUC" in read_page(run_dir)
+
+
+def test_epochs_count_from_one_on_the_page(run_dir):
+    report = write_report(run_dir)
+    best, epochs = report["best_epoch"], report["training"]["epochs"]
+    assert f"<td>best epoch</td><td>{best + 1} of {epochs}</td>" in read_page(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ((0.5, 0.9), "Training loss of single batches"),
+        ((0.9, 0.5, *[0.4] * 4, 0.6, 0.5), "fell from 0.700 to 0.550 nats"),
+        ((0.4, 0.4, *[0.1] * 4, 0.6, 0.5), "rose from 0.400 to 0.550 nats"),
+    ],
+)
+def test_the_title_compares_means_of_the_training_loss_not_single_batches(values, title):
+    assert title in train_loss_title(values)
 
 
 def test_the_page_shows_memory_beside_full_tables_and_who_pays_for_shared_ones(run_dir):

@@ -30,9 +30,9 @@ def test_a_single_value_still_has_a_range():
 
 def test_a_chart_places_data_and_escapes_words():
     axis = Axis("x & y", 0, 10, str)
-    chart = Chart(x=axis, y=axis, label='a "label"', width=184, height=156)
-    assert chart.at(0, 0) == (58, 112)
-    assert chart.at(10, 10) == (158, 12)
+    chart = Chart(x=axis, y=axis, label='a "label"', width=184, height=174)
+    assert chart.at(0, 0) == (58, 130)
+    assert chart.at(10, 10) == (158, 30)
     chart.text((0, 0), "<words>")
     svg = chart.svg()
     assert "x &amp; y" in svg

@@ -29,7 +29,7 @@ def test_a_plan_needs_the_schema_and_nothing_else(plan, tmp_path):
     assert "1,000,000 × 16" in printed
     assert "68 MB" in printed  # C1 in training
     assert "64 MB" in printed  # C1 as exported
-    assert "ms a step for the tables on 4 × cuda" in printed
+    assert "ms per step for the tables on 4 × cuda" in printed
     assert "estimates" in printed
     content = json.loads(out.read_text())
     assert content["cluster"]["world_size"] == len(content["ranks"]) == 4

@@ -40,7 +40,7 @@ def test_a_row_every_so_many_steps_and_one_for_each_validation(whole):
     assert logged == [*range(3, 31, 3)]
     validated = whole.filter(pl.col("valid/auc").is_not_null())
     assert validated["step"].to_list() == [10, 20, 30]
-    assert validated["epoch"].to_list() == [0, 1, 2]
+    assert validated["epoch"].to_list() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("step", [7, 20, 28])
