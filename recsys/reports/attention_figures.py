@@ -27,12 +27,12 @@ def draw_attention(pair: PairAttention) -> list[Figure]:
         )
     if pair.positions is not None and pair.positions_target is not None:
         bits, behaviour, rank = strongest(pair.positions)
-        target = name_of(pair.positions_target)
+        beside = name_of(pair.positions_target)
         figures += draw_maps(
             pair.positions,
-            f"Most informative for target {pair.target} {target}: {pair.target} "
+            f"Most informative for target {pair.target} {beside}: {pair.target} "
             f"{name_of(behaviour)} at rank {rank.id} ({bits:.2g} bits)",
-            f"Rows with target {pair.target} {target}. Down: behaviour in {pair.history}; across: "
+            f"Rows with target {pair.target} {beside}. Down: behaviour in {pair.history}; across: "
             "its rank, 1 = the most recent.",
             columns=[str(each.id) for each in pair.positions.columns],
         )

@@ -19,7 +19,8 @@ class SplitFacts(Record):
 class DatasetFacts(Record):
     """The dataset that was trained on.
 
-    name: of its recipe. folder: the name of its folder; None if it was not at hand.
+    name: of its recipe. folder: the name of its folder; None if it was not at hand. dropped_rows:
+    by reason. warnings: what `recsys prepare` found unusual.
     """
 
     name: str
@@ -33,6 +34,8 @@ class DatasetFacts(Record):
     splits: dict[str, SplitFacts]
     fingerprint: str
     created_by: str
+    dropped_rows: dict[str, int] = {}
+    warnings: tuple[str, ...] = ()
 
     @property
     def shown_name(self) -> str:
@@ -90,4 +93,6 @@ def describe_dataset(schema: Schema, folder: str | None = None) -> DatasetFacts:
         },
         fingerprint=schema.fingerprint(),
         created_by=schema.created_by,
+        dropped_rows=schema.dropped_rows,
+        warnings=schema.warnings,
     )

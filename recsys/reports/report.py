@@ -53,7 +53,7 @@ def build_report(run: RunFolder, dataset_dir: Path | None, rule: SupportRule) ->
         embeddings=run.record.embeddings,
         allocation=run.record.allocation,
         training=run.record.training,
-        dataset=describe_dataset(run.dataset, dataset_dir and dataset_dir.resolve().name),
+        dataset=describe_dataset(run.dataset, dataset_dir.resolve().name if dataset_dir else None),
         learning_curves=run.curves,
         environment=run.environment,
         config=run.config,

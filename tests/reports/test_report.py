@@ -106,6 +106,21 @@ def test_titles_name_the_model_the_folder_of_the_dataset_and_the_run(run_dir, da
     assert f"<h1>{report['model']} on two_cities: test AUC" in read_page(run_dir)
 
 
+def test_the_page_shows_the_warnings_and_dropped_rows_of_prepare(run_dir):
+    path = run_dir / "schema.json"
+    schema = json.loads(path.read_text())
+    schema["warnings"] = [f"<{number}> is mostly unseen in test" for number in range(22)]
+    schema["dropped_rows"] = {"no label": 1234}
+    path.write_text(json.dumps(schema))
+    facts = write_report(run_dir)["dataset"]
+    assert (len(facts["warnings"]), facts["dropped_rows"]) == (22, {"no label": 1234})
+    page = read_page(run_dir)
+    assert "<td>dropped rows</td><td>1,234: no label</td>" in page
+    assert page.count("is mostly unseen in test") == 20
+    assert "<td>warning</td><td>&lt;0&gt; is mostly" in page
+    assert "2 more are in schema.json" in page
+
+
 def test_epochs_count_from_one_on_the_page(run_dir):
     report = write_report(run_dir)
     best, epochs = report["best_epoch"], report["training"]["epochs"]
