@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
 
+from data_pipelines.arrow_values import check_arrow_types
 from data_pipelines.file_kinds import (
     ARROW_STREAM,
     FEATHER_V1,
@@ -50,6 +51,7 @@ def read_columns(
 
 
 def _to_polars(batch: pa.RecordBatch, path: Path, file_format: str) -> pl.DataFrame:
+    check_arrow_types(batch.schema, path)
     try:
         return pl.DataFrame(pl.from_arrow(batch))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

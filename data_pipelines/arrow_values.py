@@ -1,30 +1,209 @@
-"""What values of Arrow types become: the canonical types, float64 and text."""
+"""The rule by which a value of any Arrow type becomes a token, a number or a list of tokens.
 
+Raw text has only text. Parquet, Arrow and ORC columns have types, and the same value may be typed
+differently in train, valid, raw and item files, for instance integers that became floats because of
+one null. So a value has one token, whatever its column's type; README.md has the table.
+"""
+
+from collections.abc import Set
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from recsys.errors import RecsysError
 
+# What polars cannot import; the others are refused by role below.
+_UNSUPPORTED = (
+    (pa.types.is_run_end_encoded, "run-end encoded"),
+    (pa.types.is_decimal256, "256-bit decimal"),
+    (pa.types.is_interval, "interval"),
+    (pa.types.is_list_view, "list view"),
+    (pa.types.is_large_list_view, "list view"),
+    (pa.types.is_union, "union"),
+)
+_WRITTEN_BY_POLARS = (pl.String, pl.Null, pl.Categorical, pl.Enum, pl.Date, pl.Binary)
+_WHOLE_BELOW = 2.0**63
+
+
+class UnsuitableTypeError(ValueError):
+    """The type has no tokens or numbers; the text says what could be done."""
+
+
+def check_arrow_types(schema: pa.Schema, path: Path) -> None:
+    """Refuses columns of types that cannot be read at all, by name."""
+    for field in schema:
+        for test, words in _UNSUPPORTED:
+            if test(field.type):
+                raise RecsysError(
+                    f"the column {field.name!r} has a type that cannot be read",
+                    where=path,
+                    expected="numbers, text, booleans, dates, times, or lists of them",
+                    got=f"{field.type} ({words})",
+                    fix="cast it when the file is written, or leave the column out of the recipe",
+                )
+
 
 def canonical_frame(
-    frame: pl.DataFrame, dtypes: dict[str, pl.DataType], separator: str, path: Path
+    frame: pl.DataFrame,
+    dtypes: dict[str, pl.DataType],
+    sequences: Set[str],
+    path: Path,
+    first_row: int = 1,
 ) -> pl.DataFrame:
-    """The canonical types: float64 or text; lists joined, other types written out, "" missing."""
+    """The columns in `dtypes`: float64 numbers, text tokens, and lists of tokens for sequences.
+
+    Raises:
+        RecsysError: names the column, its type and, if one value is at fault, its row.
+    """
     columns = []
     for name, dtype in dtypes.items():
-        column = pl.col(name)
-        if isinstance(frame[name].dtype, pl.List):
-            column = column.cast(pl.List(pl.String)).list.join(separator)
-        elif dtype == pl.String and frame[name].dtype == pl.Boolean:
-            column = column.cast(pl.Int8).cast(pl.String)
-        else:
-            column = column.cast(dtype)
-        is_text = dtype == pl.String
-        columns.append(column.replace("", None) if is_text else column.fill_nan(None))
-    try:
-        return frame.select(columns)
-    except pl.exceptions.PolarsError as error:
-        raise RecsysError(
-            "a column has the wrong type", where=path, got=str(error).splitlines()[0]
-        ) from None
+        values = frame[name].alias("x")  # polars takes some names of columns for patterns
+        role = "numerical" if dtype.is_float() else "sequence" if name in sequences else "text"
+        try:
+            columns.append(_canonical(values, role).alias(name))
+        except UnsuitableTypeError as error:
+            raise _unsuitable(values.alias(name), role, error, path) from None
+        except pl.exceptions.PolarsError as error:
+            raise _wrong_value(values, (name, role), error, path, first_row) from None
+    return pl.DataFrame(columns)
+
+
+def _canonical(values: pl.Series, role: str) -> pl.Series:
+    match role:
+        case "numerical":
+            return numbers(values)
+        case "sequence":
+            return token_lists(values)
+        case _:
+            return tokens(values)
+
+
+def tokens(values: pl.Series) -> pl.Series:
+    """Values (N,) of any type → text, null where missing.
+
+    Raises:
+        UnsuitableTypeError: for lists, structs, maps, durations and other types without tokens.
+    """
+    dtype = values.dtype
+    if dtype.is_integer() or isinstance(dtype, _WRITTEN_BY_POLARS):
+        return values.cast(pl.String).replace("", None)
+    match dtype:
+        case pl.Boolean():
+            return values.cast(pl.Int8).cast(pl.String)
+        case pl.Datetime():
+            return _moments(values)
+        case pl.Time():
+            return _short(values.dt.strftime("%H:%M:%S%.f"))
+        case pl.Decimal():
+            return _short(values.cast(pl.String))
+        case pl.List() | pl.Array():
+            raise UnsuitableTypeError("it is a sequence: list it under sequence.columns")
+        case _ if dtype.is_float():
+            return _float_tokens(values)
+    raise UnsuitableTypeError("cast it when the file is written, or leave the column out")
+
+
+def _float_tokens(values: pl.Series) -> pl.Series:
+    """Whole numbers as integers are written, -0.0 as 0, NaN as missing."""
+    is_whole = (values.floor() == values) & (values.abs() < _WHOLE_BELOW)
+    integers = values.cast(pl.Int64, strict=False).cast(pl.String)
+    present = values.fill_nan(None)
+    return pl.select(
+        pl.when(is_whole).then(integers).otherwise(present.cast(pl.String))
+    ).to_series()
+
+
+def _moments(values: pl.Series) -> pl.Series:
+    """One text for a moment, in whatever unit it is stored; with a zone in UTC, marked by Z."""
+    zone = getattr(values.dtype, "time_zone", None)
+    if zone is not None:
+        values = values.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return _short(values.dt.strftime("%Y-%m-%d %H:%M:%S%.f")) + ("" if zone is None else "Z")
+
+
+def _short(texts: pl.Series) -> pl.Series:
+    """Without zeros at the end of a fraction, and without a fraction of zeros."""
+    return texts.str.replace(r"(\.\d*?)0+$", "$1").str.strip_suffix(".")
+
+
+def numbers(values: pl.Series) -> pl.Series:
+    """Values (N,) of any type → float64, null where missing; moments as seconds since 1970.
+
+    Raises:
+        UnsuitableTypeError: for lists, structs, maps, binary and other types without numbers.
+    """
+    dtype = values.dtype
+    match dtype:
+        case pl.Datetime():
+            unit = getattr(dtype, "time_unit", "us")
+            divisor = {"ms": 1e3, "us": 1e6, "ns": 1e9}[str(unit)]
+            return values.to_physical().cast(pl.Float64) / divisor
+        case pl.Date():
+            return values.to_physical().cast(pl.Float64) * 86_400.0
+        case pl.Boolean() | pl.Decimal() | pl.Null():
+            return values.cast(pl.Float64)
+        case pl.String() | pl.Categorical() | pl.Enum():
+            return values.cast(pl.String).replace("", None).cast(pl.Float64).fill_nan(None)
+        case _ if dtype.is_numeric():
+            return values.cast(pl.Float64).fill_nan(None)
+        case pl.List() | pl.Array():
+            raise UnsuitableTypeError("lists of numbers are not supported: leave the column out")
+        case _:
+            raise UnsuitableTypeError("cast it when the file is written, or leave the column out")
+
+
+def token_lists(values: pl.Series) -> pl.Series:
+    """Lists → lists of tokens, a null list empty; other values → tokens, to be split as text."""
+    if isinstance(values.dtype, pl.Array):
+        values = values.arr.to_list()
+    if not isinstance(values.dtype, pl.List):
+        return tokens(values)
+    lengths = values.list.len().fill_null(0)
+    items = tokens(values.filter(lengths > 0).explode())
+    offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int64)
+    arrow = items.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, arrow)))
+
+
+def _unsuitable(values: pl.Series, role: str, error: Exception, path: Path) -> RecsysError:
+    return RecsysError(
+        f"the column {values.name!r} has a type that a {role} column cannot have",
+        where=path,
+        expected={
+            "numerical": "numbers, booleans, dates or times",
+            "sequence": "lists of numbers, text, dates or times, or text to be split",
+            "text": "one number, text, boolean, date or time in each row",
+        }[role],
+        got=str(values.dtype),
+        fix=str(error),
+    )
+
+
+def _wrong_value(
+    values: pl.Series, column: tuple[str, str], error: Exception, path: Path, first_row: int
+) -> RecsysError:
+    name, role = column
+    row = _first_failing(values, role)
+    got = str(error).splitlines()[0] if row is None else repr(values[row])[:200]
+    return RecsysError(
+        f"the {role} column {name!r} holds a value that cannot be read",
+        where=path if row is None else f"{path}, data row {first_row + row}",
+        expected="a number" if role == "numerical" else "UTF-8 text",
+        got=f"{got} (type {values.dtype})",
+        fix="list it under categorical.columns" if role == "numerical" else None,
+    )
+
+
+def _first_failing(values: pl.Series, role: str) -> int | None:
+    """The first row that fails alone; by halving."""
+    low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            _canonical(values[low:middle], role)
+            low = middle
+        except pl.exceptions.PolarsError:
+            high = middle
+    return low if high > low else None

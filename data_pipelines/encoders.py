@@ -19,6 +19,7 @@ from data_pipelines.vocabulary import (
     load_vocabulary,
     save_vocabulary,
 )
+from recsys.io.file_names import file_stems
 from recsys.schema import Encoding, Feature, HashEncoding, Transform, VocabularyEncoding
 
 
@@ -47,6 +48,7 @@ class FeatureEncoder:
 
     def stage(self, column: pl.Series) -> pl.Series:
         """Every row's compact form; missing values stay null, or are id 0 of a hash."""
+        column = unnamed(column)
         if self.is_fitted_late:
             return column
         prepared = self._prepare(column)
@@ -59,6 +61,7 @@ class FeatureEncoder:
 
         `weights` says how often each row of a text column stands in the train rows.
         """
+        staged = unnamed(staged)
         if isinstance(self.transform, TransformFit):
             self.transform.add(staged)
         elif self.ids is not None:
@@ -73,6 +76,7 @@ class FeatureEncoder:
 
     def encode(self, staged: pl.Series) -> pl.Series:
         """Final ids (int32) or numbers (float32), no nulls."""
+        staged = unnamed(staged)
         if self.is_fitted_late:
             return self._finish(self._prepare(staged))
         if self.ids is None and staged.null_count():
@@ -119,7 +123,9 @@ class SequenceEncoder(FeatureEncoder):
 
     def _prepare(self, column: pl.Series) -> pl.Series:
         assert self.ids is not None
-        lists = column.str.split(self.feature.separator or "").fill_null([])
+        is_text = not isinstance(column.dtype, pl.List)
+        lists = column.str.split(self.feature.separator or "") if is_text else column
+        lists = lists.fill_null([])
         if self.feature.max_length:
             lists = lists.list.tail(self.feature.max_length)
         items = _flatten(lists)
@@ -133,6 +139,11 @@ class SequenceEncoder(FeatureEncoder):
 
     def _finish(self, prepared: pl.Series) -> pl.Series:
         return _as_lists(super()._finish(_flatten(prepared)), prepared.list.len())
+
+
+def unnamed(column: pl.Series) -> pl.Series:
+    """The column under a plain name: polars takes some names of columns for patterns."""
+    return column.alias("x")
 
 
 def _flatten(lists: pl.Series) -> pl.Series:
@@ -149,6 +160,7 @@ def _as_lists(items: pl.Series, lengths: pl.Series) -> pl.Series:
 def new_encoders(features: tuple[FeaturePlan, ...]) -> list[FeatureEncoder]:
     """Encoders that have learnt nothing yet."""
     rules = {f.name: _new_id_rule(f) for f in features}
+    stems = file_stems(f.name for f in features)
     encoders = []
     for plan in features:
         rule = plan.transform
@@ -160,7 +172,7 @@ def new_encoders(features: tuple[FeaturePlan, ...]) -> list[FeatureEncoder]:
         build = SequenceEncoder if plan.kind == "sequence" else FeatureEncoder
         encoders.append(
             build(
-                _blank_feature(plan),
+                _blank_feature(plan, stems[plan.vocabulary]),
                 transform,
                 rules[plan.vocabulary],
                 min_count=plan.min_count,
@@ -178,12 +190,12 @@ def _new_id_rule(plan: FeaturePlan) -> IdRule | None:
     return TokenVocabulary() if makes_tokens(plan.transform) else TextVocabulary()
 
 
-def _blank_feature(plan: FeaturePlan) -> Feature:
+def _blank_feature(plan: FeaturePlan, stem: str) -> Feature:
     encoding: Encoding | None = None
     if isinstance(plan.encoding, HashRule):
         encoding = HashEncoding()
     elif plan.encoding is not None:
-        encoding = VocabularyEncoding(file=f"vocabularies/{plan.vocabulary}.parquet")
+        encoding = VocabularyEncoding(file=f"vocabularies/{stem}.parquet")
     return Feature.model_validate(
         {
             "name": plan.name,

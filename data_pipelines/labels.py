@@ -13,13 +13,14 @@ def apply_label(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -
     labels = label_values(frame, label, path, first_row)
     labelled = frame.with_columns(labels)
     if label.column != "label":
-        labelled = labelled.drop(label.column)
+        labelled = pl.DataFrame([c for c in labelled if c.name != label.column])
     return labelled.filter(labels.is_not_null()) if labels.null_count() else labelled
 
 
 def label_values(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -> pl.Series:
     """`label`, int8: 0, 1, or null where the rule drops the row."""
-    text = pl.col(label.column)
+    frame = frame[label.column].to_frame("x")  # a column's own name may be a pattern to polars
+    text = pl.col("x")
     number = text.cast(pl.Float64, strict=False)
     dropped = pl.lit(False)
     match label.rule:
@@ -40,7 +41,7 @@ def label_values(frame: pl.DataFrame, label: Label, path: Path, first_row: int) 
             f"the label column {label.column!r} holds a value outside its rule",
             where=f"{path}, data row {first_row + row}",
             expected=_describe(label.rule),
-            got=repr(frame[label.column][row]),
+            got=repr(frame["x"][row]),
             fix="change the raw value, or the rule under label.rule",
         )
     return checked["label"]

@@ -83,10 +83,10 @@ def read_table(
     if file.format == "text":
         yield from read_text(path, file, columns, dtypes)
         return
+    is_list = {c for c in dtypes for p in sequence.columns if fnmatch.fnmatchcase(c, p)}
     if file.format == "libsvm":
-        is_list = {c for c in dtypes for p in sequence.columns if fnmatch.fnmatchcase(c, p)}
         frames = read_sparse(path, file, columns, dtypes, is_list)
     else:
         frames = read_columns(path, file.format, list(dtypes))
     for row, frame in frames:
-        yield row, canonical_frame(frame, dtypes, sequence.separator, path)
+        yield row, canonical_frame(frame, dtypes, is_list, path, row)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.encoders import FeatureEncoder, unnamed
 from data_pipelines.splits import SPLITS, SplitCodes
 from data_pipelines.vocabulary import HashIds
 from recsys.schema import FeatureCounts
@@ -20,6 +20,7 @@ TRAIN, VALID = SPLITS.index("train"), SPLITS.index("valid")
 MOSTLY = 0.5  # a larger share of unseen values is a warning
 # A feature that alone has this AUC on valid rows most likely holds the label.
 LEAK_AUC, LEAK_ROWS = 0.99, 20  # and so many rows of either label
+EXACT_BELOW = 1 << 24  # float32 holds every whole number up to here
 MAX_RATED_IDS, MAX_RATED_ROWS = 1 << 16, 1 << 17
 
 
@@ -36,15 +37,18 @@ class FeatureStatistics:
         is_rated = self.feature.kind == "categorical" and cardinality <= MAX_RATED_IDS
         shape = (len(SPLITS), 2, cardinality if is_rated else 0)
         self.rows_by_label = np.zeros(shape, np.int64)  # split, label, id
+        self.largest = 0.0  # absolute value of a number, as it is stored
         self.numbers: list[tuple[NDArray[np.float32], NDArray[np.int8]]] = []
 
     def add(self, code: int, column: pl.Series, labels: pl.Series) -> None:
         """Encoded values of some rows of one split."""
+        column = unnamed(column)
         if self.feature.kind == "sequence":
             column = column.filter(column.list.len() > 0).explode()
         self.values[code] += len(column)
         values = column.to_numpy()
         if self.feature.kind == "numerical":
+            self.largest = max(self.largest, float(np.abs(values).max(initial=0.0)))
             if code == VALID and sum(len(v) for v, _ in self.numbers) < MAX_RATED_ROWS:
                 self.numbers.append((values, labels.to_numpy()))
             return
@@ -91,6 +95,7 @@ class FeatureStatistics:
 
 def count_missing(encoder: FeatureEncoder, staged: pl.Series, codes: SplitCodes) -> Int64s:
     """Missing values of staged rows, by split; a sequence's missing items."""
+    staged = unnamed(staged)
     if encoder.feature.kind == "sequence":
         lengths = staged.list.len().to_numpy()
         codes = np.repeat(codes, lengths)
@@ -126,6 +131,12 @@ def _warnings_of(statistics: FeatureStatistics) -> list[str]:
     elif train.values and train.distinct is not None and train.distinct <= 1:
         what = "one value" if train.distinct else "no value that is frequent enough"
         found.append(f"{name}: the train rows have {what}")
+    if statistics.largest > EXACT_BELOW:
+        found.append(
+            f"{name}: values up to {statistics.largest:.4g}: float32 cannot tell whole numbers "
+            f"above {EXACT_BELOW:,} apart, and training may diverge; use the transform "
+            "standardize, log or quantile_buckets"
+        )
     auc = statistics.label_auc()
     if auc is not None and auc >= LEAK_AUC:
         found.append(f"{name}: it alone has AUC {auc:.4f} on valid rows; does it hold the label?")

@@ -44,7 +44,7 @@ def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
         case QuantileBuckets(edges=edges):
             counts = np.searchsorted(np.array(edges), values.to_numpy(), side="right")
             result = pl.when(column.is_not_null()).then(pl.Series(counts, dtype=pl.Int64))
-    return values.to_frame().select(result).to_series().alias(values.name)
+    return values.to_frame().select(result).to_series()
 
 
 class SpacedSample:

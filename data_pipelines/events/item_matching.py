@@ -8,20 +8,20 @@ NUM_EXAMPLES = 3
 KEY = "@key"  # beside the table's own columns
 
 
-def join_key(items: pl.Expr) -> pl.Expr:
+def join_key(items: pl.Series) -> pl.Series:
     """The spelling under which items are joined: a whole number may have decimals of zero.
 
     A column of integers that was once read as floats is written 1.0, 2.0 …: the same items.
     `0001` and `1` remain two items.
     """
-    return items.str.replace(r"^(-?\d+)\.0+$", "$1")
+    return items.str.replace(r"^(-?\d+)\.0+$", "$1").alias(KEY)
 
 
 class ItemMatching:
     """Counts the log's items that the table has."""
 
     def __init__(self, table: pl.DataFrame, item: str) -> None:
-        keyed = table.with_columns(join_key(pl.col(item)).alias(KEY))
+        keyed = table.with_columns(join_key(table[item]))
         self.table = keyed.unique(KEY, keep="first", maintain_order=True)
         self.item = item
         self.items, self.matched = 0, 0
@@ -30,8 +30,10 @@ class ItemMatching:
     def join(self, values: pl.DataFrame) -> pl.DataFrame:
         """One row for each new item → the same rows with the table's columns."""
         of_log = [c for c in values.columns if c not in self.table.columns or c == self.item]
-        keyed = values.select(of_log).with_columns(join_key(pl.col(self.item)).alias(KEY))
-        table = self.table.drop(self.item).with_columns(pl.lit(True).alias("@found"))
+        keyed = pl.DataFrame([*(values[c] for c in of_log), join_key(values[self.item])])
+        table = pl.DataFrame([c for c in self.table if c.name != self.item]).with_columns(
+            pl.lit(True).alias("@found")
+        )
         joined = keyed.join(table, on=KEY, how="left", maintain_order="left")
         is_found = joined["@found"].fill_null(False)
         self.items += len(joined)

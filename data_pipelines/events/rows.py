@@ -134,10 +134,11 @@ def to_text(plan: EventPlan, separator: str) -> Convert:
 
 def join_histories(frame: pl.DataFrame, plan: EventPlan, separator: str) -> pl.DataFrame:
     """Histories as text: null where empty, "" for a missing item."""
-    lists = [pl.col(name) for name in plan.histories]
-    return frame.with_columns(
-        pl.when(history.list.len() > 0).then(
-            history.list.eval(pl.element().fill_null("")).list.join(separator)
-        )
-        for history in lists
-    )
+    return frame.with_columns(_joined(frame[name], separator) for name in plan.histories)
+
+
+def _joined(histories: pl.Series, separator: str) -> pl.Series:
+    history = pl.col("x")  # a column's own name may be a pattern to polars
+    texts = history.list.eval(pl.element().fill_null("")).list.join(separator)
+    joined = histories.to_frame("x").select(pl.when(history.list.len() > 0).then(texts))
+    return joined.to_series().alias(histories.name)

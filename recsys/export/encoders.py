@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.errors import RecsysError, did_you_mean
+from recsys.export.raw_values import to_numbers, to_token_lists, to_tokens
 from recsys.io.paths import file_inside
 from recsys.schema import (
     CriteoBucket,
@@ -52,10 +53,8 @@ class RawEncoder:
         return self._ids(feature, column).alias(feature.name)
 
     def _encode_sequence(self, feature: Feature, column: pl.Series) -> pl.Series:
-        texts = column.fill_null("")
-        lists = texts.str.split(feature.separator or "")
-        lengths = lists.list.len().to_numpy() * column.is_not_null().to_numpy().astype(np.int64)
-        values = lists.filter(pl.Series(lengths > 0)).explode()
+        lengths = column.list.len().to_numpy().astype(np.int64)
+        values = column.filter(pl.Series(lengths > 0)).explode()
         if feature.max_length is not None:
             values = values.filter(pl.Series(_is_in_tail(lengths, feature.max_length)))
             lengths = np.minimum(lengths, feature.max_length)
@@ -103,16 +102,12 @@ def _raw_column(feature: Feature, raw: pl.DataFrame) -> pl.Series:
             expected=", ".join(raw.columns),
             fix=did_you_mean(feature.column, raw.columns),
         )
-    is_number = feature.kind == "numerical" or feature.transform is not None
-    try:
-        return raw[feature.column].cast(pl.Float64 if is_number else pl.String)
-    except pl.exceptions.PolarsError as error:
-        raise RecsysError(
-            f"{feature.name}: a raw value cannot be read",
-            where=f"column {feature.column!r}",
-            expected="a number" if is_number else "text",
-            got=str(error).splitlines()[0],
-        ) from None
+    column = raw[feature.column].alias("x")  # polars takes some names for patterns
+    if feature.kind == "numerical" or feature.transform is not None:
+        return to_numbers(column, feature.name, feature.column)
+    if feature.kind == "sequence":
+        return to_token_lists(column, feature.name, feature.separator or "", feature.column)
+    return to_tokens(column, feature.name, feature.column)
 
 
 def _transform(transform: Transform, column: pl.Series) -> pl.Series:

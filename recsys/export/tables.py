@@ -12,9 +12,11 @@ from torch import Tensor
 
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.feature_methods import source_of
+from recsys.io.file_names import file_stems
 
 TENSOR_NAME = "vectors"
 ROW_GROUP_ROWS = 1 << 17
+MAX_NAME = 120  # characters of a file's name before its suffix
 
 
 def write_tables(
@@ -52,7 +54,8 @@ def _owner(embedding: str, shared_tables: dict[str, str], known: Collection[str]
 
 def file_name(embedding: str) -> str:
     """An embedding's name as that of a file; `@attention` can be read in it."""
-    return quote(embedding, safe="@")
+    quoted = quote(embedding, safe="@")
+    return quoted if len(quoted) <= MAX_NAME else file_stems([embedding])[embedding]
 
 
 def parquet_twin(table: str) -> str:

@@ -59,9 +59,9 @@ def test_a_field_is_a_column_of_tokens_lists_or_numbers(tmp_path, monkeypatch, s
     dtypes = {"label": "text", "field_0": "text", "field_1": "text", "field_2": "number"}
     frame = read(path, dtypes, lists=["field_1"], **file)
     assert frame.rows() == [
-        ("1", "3", "17", 0.5),
-        ("0", "4", "18|19", None),
-        ("1", "3", None, -2000.0),
+        ("1", "3", ["17"], 0.5),
+        ("0", "4", ["18", "19"], None),
+        ("1", "3", [], -2000.0),
     ]
 
 
@@ -90,8 +90,8 @@ def test_lines_without_fields_have_places_lists_and_numbers(tmp_path):
         path, dtypes, lists=["indices"], columns=[*names, "index_3", "index_4", "index_41"]
     )
     assert frame.rows() == [
-        ("+1", "3|17|40", "3", "40", 1.0, 1.0),
-        ("-1", "4|17|41", "4", "41", 1.0, None),
+        ("+1", ["3", "17", "40"], "3", "40", 1.0, 1.0),
+        ("-1", ["4", "17", "41"], "4", "41", 1.0, None),
     ]
 
 
@@ -167,4 +167,4 @@ def test_prepare_and_scoring_read_libffm_lines(tmp_path, shop, table):
     assert shop.vocabulary("field_1") == [("3", 1, 3), ("4", 2, 2), ("5", 3, 1)]
     assert shop.column("field_2") == [[1, 2], [1], [], [2, 1, 3], [1], [2]]
     raw = pl.concat(read_raw(schema, [path]))
-    assert raw["field_2"].to_list()[:3] == ["0|1", "0", None]
+    assert raw["field_2"].to_list()[:3] == [["0", "1"], ["0"], []]

@@ -192,3 +192,10 @@ def test_a_boundary_that_is_no_date_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text(text)
     with pytest.raises(RecsysError, match="soon"):
         data_pipelines.find_recipe(str(tmp_path / "recipe.yaml"))
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_warned_of(tmp_path):
+    seconds = [1_700_000_000.0 + i for i in range(4)]
+    rows = {name: columns([0, 1, 0, 1], x=seconds) for name in ("train", "valid", "test")}
+    found = [w for w in prepare(tmp_path, rows).warnings if w.startswith("x: values up to 1.7e+09")]
+    assert "float32" in found[0]

@@ -1,0 +1,143 @@
+"""Raw values of any type as the tokens and numbers that `prepare` made of them.
+
+Written apart from data_pipelines on purpose: an export is right when the two agree. The rule is the
+table in data_pipelines/README.md.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+
+import numpy as np
+import polars as pl
+
+from recsys.errors import RecsysError
+
+_TICKS_PER_SECOND = {"ms": 1e3, "us": 1e6, "ns": 1e9}
+
+
+def to_tokens(values: pl.Series, feature: str, column: str | None = None) -> pl.Series:
+    """Values (N,) → text, null where missing; raises RecsysError for types without tokens."""
+    dtype = values.dtype
+    if dtype == pl.String:
+        return values.replace("", None)
+    if dtype.is_integer():
+        return values.cast(pl.String)
+    if isinstance(dtype, pl.Datetime):  # Python's datetime has no nanoseconds
+        return _by_distinct(values.cast(pl.Datetime("ns", dtype.time_zone)), _token_of_moment)
+    if dtype.is_float() or isinstance(
+        dtype, pl.Boolean | pl.Decimal | pl.Date | pl.Time | pl.Binary | pl.Categorical | pl.Enum
+    ):
+        return _by_distinct(values, _token)
+    if dtype == pl.Null:
+        return values.cast(pl.String)
+    raise _unsuitable(
+        values, feature, column, "one number, text, boolean, date or time in each row"
+    )
+
+
+def to_token_lists(
+    values: pl.Series, feature: str, separator: str, column: str | None = None
+) -> pl.Series:
+    """Lists, or text with `separator` → lists of tokens; a null list is empty."""
+    if isinstance(values.dtype, pl.Array):
+        values = values.arr.to_list()
+    if not isinstance(values.dtype, pl.List):
+        text = values if values.dtype == pl.String else to_tokens(values, feature, column)
+        return text.str.split(separator).fill_null([])
+    kept = values.fill_null([])
+    lengths = kept.list.len()
+    flat = to_tokens(kept.filter(lengths > 0).explode(), feature, column)
+    numbers = pl.Series(np.repeat(np.arange(len(kept)), lengths.to_numpy()))
+    grouped = pl.DataFrame({"row": numbers, "token": flat}).group_by("row", maintain_order=True)
+    rows = pl.DataFrame({"row": pl.Series(np.arange(len(kept)))})
+    joined = rows.join(grouped.agg("token"), on="row", how="left", maintain_order="left")
+    return joined["token"].fill_null([]).cast(pl.List(pl.String))
+
+
+def to_numbers(values: pl.Series, feature: str, column: str | None = None) -> pl.Series:
+    """Values (N,) → float64, null where missing; moments are seconds since 1970."""
+    dtype = values.dtype
+    if isinstance(dtype, pl.Datetime):
+        return values.to_physical().cast(pl.Float64) / _TICKS_PER_SECOND[str(dtype.time_unit)]
+    if dtype == pl.Date:
+        return values.to_physical().cast(pl.Float64) * 86_400.0
+    is_text = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+    if is_text:
+        values = values.cast(pl.String).replace("", None)
+    is_number = dtype.is_numeric() or isinstance(dtype, pl.Boolean | pl.Decimal | pl.Null)
+    if not is_number and not is_text:
+        raise _unsuitable(values, feature, column, "numbers, booleans, dates or times")
+    try:
+        return values.cast(pl.Float64).fill_nan(None)
+    except pl.exceptions.PolarsError as error:
+        raise RecsysError(
+            f"{feature}: a raw value cannot be read",
+            where=f"column {column or feature!r}",
+            expected="a number",
+            got=str(error).splitlines()[0],
+        ) from None
+
+
+def _by_distinct(values: pl.Series, token: Callable[[object], str | None]) -> pl.Series:
+    """`token` of each distinct value."""
+    distinct = values.drop_nulls().unique(maintain_order=True)
+    if isinstance(distinct.dtype, pl.Datetime):
+        made = [token(v) for v in zip(distinct.to_physical(), _zones(distinct), strict=True)]
+    elif distinct.dtype.is_float():  # text first: float32 has a shorter one than its float64
+        texts = distinct.cast(pl.String)
+        made = [token(v) for v in zip(distinct.to_list(), texts, strict=True)]
+    else:
+        made = [token(v) for v in distinct.to_list()]
+    table = pl.DataFrame({"value": distinct, "token": pl.Series(made, dtype=pl.String)})
+    keyed = values.rename("value").to_frame()
+    return keyed.join(table, on="value", how="left", maintain_order="left")["token"]
+
+
+def _zones(moments: pl.Series) -> list[bool]:
+    has_zone = getattr(moments.dtype, "time_zone", None) is not None
+    return [has_zone] * len(moments)
+
+
+def _token(value: object) -> str | None:
+    match value:
+        case (float() as number, str(text)):
+            return _token_of_float(number, text)
+        case bool():
+            return str(int(value))
+        case Decimal():
+            return _without_zeros(format(value, "f"))
+        case date() | time():
+            return _without_zeros(value.isoformat())
+        case bytes():
+            return value.decode("utf-8") or None
+        case _:
+            return str(value) or None
+
+
+def _token_of_float(number: float, text: str) -> str | None:
+    if np.isnan(number):
+        return None
+    return str(int(number)) if abs(number) < 2**63 and number == int(number) else text
+
+
+def _token_of_moment(value: object) -> str:
+    assert isinstance(value, tuple)
+    nanoseconds, has_zone = value
+    seconds, rest = divmod(int(nanoseconds), 10**9)
+    moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return _without_zeros(f"{moment}.{rest:09d}") + ("Z" if has_zone else "")
+
+
+def _without_zeros(text: str) -> str:
+    return re.sub(r"\.?0*$", "", text) if "." in text else text
+
+
+def _unsuitable(values: pl.Series, feature: str, column: str | None, expected: str) -> RecsysError:
+    return RecsysError(
+        f"{feature}: the raw column has a type that this feature cannot have",
+        where=f"column {column or feature!r}",
+        expected=expected,
+        got=str(values.dtype),
+    )

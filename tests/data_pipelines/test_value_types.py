@@ -1,0 +1,226 @@
+"""One value is one token, however its column is typed: in every split, and in serving."""
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import data_pipelines
+from data_pipelines.arrow_values import canonical_frame, check_arrow_types
+from data_pipelines.labels import label_values
+from data_pipelines.recipe import Label
+from data_pipelines.staging import parse_times
+from recsys.errors import RecsysError
+from recsys.export.encoders import RawEncoder
+from recsys.export.raw_values import to_numbers, to_token_lists, to_tokens
+from recsys.schema import load_schema
+from tests.data_pipelines.value_types import CASES, REFUSED, documented_table
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.type} {c.value}"[:60])
+
+
+def column(case, name="x") -> pl.Series:
+    batch = pa.table({name: pa.array([case.value, None], case.type)})
+    return pl.DataFrame(pl.from_arrow(batch))[name]
+
+
+def canonical(values, dtype, sequences, tmp_path):
+    return canonical_frame(values.to_frame(), {values.name: dtype}, sequences, tmp_path)[
+        values.name
+    ]
+
+
+@each_case
+def test_a_value_has_one_token_whatever_its_type(case, tmp_path):
+    values = column(case)
+    if case.token == REFUSED:
+        with pytest.raises(RecsysError, match=r"'x' has a type that a text column cannot have"):
+            canonical(values, pl.String(), set(), tmp_path)
+        with pytest.raises(RecsysError, match="type"):
+            to_tokens(values, "x")
+        return
+    assert canonical(values, pl.String(), set(), tmp_path).to_list() == [case.token, None]
+    assert to_tokens(values, "x").to_list() == [case.token, None]
+
+
+@each_case
+def test_a_value_has_one_number_whatever_its_type(case, tmp_path):
+    values = column(case)
+    if case.number == REFUSED:
+        with pytest.raises(RecsysError, match=r"'x' has a type that a numerical column cannot"):
+            canonical(values, pl.Float64(), set(), tmp_path)
+        with pytest.raises(RecsysError, match="type"):
+            to_numbers(values, "x")
+        return
+    assert canonical(values, pl.Float64(), set(), tmp_path).to_list() == [case.number, None]
+    assert to_numbers(values, "x").to_list() == [case.number, None]
+
+
+@each_case
+def test_the_items_of_a_list_have_the_tokens_of_their_type(case, tmp_path):
+    batch = pa.table({"x": pa.array([[case.value, None], [], None], pa.list_(case.type))})
+    values = pl.DataFrame(pl.from_arrow(batch))["x"]
+    if case.token == REFUSED:
+        with pytest.raises(RecsysError, match=r"'x'(.|\n)*sequence|'x'(.|\n)*type"):
+            canonical(values, pl.String(), {"x"}, tmp_path)
+        return
+    expected = [[case.token, None], [], []]
+    assert canonical(values, pl.String(), {"x"}, tmp_path).to_list() == expected
+    assert to_token_lists(values, "x", "|").to_list() == expected
+
+
+@pytest.mark.parametrize(
+    "type_", [pa.decimal256(50, 3), pa.list_view(pa.int32()), pa.month_day_nano_interval()]
+)
+def test_types_that_cannot_be_read_are_refused_by_name(type_, tmp_path):
+    with pytest.raises(RecsysError, match="'x' has a type that cannot be read"):
+        check_arrow_types(pa.schema([("x", type_)]), tmp_path)
+
+
+def test_a_value_that_is_no_number_is_named_with_its_row(tmp_path):
+    values = pl.Series("x", ["1", "2", "three", "4"])
+    with pytest.raises(RecsysError, match=r"'x'(.|\n)*data row 3(.|\n)*'three'"):
+        canonical(values, pl.Float64(), set(), tmp_path)
+
+
+def test_bytes_that_are_no_text_are_named_with_their_row(tmp_path):
+    values = pl.Series("x", [b"a", b"\xff"])
+    with pytest.raises(RecsysError, match=r"'x'(.|\n)*data row 2"):
+        canonical(values, pl.String(), set(), tmp_path)
+
+
+@each_case
+def test_a_time_column_takes_numbers_and_moments_of_any_type(case, tmp_path):
+    if case.token is None or case.token == REFUSED:
+        return
+    texts = canonical(column(case), pl.String(), set(), tmp_path)[:1]
+    if case.number == REFUSED:
+        with pytest.raises(RecsysError, match="neither number nor date"):
+            parse_times(texts, tmp_path)
+        return
+    assert parse_times(texts, tmp_path).tolist() == [case.number]
+
+
+@each_case
+def test_a_label_is_compared_by_its_token(case, tmp_path):
+    if case.token is None or case.token == REFUSED:
+        return
+    label = Label(column="x", rule={"kind": "one_of", "positive": [case.token], "negative": ["-"]})
+    frame = canonical(column(case), pl.String(), set(), tmp_path)[:1].to_frame()
+    assert label_values(frame, label, tmp_path, 1).to_list() == [1]
+
+
+def test_the_readme_shows_this_table(pytestconfig):
+    readme = (pytestconfig.rootpath / "data_pipelines/README.md").read_text()
+    assert documented_table() in readme
+
+
+RECIPE = """
+file: {format: parquet}
+label: {column: label}
+numerical: {columns: [n]}
+categorical: {columns: [id, when]}
+sequence: {columns: [tags], separator: "|"}
+min_count: 1
+split: {method: given_files}
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """The same values in columns of other types in each split."""
+    folder = tmp_path_factory.mktemp("types")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    moments = [f"2020-01-0{1 + i % 3} 00:00:00" for i in range(12)]
+    stamps = pl.Series(moments).str.to_datetime()
+    tags = [["Children|Comedy", "Drama"], ["Drama", None, "War"], [], None, [None], ["", "War"]] * 2
+    types = {
+        "train": (pl.Int64, "us"),
+        "valid": (pl.Float64, "ns"),
+        "test": (pl.UInt8, "ms"),
+    }
+    for split, (integer, unit) in types.items():
+        frame = pl.DataFrame(
+            {
+                "label": [i % 2 for i in range(12)],
+                "n": pl.Series([i % 5 for i in range(12)]).cast(integer),
+                "id": pl.Series([i % 4 if i else None for i in range(12)]).cast(integer),
+                "when": stamps.dt.cast_time_unit(unit),
+                "tags": pl.Series(tags, dtype=pl.List(pl.String)),
+            }
+        )
+        pq.write_table(frame.to_arrow(), folder / f"{split}.parquet")
+    raw = [folder / f"{split}.parquet" for split in types]
+    data_pipelines.prepare(str(folder / "recipe.yaml"), raw, folder / "out")
+    return folder
+
+
+def test_splits_of_other_types_get_the_same_ids(dataset):
+    parts = [
+        pl.read_parquet(dataset / f"out/{split}/part-00000.parquet")
+        for split in ("train", "valid", "test")
+    ]
+    assert parts[0].equals(parts[1])
+    assert parts[0].equals(parts[2])
+    assert (parts[0]["id"].to_numpy() > 0).sum() == 11
+
+
+def test_list_items_stay_whole_and_null_and_empty_items_are_missing(dataset):
+    vocabulary = pl.read_parquet(dataset / "out/vocabularies/tags.parquet")
+    assert set(vocabulary["value"]) == {"Children|Comedy", "Drama", "War"}
+    rows = pl.read_parquet(dataset / "out/train/part-00000.parquet")["tags"].to_list()
+    assert [len(row) for row in rows[:6]] == [2, 3, 0, 0, 1, 2]
+    assert rows[4] == [0]
+    assert rows[5][0] == 0
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_serving_encodes_the_raw_frame_of_any_split_alike(dataset, split):
+    schema = load_schema(dataset / "out")
+    raw = pl.read_parquet(dataset / f"{split}.parquet")
+    encoded = RawEncoder(schema.features, dataset / "out").encode(raw)
+    expected = pl.read_parquet(dataset / f"out/{split}/part-00000.parquet")
+    for feature in schema.features:
+        assert encoded[feature.name].to_list() == expected[feature.name].to_list()
+
+
+ODD_NAMES = [
+    "../evil",
+    "cat[0]",
+    "a*b",
+    "Cat",
+    "cat",
+    "^c.*$",
+    "*",
+    "日本",
+    "n" * 300,
+    "a b",
+    "con",
+]
+
+
+def test_columns_may_have_any_name(tmp_path):
+    rows = {name: [f"v{(i + k) % 5}" for i in range(60)] for k, name in enumerate(ODD_NAMES)}
+    frame = pl.DataFrame({"^label": [i % 2 for i in range(60)], **rows})
+    frame.write_csv(tmp_path / "rows.csv")
+    columns = ", ".join(f"'{name.replace('[', '[[]')}'" for name in ODD_NAMES)
+    recipe = f"label: {{column: '^label'}}\ncategorical: {{columns: [{columns}]}}\nmin_count: 1\n"
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    folder = tmp_path / "folder[1]"
+    schema = data_pipelines.prepare(
+        str(tmp_path / "recipe.yaml"), [tmp_path / "rows.csv"], folder / "out"
+    )
+    assert {f.name for f in schema.features} == set(ODD_NAMES)
+    files = [f.encoding.file for f in schema.features]
+    assert len({file.casefold() for file in files}) == len(ODD_NAMES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "folder[1]",
+        "recipe.yaml",
+        "rows.csv",
+    ]
+    raw = next(iter(data_pipelines.read_raw(schema, [tmp_path / "rows.csv"])))
+    encoded = RawEncoder(schema.features, folder / "out").encode(raw)
+    pipeline = data_pipelines.encode(schema, folder / "out", raw)
+    for name in ODD_NAMES:
+        assert encoded[name].to_list() == pipeline[name].to_list()
+        assert (encoded[name].to_numpy() > 0).any()
