@@ -39,7 +39,7 @@ TWO_STAGE = {"pairs": [PAIR], "hidden_dims": [32], "top_k": 20, "position_dim": 
 FULL_TABLE = {"method": "full_table", "embedding_dim": WIDTH}
 MODELS = {
     "mean_pooling": {"pairs": [PAIR], "hidden_dims": [32]},
-    "din": {"pairs": [PAIR], "hidden_dims": [32], "attention_hidden_dims": [16]},
+    "din": {"pairs": [PAIR], "hidden_dims": [32], "attention_hidden_dims": [8]},
     "twin": TWO_STAGE,
     "sim_hard": {**TWO_STAGE, "category": "category"},
     "dare": TWO_STAGE,

@@ -15,7 +15,7 @@ from recsys.schema import SCHEMA_FILE, load_schema
 AGAINST = {
     "run": "the trained run",
     "stored": "the trained model's logits, stored at export",
-    "form": "the export's other form of tables, as the run is not there",
+    "form": "the export's other form of tables, as the exported run is not there",
 }
 
 
@@ -87,7 +87,7 @@ def _describe(parity: Parity) -> str:
     rows = f"{parity.rows:,} rows of {parity.data} with {parity.form} tables"
     if parity.reference is None:
         auc = "" if parity.candidate_auc is None else f"; AUC {parity.candidate_auc:.6f}"
-        return f"scored {rows}: the run is not there to compare with{auc}"
+        return f"scored {rows}: the exported run is not there to compare with{auc}"
     return (
         f"verified {rows} against {AGAINST[parity.reference]}: largest difference "
         f"in probability {parity.max_abs_difference:.1e} (allowed {parity.tolerance:.0e})"

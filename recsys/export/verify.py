@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 RawChunk = tuple[pl.DataFrame, pl.DataFrame]
-REFERENCE_ROWS = "the export itself"
+REFERENCE_ROWS = "the export (reference rows)"
 
 
 def verify_export(

@@ -46,7 +46,9 @@ class History:
     def ranks(self) -> Tensor:
         """(L,) int64: 1 for a row's most recent behaviour, 2 for the one before."""
         ends = torch.cumsum(self.lengths, 0)
-        return ends[self.rows] - torch.arange(self.vectors.shape[0], device=self.lengths.device)
+        return ends.index_select(0, self.rows) - torch.arange(
+            self.vectors.shape[0], device=self.lengths.device
+        )
 
     @cached_property
     def starts(self) -> Tensor:

@@ -85,7 +85,8 @@ def _gathered(values: Tensor, sources: Tensor, fill: float | bool) -> Tensor:
     threads and loses updates, while a gather has one writer for each place.
     """
     missing = values.new_full((1, *values.shape[1:]), fill)
-    return torch.cat([values, missing])[sources]
+    found = torch.cat([values, missing]).index_select(0, sources.flatten())
+    return found.view(*sources.shape, *values.shape[1:])
 
 
 def _longest(history: History) -> int:
