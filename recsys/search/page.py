@@ -44,7 +44,7 @@ th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid #e1e6eb; vertical-ali
 
 def write_page(allocation: Allocation, candidates: Sequence[Candidate], path: Path) -> None:
     """One file without scripts or network."""
-    run = path.resolve().parent.name
+    what = f"{allocation.method} for {allocation.model['name']} on {allocation.dataset}"
     share = allocation.bytes / allocation.full_bytes
     lost = allocation.supernet.auc - allocation.chosen.auc
     title = f"{percent(share)} of the table bytes: AUC {abs(lost):.4f} "
@@ -53,9 +53,9 @@ def write_page(allocation: Allocation, candidates: Sequence[Candidate], path: Pa
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{}</title>'
         '<style>{}</style></head>\n<body><p class="kicker">{}</p><h1>{}</h1>{}{}{}</body></html>\n'
     ).format(
-        f"{allocation.method} for {allocation.model['name']} on {allocation.dataset}, search {run}",
+        what,
         Markup(STYLE),
-        f"recsys search · {run} · {allocation.method} for {allocation.model['name']}",
+        f"recsys search · {what}",
         title,
         _facts(allocation),
         _chart(allocation, candidates),
@@ -66,8 +66,7 @@ def write_page(allocation: Allocation, candidates: Sequence[Candidate], path: Pa
 
 def _facts(allocation: Allocation) -> Markup:
     return Markup("<p>{}</p>").format(
-        f"{allocation.method} on {allocation.dataset} with {allocation.model['name']}. Every "
-        f"candidate (light dot) is the trained supernet without some rows or columns of its "
+        f"Every candidate (light dot) is the trained supernet without some rows or columns of its "
         f"tables, scored on the architecture rows ({allocation.chosen.rows}) without retraining. "
         f"Chosen (dark dot): AUC {allocation.chosen.auc:.5f} at {size(allocation.bytes)} of "
         f"{size(allocation.full_bytes)}."

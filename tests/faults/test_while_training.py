@@ -147,7 +147,7 @@ def test_rows_that_go_bad_in_the_last_step_are_neither_the_best_nor_saved(
 
     at_step(20, spoil)
     outcome = run("train", config, "--out", tmp_path / "run")
-    assert outcome.is_refusal("not finite", "table", "feature", "epoch 1, batch 9")
+    assert outcome.is_refusal("not finite", "table", "feature", "epoch 2, batch 10")
     saved = sorted(path.name for path in tmp_path.glob("run/checkpoints/[!.]*"))
     assert saved == ["best-000000010", "step-000000010", "step-000000015"]
 
