@@ -9,6 +9,7 @@ from data_pipelines import amazon, avazu, criteo, movielens, taobao
 from data_pipelines.encoders import load_encoders
 from data_pipelines.events.leakage import check_dataset
 from data_pipelines.events.tables import read_event_rows
+from data_pipelines.joins import joined_source
 from data_pipelines.pipeline import encode_staged, run_pipeline
 from data_pipelines.plan import make_plan
 from data_pipelines.reading import Progress
@@ -80,8 +81,13 @@ def prepare(
     recipe = override_recipe(find_recipe(name_or_recipe), overrides)
     report = progress or (lambda stage, done, total: None)
     return run_pipeline(
-        recipe, SOURCES[recipe.source], list(raw), Path(out).absolute(), report, overwrite
+        recipe, open_source(recipe, raw), list(raw), Path(out).absolute(), report, overwrite
     )
+
+
+def open_source(recipe: Recipe, raw: Sequence[Path], may_be_joined: bool = False) -> Source:
+    """What reads the recipe's raw files, with the tables that it joins."""
+    return joined_source(SOURCES[recipe.source], recipe, raw, may_be_joined)
 
 
 def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
@@ -92,7 +98,7 @@ def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
     or a table that holds them (a column for each feature, histories as text).
     """
     recipe = validate(Recipe, schema.recipe, f"the schema of {schema.name!r}")
-    source = SOURCES[recipe.source]
+    source = open_source(recipe, raw, may_be_joined=True)
     if recipe.events:
         yield from read_event_rows(schema, recipe, source, list(raw))
         return
@@ -120,7 +126,8 @@ def check_leakage(dataset_dir: Path, raw: Sequence[Path] = (), max_events: int =
     """
     schema = load_schema(dataset_dir)
     recipe = validate(Recipe, schema.recipe, str(dataset_dir))
-    check_dataset(schema, dataset_dir, SOURCES[recipe.source], raw, max_events)
+    source = open_source(recipe, raw) if raw else SOURCES[recipe.source]
+    check_dataset(schema, dataset_dir, source, raw, max_events)
 
 
 class FrameEncoder:

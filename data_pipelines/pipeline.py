@@ -9,6 +9,7 @@ import polars as pl
 from data_pipelines.encoders import FeatureEncoder, new_encoders
 from data_pipelines.events.leakage import check_samples
 from data_pipelines.events.pipeline import EventSamples, build_events
+from data_pipelines.joins import JoinedSource
 from data_pipelines.plan import make_plan
 from data_pipelines.reading import Progress, prefetch
 from data_pipelines.recipe import Recipe
@@ -55,7 +56,7 @@ def run_pipeline(
             encoders, written = _build_rows(recipe, source, raw, folder, progress)
         for encoder in encoders:
             encoder.save(folder)
-        schema = _describe(recipe, encoders, written)
+        schema = _with_joins(_describe(recipe, encoders, written), source)
         if samples is not None and samples.rules.check_leakage:
             check_samples(schema, folder, samples, progress)
         shutil.rmtree(staged)
@@ -76,6 +77,13 @@ def _describe(recipe: Recipe, encoders: list[FeatureEncoder], written: Written) 
         dropped_rows=written.dropped_rows,
         warnings=(*written.warnings, *find_warnings(written.statistics, positives)),
     )
+
+
+def _with_joins(schema: Schema, source: Source) -> Schema:
+    if not isinstance(source, JoinedSource):
+        return schema
+    warnings = (*source.warnings(), *schema.warnings)
+    return schema.model_copy(update={"joins": source.counts(), "warnings": warnings})
 
 
 def _build_rows(

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 
 from data_pipelines.events.rules import Events
 from data_pipelines.file_format import FileFormat
+from data_pipelines.join_rules import Join
 from data_pipelines.numbers import OutOfRange
 from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.schema import CriteoBucket, Keep, Log
@@ -228,6 +229,7 @@ class Recipe(BaseConfig):
     name: str
     source: Literal["table", "avazu", "movielens_1m", "amazon_reviews", "item_lists"] = "table"
     file: FileFormat = FileFormat()
+    join: tuple[Join, ...] = ()
     label: Label = Label()
     numerical: Numerical = Numerical()
     categorical: Categorical = Categorical()

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from recsys.schema import FeatureCounts, Schema
+from recsys.schema import FeatureCounts, JoinCounts, Schema
 
 MAX_FEATURES = 15  # the ones with the largest shares; the others get one line
 
@@ -18,10 +18,20 @@ def describe_statistics(schema: Schema) -> Iterator[RenderableType]:
         rest = len(schema.statistics) - MAX_FEATURES
         if rest > 0:
             yield Text(f"and {rest} more features with smaller shares: `statistics` in schema.json")
+    for join in schema.joins:
+        yield Text(_join_line(join))
     for reason, rows in schema.dropped_rows.items():
         yield Text(f"dropped: {rows:,} rows: {reason}")
     for warning in schema.warnings:
         yield Text(f"warning: {warning}", style="yellow")
+
+
+def _join_line(join: JoinCounts) -> str:
+    matched = (join.rows - join.missing - join.unmatched) / max(join.rows, 1)
+    return (
+        f"joined {join.table} by {', '.join(join.key)}: {matched:.2%} of {join.rows:,} rows; "
+        f"{join.unused:,} of its {join.table_keys:,} keys are in no row"
+    )
 
 
 def _table(schema: Schema) -> Table:

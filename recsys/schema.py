@@ -156,6 +156,22 @@ class FeatureCounts(BaseConfig):
     distinct: NonNegativeInt | None
 
 
+class JoinCounts(BaseConfig):
+    """How the rows' keys met those of one joined table.
+
+    missing: rows without a key. unmatched: rows whose key the table lacks. unused: keys of the
+    table that no row has.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    rows: NonNegativeInt
+    missing: NonNegativeInt
+    unmatched: NonNegativeInt
+    table_keys: NonNegativeInt
+    unused: NonNegativeInt
+
+
 class Schema(BaseConfig):
     """Everything a consumer needs to know of a prepared data set."""
 
@@ -169,8 +185,9 @@ class Schema(BaseConfig):
     created_by: str = ""
     # by feature and split; empty in datasets of earlier versions
     statistics: dict[str, dict[SplitName, FeatureCounts]] = {}
-    # rows that were left out, by reason, and what `prepare` warned of
+    # rows that were left out, by reason; joined tables; what `prepare` warned of
     dropped_rows: dict[str, NonNegativeInt] = {}
+    joins: tuple[JoinCounts, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @model_validator(mode="after")

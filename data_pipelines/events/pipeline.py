@@ -14,9 +14,10 @@ from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.counts import TrainCounts, fit_numbers, fit_texts
 from data_pipelines.events.log import IS_TARGET, EventLog
 from data_pipelines.events.negatives import Catalogue
-from data_pipelines.events.plan import EventPlan, make_event_plan
+from data_pipelines.events.plan import EventPlan, check_item_columns, make_event_plan
 from data_pipelines.events.rows import RowMaker, join_histories, to_ids, to_text
 from data_pipelines.events.samples import UserEvents, make_samples, sort_events
+from data_pipelines.joins import JoinedSource
 from data_pipelines.numbers import bounded_numbers
 from data_pipelines.reading import Progress, expand_paths, prefetch
 from data_pipelines.recipe import ByTime, Recipe, SplitRule
@@ -104,6 +105,8 @@ def read_log(
     columns = source.columns(recipe, logs[0])
     table_columns = table.columns if table is not None else []
     plan = make_event_plan(recipe, columns, table_columns, keep_user)
+    if isinstance(source, JoinedSource):
+        check_item_columns(plan, source.columns_of(plan.rules.item))
     encoders = new_encoders(plan.features)
     typed_table = None if table is None else _typed(table, plan, recipe)
     log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, typed_table))

@@ -83,6 +83,17 @@ def _check_columns(recipe: Recipe, rules: Events, log: list[str], columns: list[
         )
 
 
+def check_item_columns(plan: EventPlan, of_item: set[str]) -> None:
+    """Columns joined by the item are the item's: a negative must not have those of its target."""
+    for name in plan.event_columns:
+        if name in of_item:
+            raise RecsysError(
+                f"the column {name!r} is joined by the item, but is no item feature",
+                where="events.item_features",
+                fix=f"add {name} there",
+            )
+
+
 def _check_in_log(event_columns: list[str], log: list[str]) -> None:
     for name in event_columns:
         if name not in log:

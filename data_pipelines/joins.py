@@ -1,0 +1,202 @@
+"""Rows with the columns of joined tables: a source around the one that reads the rows."""
+
+import fnmatch
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from data_pipelines.file_format import FileFormat
+from data_pipelines.file_kinds import binary_format, head_of
+from data_pipelines.join_rules import Join
+from data_pipelines.keyed_table import KeyedTable
+from data_pipelines.numbers import bounded_numbers
+from data_pipelines.reading import expand_paths
+from data_pipelines.recipe import Recipe
+from data_pipelines.sources import NumberedFrame, Source, read_table, table_columns
+from data_pipelines.text_tables import Dtypes
+from recsys.errors import RecsysError, did_you_mean
+from recsys.io.memory import check_memory
+from recsys.schema import JoinCounts
+
+
+class TableFiles:
+    """The files of one joined table, and the columns that they add."""
+
+    def __init__(self, rule: Join, recipe: Recipe, paths: list[Path]) -> None:
+        self.rule, self.paths, self._recipe = rule, paths, recipe
+        self._file = rule.file or _like_rows(recipe.file)
+        self.name = ", ".join(path.name for path in paths)
+        columns = table_columns(paths[0], self._format(paths[0]), "")
+        for where, names in (("join.key", rule.own_key), ("join.columns", rule.columns)):
+            _check_names(names, columns, where, paths[0])
+        added = rule.columns or tuple(c for c in columns if c not in rule.own_key)
+        self.own_name = {f"{rule.prefix}{column}": column for column in added}
+
+    def _format(self, path: Path) -> FileFormat:
+        """Parquet, Arrow and ORC are recognized."""
+        return self._file.model_copy(
+            update={"format": binary_format(head_of(path)) or self._file.format}
+        )
+
+    def load(self, dtypes: Dtypes) -> KeyedTable:
+        """The table with those of its columns that are in `dtypes`, in memory."""
+        wanted = {name: own for name, own in self.own_name.items() if name in dtypes}
+        table = pl.concat(self._frames(wanted, dtypes))
+        columns = pl.DataFrame([table[own].alias(name) for name, own in wanted.items()])
+        keys = [table[name] for name in self.rule.own_key]
+        return KeyedTable(self.name, self.rule.key, keys, columns)
+
+    def _frames(self, wanted: dict[str, str], dtypes: Dtypes) -> Iterator[pl.DataFrame]:
+        own_dtypes: Dtypes = {own: dtypes[name] for name, own in wanted.items()}
+        own_dtypes |= dict.fromkeys(self.rule.own_key, pl.String())
+        own_sequence = self._recipe.sequence.model_copy(
+            update={"columns": tuple(glob.escape(wanted[n]) for n in wanted if self._is_list(n))}
+        )
+        size: int | float = 0
+        for path in self.paths:
+            file = self._format(path)
+            columns = table_columns(path, file, "")
+            _check_names(own_dtypes, columns, "join", path)
+            for row, frame in read_table(path, file, columns, own_dtypes, own_sequence):
+                size += frame.estimated_size()
+                check_memory(
+                    int(size),
+                    "a joined table",
+                    where=path,
+                    fix="list fewer columns under join.columns",
+                )
+                yield bounded_numbers(frame, self._recipe.numerical.out_of_range, path, row)
+
+    def _is_list(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, p) for p in self._recipe.sequence.columns)
+
+
+class JoinedSource:
+    """The rows of another source, with the tables of `join:` beside them."""
+
+    def __init__(self, inner: Source, recipe: Recipe, raw: Sequence[Path]) -> None:
+        self._inner, self._joins = inner, recipe.join
+        files = expand_paths(list(raw))
+        self._files = [
+            TableFiles(rule, recipe, _matching(files, rule) or _no_table(rule, raw))
+            for rule in recipe.join
+        ]
+        self._tables: dict[int, KeyedTable] = {}
+
+    def files(self, raw: list[Path]) -> list[Path]:
+        rows = [p for p in expand_paths(raw) if not any(_matching([p], j) for j in self._joins)]
+        if not rows:
+            raise RecsysError(
+                "every raw file is a joined table, and none has rows",
+                where=", ".join(map(str, raw)),
+                fix="give the file of the rows to --raw too, or change join.files",
+            )
+        return self._inner.files(rows)
+
+    def columns(self, recipe: Recipe, path: Path) -> list[str]:
+        columns = self._inner.columns(recipe, path)
+        for table in self._files:
+            _check_names(table.rule.key, columns, "join.key", path)
+            for name in table.own_name:
+                if name in columns:
+                    raise RecsysError(
+                        f"the column {name!r} is in the rows and in a joined table",
+                        where=f"{path} and {table.name}",
+                        fix="list other columns under join.columns, or set join.prefix",
+                    )
+            columns = [*columns, *table.own_name]
+        return columns
+
+    def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
+        self.columns(recipe, path)  # files may have different columns
+        tables, row_dtypes = self._needed(dtypes)
+        for row, frame in self._inner.read(recipe, path, row_dtypes):
+            for table in tables:
+                frame = table.join(frame)
+            yield row, pl.DataFrame([frame[name] for name in dtypes])
+        for table in tables:
+            table.check_matches()
+
+    def _needed(self, dtypes: Dtypes) -> tuple[list[KeyedTable], Dtypes]:
+        """The tables that the columns need, in order, and what the rows themselves must have."""
+        wanted = dict(dtypes)
+        numbers: list[int] = []
+        for number, files in reversed(list(enumerate(self._files))):
+            if not wanted.keys() & files.own_name.keys():
+                continue
+            numbers.insert(0, number)
+            if number not in self._tables:
+                self._tables[number] = files.load(wanted)
+            wanted = {name: dtype for name, dtype in wanted.items() if name not in files.own_name}
+            for name in files.rule.key:
+                if wanted.setdefault(name, pl.String()) != pl.String():
+                    raise RecsysError(
+                        f"the column {name!r} is a number and the key of a joined table",
+                        where="join.key",
+                        fix="list it under categorical.columns",
+                    )
+        return [self._tables[number] for number in numbers], wanted
+
+    def columns_of(self, column: str) -> set[str]:
+        """The joined columns that depend on this column alone."""
+        found = {column}
+        for table in self._files:
+            if set(table.rule.key) <= found:
+                found |= table.own_name.keys()
+        return found - {column}
+
+    def counts(self) -> tuple[JoinCounts, ...]:
+        """How the tables' keys and the rows' met."""
+        return tuple(table.counts() for _, table in sorted(self._tables.items()))
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the user must know of the joins, once the rows have been read."""
+        tables = [table for _, table in sorted(self._tables.items())]
+        return tuple(warning for table in tables for warning in table.warnings())
+
+
+def joined_source(
+    inner: Source, recipe: Recipe, raw: Sequence[Path], may_be_joined: bool = False
+) -> Source:
+    """The source of the recipe's rows, around `inner` if the recipe joins tables.
+
+    `may_be_joined`: raw files without any of the tables hold the joined columns themselves.
+    """
+    if not recipe.join:
+        return inner
+    if may_be_joined:
+        files = expand_paths(list(raw))
+        if not any(_matching(files, rule) for rule in recipe.join):
+            return inner
+    return JoinedSource(inner, recipe, raw)
+
+
+def _like_rows(file: FileFormat) -> FileFormat:
+    """A table that the recipe does not describe: text as the rows', with a header of its own."""
+    return file.model_copy(update={"columns": (), "header": None, "format": "text"})
+
+
+def _matching(files: list[Path], rule: Join) -> list[Path]:
+    return [p for p in files if any(fnmatch.fnmatchcase(p.name, x) for x in rule.files)]
+
+
+def _no_table(rule: Join, raw: Sequence[Path]) -> list[Path]:
+    raise RecsysError(
+        f"the table to join by {', '.join(rule.key)} is not among the raw files",
+        where=", ".join(map(str, raw)),
+        expected=f"a file named {' or '.join(rule.files)} (join.files)",
+        fix="give it to --raw too: --raw ROWS --raw TABLE, or a folder with both",
+    )
+
+
+def _check_names(names: Sequence[str] | Dtypes, known: list[str], where: str, path: Path) -> None:
+    for name in names:
+        if name not in known:
+            raise RecsysError(
+                f"the column {name!r} is missing",
+                where=f"{where}, {path}",
+                expected=f"one of {', '.join(known)}",
+                fix=did_you_mean(name, known),
+            )
