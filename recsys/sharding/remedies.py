@@ -1,4 +1,4 @@
-"""Tables that do not fit: by how much, because of whom, and which lines would mend it.
+"""Tables that do not fit: by how much, which features are the largest, and config lines that help.
 
 Every number is tried: a remedy is printed only if the planner finds a plan with it.
 """

@@ -18,6 +18,7 @@ from recsys.training.lightning_module import CTRModule
 from recsys.training.ranks import Ranks
 
 MIN_IMPROVEMENT = 1e-6
+SHOWN_ON_BAR = {"train/loss": "batch loss", "valid/auc": "valid AUC", "valid/gauc": "valid GAUC"}
 
 
 def as_ctr_module(module: LightningModule) -> CTRModule:
@@ -166,16 +167,18 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=5)
         self.speed = speed
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, *hook_arguments: object) -> None:
-        super().on_train_epoch_start(trainer, *hook_arguments)
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: object) -> None:
+        """In place of Lightning's, which counts from 0."""
+        self.train_progress_bar.reset(int(self.total_train_batches))
+        self.train_progress_bar.initial = 0
         self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = dict(super().get_metrics(trainer, pl_module))
         metrics.pop("v_num", None)
-        for name in ("train/loss", "valid/auc", "valid/gauc"):
+        for name, shown in SHOWN_ON_BAR.items():
             if name in trainer.callback_metrics:
-                metrics[name] = f"{float(trainer.callback_metrics[name]):.4f}"
+                metrics[shown] = f"{float(trainer.callback_metrics[name]):.4f}"
         if self.speed.seconds:
             metrics["samples/s"] = f"{self.speed.samples_per_second:,.0f}"
         return metrics
