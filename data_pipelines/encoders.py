@@ -20,6 +20,7 @@ from data_pipelines.vocabulary import (
     save_vocabulary,
 )
 from recsys.io.file_names import file_stems
+from recsys.io.paths import file_inside
 from recsys.schema import Encoding, Feature, HashEncoding, Transform, VocabularyEncoding
 
 
@@ -219,7 +220,7 @@ def load_encoders(features: tuple[Feature, ...], dataset_dir: Path) -> list[Feat
         elif isinstance(feature.encoding, VocabularyEncoding):
             file = feature.encoding.file
             if file not in vocabularies:
-                vocabularies[file] = load_vocabulary(dataset_dir / file)
+                vocabularies[file] = load_vocabulary(file_inside(dataset_dir, file))
             ids = vocabularies[file]
         build = SequenceEncoder if feature.kind == "sequence" else FeatureEncoder
         encoders.append(build(feature, feature.transform, ids))

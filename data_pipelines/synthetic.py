@@ -78,7 +78,7 @@ class PlantedTruth:
     @classmethod
     def load(cls, path: Path) -> "PlantedTruth":
         """Reads what `save` wrote."""
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
         return cls(table["logit"].to_numpy(), table["label"].to_numpy())
 
 

@@ -28,6 +28,7 @@ from data_pipelines.sources import Source
 from data_pipelines.vocabulary import grown
 from recsys.base_config import validate
 from recsys.errors import RecsysError
+from recsys.io.paths import file_inside
 from recsys.schema import Schema, VocabularyEncoding
 
 PREPARE_EVENTS = 1 << 20  # that `prepare` looks at
@@ -108,7 +109,7 @@ class VocabularyCounts:
     def check(self, dataset_dir: Path) -> None:
         """Names the first value whose count differs."""
         for file, counts in self.counts.items():
-            table = pl.read_parquet(dataset_dir / file)
+            table = pl.read_parquet(file_inside(dataset_dir, file), glob=False)
             ids = table["id"].to_numpy()
             found = grown(counts, int(ids.max(initial=0)) + 1)[ids]
             wrong = np.flatnonzero(found != table["count"].to_numpy())
@@ -127,7 +128,7 @@ def _batches(
     schema: Schema, dataset_dir: Path, split: str, columns: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     for part in schema.split(split).files:
-        with pq.ParquetFile(dataset_dir / part.path) as file:
+        with pq.ParquetFile(file_inside(dataset_dir, part.path)) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=list(columns))
 
 

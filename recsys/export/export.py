@@ -32,6 +32,7 @@ from recsys.export.reference_rows import count_rows
 from recsys.export.tables import write_tables
 from recsys.export.written_export import compare_with_run
 from recsys.io.atomic import atomic_folder
+from recsys.io.paths import file_inside, new_file_inside
 from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.training.runs import TrainedRun
 
@@ -110,14 +111,10 @@ def _copy_vocabularies(trained: TrainedRun, folder: Path) -> None:
     for feature in trained.schema.sparse:
         if feature.encoding is None or feature.encoding.kind != "vocabulary":
             continue
-        source, copy = (
-            trained.dataset_dir / feature.encoding.file,
-            folder / quote(feature.encoding.file),
-        )
+        copy = new_file_inside(folder, quote(feature.encoding.file))
         if not copy.exists():
             read_vocabulary(trained.dataset_dir, feature)  # refuses a damaged one
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
+            shutil.copyfile(file_inside(trained.dataset_dir, feature.encoding.file), copy)
 
 
 def _write_schema(schema: Schema, manifest: Manifest, folder: Path) -> None:

@@ -121,6 +121,9 @@ def _write_onnx(program: ExportedProgram, spec: GraphSpec, folder: Path) -> None
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     for thing in (*graph, *values):
         thing.metadata_props.clear()  # the exporting machine's paths
+    inner = (value for node in graph for value in node.outputs if value not in graph.outputs)
+    for number, value in enumerate((*graph.initializers.values(), *inner)):
+        value.name = f"/{number}"  # a feature may have the name that torch gave a value
     words = {  # of symbols such as s21
         symbol: size
         for value, tensor in zip(graph.inputs, spec.inputs, strict=True)

@@ -182,12 +182,16 @@ def read_record(path: Path) -> TrainingRecord:
         ) from None
 
 
+def _bytes_of(path: Path) -> bytes:
+    return io_paths.read_bytes(io_paths.file_inside(path.parent, path.name))
+
+
 def read_curves(path: Path) -> dict[str, Curve]:
     """The known columns of Lightning's CSV log; cells are sparse, so each has its own steps."""
     if not path.is_file() or path.stat().st_size == 0:
         return {}
     try:
-        log = pl.read_csv(path, infer_schema=False)
+        log = pl.read_csv(_bytes_of(path), infer_schema=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RecsysError("the training log cannot be read", where=path, got=error) from None
     if "step" not in log.columns:

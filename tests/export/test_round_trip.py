@@ -13,6 +13,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+import data_pipelines
+from recsys.base_config import validate
+from recsys.config import RunConfig
 from recsys.errors import RecsysError
 from recsys.export.export import export_run
 from recsys.export.manifest import check_export, load_manifest
@@ -21,6 +24,7 @@ from recsys.export.reference import RunReference
 from recsys.export.signatures import graph_input_names
 from recsys.export.verify import verify_export
 from recsys.training.runs import load_trained
+from recsys.training.train import train
 from tests.export.conftest import MODELS
 
 
@@ -202,3 +206,27 @@ def test_forms_and_reference_rows_are_compared_when_the_run_is_gone(workplace, t
     recorded = json.loads((out / "manifest.json").read_text())["parity"]
     assert recorded[-1]["candidate"] == "reader"
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, check=True)
+
+
+def test_features_may_have_the_names_of_values_in_the_graph(tmp_path):
+    names = ["cat", "logits", "dense", "mul", "probabilities", "view", "network.head.weight"]
+    rows = {name: [f"v{(i + k) % 5}" for i in range(60)] for k, name in enumerate(names)}
+    pl.DataFrame({"y": [i % 2 for i in range(60)], **rows}).write_csv(tmp_path / "rows.csv")
+    columns = ", ".join(names)
+    recipe = f"label: {{column: y}}\ncategorical: {{columns: [{columns}]}}\nmin_count: 1\n"
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    raw = [tmp_path / "rows.csv"]
+    data_pipelines.prepare(str(tmp_path / "recipe.yaml"), raw, tmp_path / "data[1]")
+    content = {
+        "data": {"path": str(tmp_path / "data[1]"), "global_batch_size": 16},
+        "embeddings": {"default": {"method": "full_table", "embedding_dim": 4}},
+        "model": {"name": "dcn_v2", "hidden_dims": [4]},
+        "train": {
+            "epochs": 1,
+            "dense_optimizer": {"learning_rate": 0.01},
+            "embedding_optimizer": {"name": "sgd", "learning_rate": 0.1},
+        },
+    }
+    train(validate(RunConfig, content, "test"), tmp_path / "run")
+    export_run(load_trained(tmp_path / "run"), tmp_path / "export")
+    verify_export(tmp_path / "export", tmp_path / "data[1]")
