@@ -16,6 +16,7 @@ from data_pipelines.reading import Progress
 from data_pipelines.recipe import Recipe, load_recipe, override_recipe
 from data_pipelines.sources import Source, TableSource
 from data_pipelines.staging import read_chunks, stage_chunk
+from data_pipelines.times import timed_source
 from recsys.base_config import validate
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Schema, load_schema
@@ -87,7 +88,8 @@ def prepare(
 
 def open_source(recipe: Recipe, raw: Sequence[Path], may_be_joined: bool = False) -> Source:
     """What reads the recipe's raw files, with the tables that it joins."""
-    return joined_source(SOURCES[recipe.source], recipe, raw, may_be_joined)
+    joined = joined_source(SOURCES[recipe.source], recipe, raw, may_be_joined)
+    return timed_source(joined, recipe)
 
 
 def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:

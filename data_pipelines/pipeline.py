@@ -23,6 +23,7 @@ from data_pipelines.staging import (
     stage_chunk,
 )
 from data_pipelines.statistics import FeatureStatistics, count_missing, find_warnings
+from data_pipelines.times import TimedSource
 from data_pipelines.writing import (
     SplitWriter,
     Written,
@@ -80,6 +81,8 @@ def _describe(recipe: Recipe, encoders: list[FeatureEncoder], written: Written) 
 
 
 def _with_joins(schema: Schema, source: Source) -> Schema:
+    if isinstance(source, TimedSource):
+        source = source.inner
     if not isinstance(source, JoinedSource):
         return schema
     warnings = (*source.warnings(), *schema.warnings)

@@ -1,5 +1,6 @@
 """The recipe against the columns that are there: wildcards become features, wrong names errors."""
 
+import dataclasses
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from data_pipelines.recipe import (
 )
 from data_pipelines.transforms import makes_tokens
 from recsys.errors import RecsysError, did_you_mean
+from recsys.schema import Hour, Weekday
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class FeaturePlan:
     name: str
     kind: str
     column: str
-    transform: TransformRule | None
+    transform: TransformRule | Hour | Weekday | None
     encoding: EncodingRule | None
     min_count: int
     vocabulary: str  # the feature that owns the vocabulary: this one, or the one it shares
@@ -47,6 +49,7 @@ def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
         "numerical": recipe.numerical.columns,
         "categorical": recipe.categorical.columns,
         "sequence": recipe.sequence.columns,
+        "time": recipe.time.columns,
     }
     reserved = {recipe.label.column}
     column_kinds: dict[str, str] = {}
@@ -63,16 +66,21 @@ def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
         raise RecsysError(
             "the recipe names no feature",
             where=recipe.name,
-            expected="numerical.columns, categorical.columns or sequence.columns",
+            expected="numerical.columns, categorical.columns, sequence.columns or time.columns",
         )
-    _check_names(recipe, list(column_kinds), columns)
+    names = _time_features(recipe, column_kinds)
+    _check_names(
+        recipe, [c for c, kind in column_kinds.items() if kind != "time"] + list(names), columns
+    )
     for name in {recipe.label.column, "label", "group_id"} & column_kinds.keys():
         raise RecsysError(
             f"{name!r} cannot be a feature",
             where=f"{column_kinds[name]}.columns",
             expected="no label column, and no column named label or group_id",
         )
-    features = tuple(_plan_feature(recipe, c, kind) for c, kind in column_kinds.items())
+    features = tuple(
+        _plan_feature(recipe, c, kind) for c, kind in column_kinds.items() if kind != "time"
+    ) + tuple(names.values())
     return Plan(_with_shared(recipe, features), _dtypes(recipe, column_kinds))
 
 
@@ -147,6 +155,22 @@ def _plan_feature(recipe: Recipe, name: str, kind: str) -> FeaturePlan:
     )
 
 
+def _time_features(recipe: Recipe, column_kinds: dict[str, str]) -> dict[str, FeaturePlan]:
+    """The categorical features that are made of columns of moments, by name."""
+    made: dict[str, FeaturePlan] = {}
+    for column in (c for c, kind in column_kinds.items() if kind == "time"):
+        for name, transform in recipe.time.transforms(column).items():
+            if column_kinds.get(name, "time") != "time" or name in made:
+                raise RecsysError(
+                    f"two features are named {name!r}",
+                    where=f"time.columns and {column_kinds.get(name, 'time')}.columns",
+                    fix="rename the column, or remove it from one of them",
+                )
+            plain = _plan_feature(recipe, name, "categorical")
+            made[name] = dataclasses.replace(plain, column=column, transform=transform)
+    return made
+
+
 def _with_shared(recipe: Recipe, features: tuple[FeaturePlan, ...]) -> tuple[FeaturePlan, ...]:
     """Points each sharing feature to the owner of its vocabulary."""
     by_name = {f.name: f for f in features}
@@ -168,7 +192,7 @@ def _dtypes(recipe: Recipe, column_kinds: dict[str, str]) -> dict[str, pl.DataTy
     """Canonical types: numbers float64, everything else text."""
     dtypes: dict[str, pl.DataType] = {recipe.label.column: pl.String()}
     for column, kind in column_kinds.items():
-        dtypes[column] = pl.Float64() if kind == "numerical" else pl.String()
+        dtypes[column] = pl.Float64() if kind in ("numerical", "time") else pl.String()
     for extra in (recipe.group, split_column(recipe)):
         if extra:
             dtypes.setdefault(extra, pl.String())

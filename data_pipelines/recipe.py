@@ -12,6 +12,7 @@ from data_pipelines.events.rules import Events
 from data_pipelines.file_format import FileFormat
 from data_pipelines.join_rules import Join
 from data_pipelines.numbers import OutOfRange
+from data_pipelines.time_rules import TimeColumns
 from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.schema import CriteoBucket, Keep, Log
 
@@ -234,6 +235,7 @@ class Recipe(BaseConfig):
     numerical: Numerical = Numerical()
     categorical: Categorical = Categorical()
     sequence: SequenceColumns = SequenceColumns()
+    time: TimeColumns = TimeColumns()
     group: str | None = None
     min_count: PositiveInt = 2
     encoding: EncodingRule = VocabularyRule()
@@ -255,6 +257,8 @@ class Recipe(BaseConfig):
                 "split.method of an event log is last_item, last_two_items, by_time or by_group, "
                 f"not {self.split.method}"
             )
+        if self.events and self.time.columns:
+            raise ValueError("time.columns is for tables of rows, not for event logs")
         if needs_events and not self.events:
             raise ValueError(f"split.method {self.split.method} needs an event log (events: …)")
         if self.events and isinstance(self.split, ByTime) and not self.events.time:

@@ -8,20 +8,24 @@ import polars as pl
 from data_pipelines.recipe import QuantileBucketsRule, StandardizeRule, TransformRule
 from recsys.errors import RecsysError
 from recsys.schema import (
+    TICKS_PER_SECOND,
     CriteoBucket,
+    Hour,
     Keep,
     Log,
     QuantileBuckets,
     Standardize,
     Transform,
+    Weekday,
 )
 
 FIT_SAMPLE = 1 << 20
+THURSDAY = 4  # the first day of 1970; Sunday is 0
 
 
 def makes_tokens(rule: TransformRule | Transform | None) -> bool:
     """Whether the transform's results are categories, not numbers."""
-    return isinstance(rule, CriteoBucket | QuantileBuckets | QuantileBucketsRule)
+    return isinstance(rule, CriteoBucket | QuantileBuckets | QuantileBucketsRule | Hour | Weekday)
 
 
 def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
@@ -44,6 +48,12 @@ def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
         case QuantileBuckets(edges=edges):
             counts = np.searchsorted(np.array(edges), values.to_numpy(), side="right")
             result = pl.when(column.is_not_null()).then(pl.Series(counts, dtype=pl.Int64))
+        case Hour(unit=unit):
+            seconds = column / TICKS_PER_SECOND[unit]
+            result = (seconds / 3600.0).floor().cast(pl.Int64) % 24
+        case Weekday(unit=unit):
+            seconds = column / TICKS_PER_SECOND[unit]
+            result = ((seconds / 86_400.0).floor().cast(pl.Int64) + THURSDAY) % 7
     return values.to_frame().select(result).to_series()
 
 

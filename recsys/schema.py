@@ -64,8 +64,27 @@ class QuantileBuckets(BaseConfig):
     edges: tuple[float, ...]
 
 
+TimeUnit = Literal["s", "ms", "us"]
+TICKS_PER_SECOND: dict[TimeUnit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6}
+
+
+class Hour(BaseConfig):
+    """Integer token 0 … 23: the hour in UTC of a moment, `unit`s since 1970; missing stays so."""
+
+    kind: Literal["hour"] = "hour"
+    unit: TimeUnit = "s"
+
+
+class Weekday(BaseConfig):
+    """Integer token, 0 is Sunday: the day in UTC of a moment, `unit`s since 1970."""
+
+    kind: Literal["weekday"] = "weekday"
+    unit: TimeUnit = "s"
+
+
 Transform = Annotated[
-    Keep | Log | Standardize | CriteoBucket | QuantileBuckets, Field(discriminator="kind")
+    Keep | Log | Standardize | CriteoBucket | QuantileBuckets | Hour | Weekday,
+    Field(discriminator="kind"),
 ]
 
 

@@ -12,17 +12,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.errors import RecsysError, did_you_mean
+from recsys.export.raw_times import clock_tokens, to_moments
 from recsys.export.raw_values import to_numbers, to_token_lists, to_tokens
 from recsys.io.paths import file_inside
 from recsys.schema import (
     CriteoBucket,
     Feature,
     HashEncoding,
+    Hour,
     Keep,
     Log,
     QuantileBuckets,
     Standardize,
     Transform,
+    Weekday,
 )
 
 Floats = NDArray[np.float64]
@@ -103,6 +106,8 @@ def _raw_column(feature: Feature, raw: pl.DataFrame) -> pl.Series:
             fix=did_you_mean(feature.column, raw.columns),
         )
     column = raw[feature.column].alias("x")  # polars takes some names for patterns
+    if isinstance(feature.transform, Hour | Weekday):
+        return to_moments(column, feature.transform.unit, feature.name, feature.column)
     if feature.kind == "numerical" or feature.transform is not None:
         return to_numbers(column, feature.name, feature.column)
     if feature.kind == "sequence":
@@ -129,6 +134,8 @@ def _transform(transform: Transform, column: pl.Series) -> pl.Series:
             is_missing = is_missing | np.isin(tokens, absent)
         case QuantileBuckets(edges=edges):
             tokens = (values[:, None] >= np.array(edges)).sum(axis=1)
+        case Hour() | Weekday():
+            tokens = clock_tokens(transform, values)
     return pl.Series(tokens, dtype=pl.Int64).set(pl.Series(is_missing), None)
 
 
