@@ -257,8 +257,6 @@ class Recipe(BaseConfig):
                 "split.method of an event log is last_item, last_two_items, by_time or by_group, "
                 f"not {self.split.method}"
             )
-        if self.events and self.time.columns:
-            raise ValueError("time.columns is for tables of rows, not for event logs")
         if needs_events and not self.events:
             raise ValueError(f"split.method {self.split.method} needs an event log (events: …)")
         if self.events and isinstance(self.split, ByTime) and not self.events.time:

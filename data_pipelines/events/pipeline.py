@@ -25,6 +25,7 @@ from data_pipelines.sources import Source
 from data_pipelines.splits import SPLITS, cut_points
 from data_pipelines.staging import check_splits, read_arrow, write_arrow
 from data_pipelines.statistics import FeatureStatistics
+from data_pipelines.times import TimedSource
 from data_pipelines.writing import SplitWriter, Written, close_writers
 from recsys.errors import RecsysError
 
@@ -105,8 +106,9 @@ def read_log(
     columns = source.columns(recipe, logs[0])
     table_columns = table.columns if table is not None else []
     plan = make_event_plan(recipe, columns, table_columns, keep_user)
-    if isinstance(source, JoinedSource):
-        check_item_columns(plan, source.columns_of(plan.rules.item))
+    source_of_columns = source.inner if isinstance(source, TimedSource) else source
+    if isinstance(source_of_columns, JoinedSource):
+        check_item_columns(plan, source_of_columns.columns_of(plan.rules.item))
     encoders = new_encoders(plan.features)
     typed_table = None if table is None else _typed(table, plan, recipe)
     log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, typed_table))
@@ -232,9 +234,10 @@ def read_raw_samples(recipe: Recipe, source: Source, raw: list[Path]) -> Iterato
         _, log = read_log(recipe, source, raw, Path(folder), _no_report, keep_user=True)
         samples = EventSamples(log, recipe)
         samples.make(_no_report)
-        maker = RowMaker(log.plan, log.columns, to_text(log.plan, separator), [log.plan.rules.user])
+        plan = log.plan.of_raw_columns()
+        maker = RowMaker(plan, log.columns, to_text(plan, separator), [plan.rules.user])
         for _, frame in samples.slices(maker):
-            yield join_histories(frame.drop("group_id"), log.plan, separator)
+            yield join_histories(frame.drop("group_id"), plan, separator)
 
 
 def _no_report(stage: str, done: int, total: int | None) -> None:

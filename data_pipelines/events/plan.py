@@ -9,6 +9,7 @@ from data_pipelines.events.rules import Events
 from data_pipelines.plan import FeaturePlan, Plan, make_plan, resolve
 from data_pipelines.recipe import ByTime, Categorical, Recipe
 from recsys.errors import RecsysError
+from recsys.schema import Hour, Weekday
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class EventPlan:
     item_columns: tuple[str, ...]  # values that belong to the item, beside the item itself
     event_columns: tuple[str, ...]  # values that belong to the event
     dtypes: dict[str, pl.DataType]  # canonical types of all columns, the item table's too
+
+    def of_raw_columns(self) -> "EventPlan":
+        """The plan whose rows hold the columns that features are made from, each once."""
+        by_column = {f.column: dataclasses.replace(f, name=f.column) for f in self.features}
+        return dataclasses.replace(self, features=tuple(by_column.values()))
 
     @property
     def has_labels(self) -> bool:
@@ -40,6 +46,7 @@ def make_event_plan(
     columns = list(dict.fromkeys([*log_columns, *table_columns]))
     _check_columns(recipe, rules, log_columns, columns)
     plan = make_plan(_row_recipe(recipe, rules), columns)
+    _check_times(rules, plan, log_columns)
     histories = _histories(rules, plan)
     item_columns = [c for c in rules.item_features if _is_used(c, plan, histories)]
     used = [*(f.column for f in plan.features), *histories.values()]
@@ -81,6 +88,18 @@ def _check_columns(recipe: Recipe, rules: Events, log: list[str], columns: list[
             where="events.action",
             expected=f"one of {', '.join(log)}",
         )
+
+
+def _check_times(rules: Events, plan: Plan, log: list[str]) -> None:
+    """Moments are numbers, read with the log's rows."""
+    for column in (f.column for f in plan.features if isinstance(f.transform, Hour | Weekday)):
+        if column in (rules.user, rules.item, rules.action) or column not in log:
+            raise RecsysError(
+                f"the column {column!r} cannot give an hour or a weekday",
+                where="time.columns",
+                expected="a column of the log or of a table under join, and not events.user, "
+                "events.item or events.action",
+            )
 
 
 def check_item_columns(plan: EventPlan, of_item: set[str]) -> None:

@@ -54,18 +54,18 @@ class RowMaker:
     ) -> None:
         self.plan, self.columns = plan, columns
         self.convert = convert
-        features = [f.name for f in plan.features if f.name not in plan.histories]
-        self.targets = list(dict.fromkeys([*features, *extra_columns]))
+        features = {f.name: f.column for f in plan.features if f.name not in plan.histories}
+        self.targets = features | {name: name for name in extra_columns}  # name → column
         # Values by code for text, and by item for what belongs to an item: each converted once.
         self.by_code = {
-            name: convert(name, columns.codes[name].texts())
-            for name in self.targets
-            if name in columns.codes
+            name: convert(name, columns.codes[column].texts())
+            for name, column in self.targets.items()
+            if column in columns.codes
         }
         self.by_item = {
-            name: self._values(name, columns.item_values(name))
-            for name in self.targets
-            if name in (plan.rules.item, *plan.item_columns)
+            name: self._values(name, columns.item_values(column))
+            for name, column in self.targets.items()
+            if column in (plan.rules.item, *plan.item_columns)
         }
 
     def rows(self, events: UserEvents, samples: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -86,8 +86,8 @@ class RowMaker:
         targets = [
             self.by_item[name].gather(samples["item"])
             if name in self.by_item
-            else self._values(name, events.frame[name].gather(rows))
-            for name in self.targets
+            else self._values(name, events.frame[column].gather(rows))
+            for name, column in self.targets.items()
         ]
         histories = [window.lists(behaviours[column]) for column in self.plan.histories.values()]
         names = [*self.targets, *self.plan.histories]

@@ -14,6 +14,7 @@ from data_pipelines.recipe import Label, Recipe
 from data_pipelines.sources import Source, TableSource
 from data_pipelines.staging import read_chunks
 from data_pipelines.text_tables import Dtypes
+from data_pipelines.times import timed_source
 from recsys.schema import Schema
 
 
@@ -21,7 +22,7 @@ def read_event_rows(
     schema: Schema, recipe: Recipe, source: Source, raw: list[Path]
 ) -> Iterator[pl.DataFrame]:
     """Samples as canonical raw columns; of a table the features, and user and label if there."""
-    table = TableSource()
+    table = timed_source(TableSource(), recipe)
     first = table.files(raw)[0]
     if not {feature.column for feature in schema.features} <= _names(first, recipe.file):
         yield from read_raw_samples(recipe, source, raw)

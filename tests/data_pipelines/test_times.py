@@ -12,6 +12,7 @@ from data_pipelines import FrameEncoder, read_raw
 from recsys.errors import RecsysError
 from recsys.export.encoders import RawEncoder
 from recsys.schema import Hour, Weekday, load_schema
+from tests.data_pipelines.event_logs import Log
 
 TEXTS = [
     "2024-02-29T23:59:59.75",  # a Thursday
@@ -176,7 +177,6 @@ def test_serving_refuses_what_is_no_moment(clicks, value):
         ({"categorical": {"columns": ["at"]}}, "the column 'at' is listed twice"),
         ({"time": {"columns": ["when"]}}, "the column 'when' is missing"),
         ({"time": {"columns": ["at"], "parts": ["minute"]}}, "time.parts"),
-        ({"events": {"user": "at"}, "split": "last_item"}, "time.columns is for tables of rows"),
     ],
 )
 def test_what_a_recipe_cannot_mean_is_refused(clicks, changes, words):
@@ -235,3 +235,52 @@ def test_moments_of_a_joined_table_are_read_alike(tmp_path, suffix, unit):
     table = pl.read_parquet(tmp_path / "out" / schema.feature("at_hour").encoding.file)
     hours = dict(table.select("id", "value").rows())
     assert [hours[i] for i in encoded["at_hour"]] == [5 * (n % 4) for n in range(10)]
+
+
+def _events():
+    start = datetime(2024, 3, 3)
+    return [
+        (f"u{u}", f"{'ab'[i % 2]}{(u * 7 + i * 3) % 11}", (start + timedelta(hours=5 * i + u)))
+        for u in range(6)
+        for i in range(6)
+    ]
+
+
+def test_targets_of_an_event_log_have_the_hour_and_weekday_of_their_event(tmp_path):
+    log = Log(tmp_path, _events())
+    schema = log.prepare("time.columns=[time]", "categorical.columns=[item, category]")
+    raw = pl.concat(read_raw(schema, [log.csv]))
+    assert raw.schema["time"] == pl.Float64
+    seconds = {(u, i): m.replace(tzinfo=UTC).timestamp() for u, i, m in _events()}
+    positives = raw.filter(pl.col("label") == 1)
+    assert [seconds[key] for key in positives.select("user", "item").rows()] == positives[
+        "time"
+    ].to_list()
+    encoded = FrameEncoder(schema, log.out).encode(raw)
+    served = RawEncoder(schema.features, log.out).encode(raw)
+    assert encoded.select(served.columns).equals(served)
+    written = pl.concat([log.ids(split) for split in ("train", "valid", "test")])
+    names = ["item", "time_hour", "time_weekday", "label"]
+    assert written.select(names).sort(names).equals(encoded.select(names).sort(names))
+    hours = pl.read_parquet(log.out / schema.feature("time_hour").encoding.file)
+    by_id = dict(hours.select("id", "value").rows())
+    expected = [int(s // 3600 % 24) for s in raw["time"]]
+    assert [by_id.get(i, e) for i, e in zip(served["time_hour"], expected, strict=True)] == expected
+    assert served["time_hour"].n_unique() > 5
+
+
+def test_samples_in_a_table_of_their_own_have_their_moments_read_too(tmp_path):
+    log = Log(tmp_path, _events())
+    schema = log.prepare("time.columns=[time]", "categorical.columns=[item, category]")
+    raw = pl.concat(read_raw(schema, [log.csv]))
+    texts = [datetime.fromtimestamp(s, UTC).isoformat() for s in raw["time"]]
+    table = tmp_path / "samples.parquet"
+    raw.with_columns(pl.Series("time", texts)).write_parquet(table)
+    assert pl.concat(read_raw(schema, [table]))["time"].to_list() == raw["time"].to_list()
+
+
+@pytest.mark.parametrize("column", ["user", "item"])
+def test_users_and_items_of_a_log_are_no_moments(tmp_path, column):
+    log = Log(tmp_path, _events())
+    with pytest.raises(RecsysError, match=f"the column '{column}' cannot give an hour"):
+        log.prepare(f"time.columns=[{column}]", "categorical.columns=[category]")
