@@ -17,8 +17,9 @@ from data_pipelines.events.rules import Events, ItemTable
 from data_pipelines.file_format import LINES, FileFormat
 from data_pipelines.file_kinds import binary_format, head_of
 from data_pipelines.reading import BLOCK_BYTES, Block, first_line, read_blocks
-from data_pipelines.recipe import LastItem, LastTwoItems, Recipe, SequenceColumns
+from data_pipelines.recipe import Recipe, SequenceColumns
 from data_pipelines.sources import NumberedFrame, TableSource, read_table, table_columns
+from data_pipelines.split_rules import LastItem, LastTwoItems
 from data_pipelines.text_tables import Dtypes
 from recsys.errors import RecsysError
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.recipe import Categorical, Label, Recipe, StratifiedFolds
+from data_pipelines.recipe import Categorical, Label, Recipe
 from data_pipelines.sources import NumberedFrame, TableSource
+from data_pipelines.split_rules import StratifiedFolds
 from data_pipelines.text_tables import Dtypes
 from recsys.errors import RecsysError
 

@@ -5,13 +5,8 @@ label may be missing.
 """
 
 from data_pipelines.file_format import FileFormat
-from data_pipelines.recipe import (
-    ByTime,
-    Categorical,
-    Numerical,
-    Recipe,
-    StratifiedFolds,
-)
+from data_pipelines.recipe import Categorical, Numerical, Recipe
+from data_pipelines.split_rules import ByTime, StratifiedFolds
 from recsys.schema import CriteoBucket
 
 INTEGERS = tuple(f"I{i}" for i in range(1, 14))

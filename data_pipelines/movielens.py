@@ -11,15 +11,9 @@ import polars as pl
 from data_pipelines.events.rules import Events, Targets
 from data_pipelines.file_format import FileFormat
 from data_pipelines.reading import Block, existing_file, prefetch, read_blocks
-from data_pipelines.recipe import (
-    ByGroup,
-    Categorical,
-    Label,
-    Recipe,
-    SequenceColumns,
-    Threshold,
-)
+from data_pipelines.recipe import Categorical, Label, Recipe, SequenceColumns, Threshold
 from data_pipelines.sources import NumberedFrame
+from data_pipelines.split_rules import ByGroup
 from data_pipelines.text_tables import Dtypes, check_columns
 from recsys.errors import RecsysError
 

@@ -7,14 +7,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from data_pipelines.recipe import (
-    ByGroup,
-    ByTime,
-    EncodingRule,
-    Recipe,
-    TransformRule,
-    VocabularyRule,
-)
+from data_pipelines.recipe import EncodingRule, Recipe, TransformRule, VocabularyRule
+from data_pipelines.split_rules import ByGroup, ByTime
 from data_pipelines.transforms import makes_tokens
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Hour, Weekday

@@ -1,6 +1,5 @@
 """The first reading: each row as compact codes in temporary files, so text is parsed only once."""
 
-import contextlib
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,16 +16,16 @@ from data_pipelines.hashing import hash_distinct
 from data_pipelines.labels import apply_label
 from data_pipelines.plan import split_column
 from data_pipelines.reading import prefetch
-from data_pipelines.recipe import (
+from data_pipelines.recipe import Recipe
+from data_pipelines.sources import Source
+from data_pipelines.split_rules import (
     ByGroup,
     ByTime,
     GivenFiles,
     RandomSplit,
-    Recipe,
     StratifiedFolds,
     StratifiedFolds020,
 )
-from data_pipelines.sources import Source
 from data_pipelines.splits import (
     SPLITS,
     SplitCodes,
@@ -39,7 +38,9 @@ from data_pipelines.splits import (
     time_split,
 )
 from data_pipelines.text_tables import Dtypes
+from data_pipelines.times import ordering_seconds
 from recsys.errors import RecsysError
+from recsys.schema import TimeUnit
 
 
 class RawChunk(NamedTuple):
@@ -143,7 +144,7 @@ def split_keys(recipe: Recipe, chunk: RawChunk) -> NDArray[np.generic]:
     if name is None:
         return np.empty(0, np.uint8)
     if isinstance(rule, ByTime):
-        return parse_times(chunk.frame[name], chunk.path)
+        return parse_times(chunk.frame[name], chunk.path, unit=recipe.time.unit)
     assert isinstance(rule, ByGroup)
     return group_split(hash_distinct(chunk.frame[name].cast(pl.String)), rule.seed, rule.fractions)
 
@@ -160,21 +161,11 @@ def _split_of_file(rule: GivenFiles, path: Path) -> int:
     )
 
 
-def parse_times(values: pl.Series, path: Path, first_row: int | None = None) -> NDArray[np.float64]:
-    """Numbers as they are; dates and times as seconds since 1970."""
-    times = values.cast(pl.Float64, strict=False)
-    if times.null_count():
-        with contextlib.suppress(pl.exceptions.ComputeError):  # no date format fits: told below
-            stamps = values.cast(pl.String).str.to_datetime(strict=False)
-            times = stamps.dt.epoch("us").cast(pl.Float64) / 1e6
-    if times.null_count():
-        row = int(times.is_null().arg_true()[0])
-        raise RecsysError(
-            f"the time column {values.name!r} holds a value that is neither number nor date",
-            where=path if first_row is None else f"{path}, data row {first_row + row}",
-            got=repr(values[row]),
-        )
-    return times.to_numpy()
+def parse_times(
+    values: pl.Series, path: Path, first_row: int | None = None, unit: TimeUnit = "s"
+) -> NDArray[np.float64]:
+    """Numbers, divided by the `unit`s of a second; dates and times as seconds since 1970."""
+    return ordering_seconds(values, unit, path, first_row).to_numpy()
 
 
 def assign_splits(recipe: Recipe, staged: Staged) -> SplitCodes:
@@ -194,17 +185,27 @@ def assign_splits(recipe: Recipe, staged: Staged) -> SplitCodes:
             codes = time_split(keys.astype(np.float64), boundaries, fractions)
         case _:
             codes = keys.astype(np.uint8)
-    check_splits(recipe, np.bincount(codes, minlength=len(SPLITS)))
+    times = keys if isinstance(recipe.split, ByTime) else keys[:0]
+    check_splits(recipe, np.bincount(codes, minlength=len(SPLITS)), times)
     return codes
 
 
-def check_splits(recipe: Recipe, sizes: NDArray[np.int64]) -> None:
-    """An empty split is an error."""
+def check_splits(
+    recipe: Recipe, sizes: NDArray[np.int64], times: NDArray[np.generic] | None = None
+) -> None:
+    """An empty split is an error; `times` of a split by time show what its boundaries missed."""
     for name, size in zip(SPLITS, sizes, strict=True):
         if not size:
             raise RecsysError(
                 f"the split {name!r} is empty",
                 where=f"split.method {recipe.split.method}, {sizes.sum()} rows",
                 got=", ".join(f"{n} {s}" for n, s in zip(SPLITS, sizes, strict=True)),
-                fix="change split.fractions, split.boundaries or the files",
+                fix="change split.fractions, split.boundaries or the files" + _range_of(times),
             )
+
+
+def _range_of(times: NDArray[np.generic] | None) -> str:
+    if times is None or not len(times):
+        return ""
+    low, high = (np.format_float_positional(time, trim="-") for time in (times.min(), times.max()))
+    return f"; the times are {low} to {high} (seconds, if time.unit is right)"

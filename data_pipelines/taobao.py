@@ -7,7 +7,8 @@ action_type (0 is a click).
 
 from data_pipelines.events.rules import Events, Negatives, Targets
 from data_pipelines.file_format import FileFormat
-from data_pipelines.recipe import LastTwoItems, Recipe
+from data_pipelines.recipe import Recipe
+from data_pipelines.split_rules import LastTwoItems
 
 CLICKS = Events(
     action="action",

@@ -84,6 +84,38 @@ def parse_moments(values: pl.Series, unit: TimeUnit, path: Path, first_row: int)
     return found.alias(values.name)
 
 
+def ordering_seconds(
+    values: pl.Series, unit: TimeUnit, path: Path, first_row: int | None = None
+) -> pl.Series:
+    """What splits and histories are ordered by: seconds since 1970, or numbers that just ascend.
+
+    Numbers are divided by the `unit`s of a second; any number is allowed. Dates are in ISO 8601, or
+    with slashes if the year is first; others, such as 08/11/2017, may mean two days.
+
+    Raises:
+        RecsysError: for a missing value, and for one that is neither number nor date.
+    """
+    ticks = TICKS_PER_SECOND[unit]
+    texts = values.cast(pl.String).alias("x")
+    found = values.alias("x").cast(pl.Float64, strict=False) / ticks
+    found = found.set(~found.is_finite(), None)
+    if found.null_count():
+        dates = texts.str.replace(r"^(\d{4})/(\d{2})/(\d{2})", "$1-$2-$3").str.strip_suffix(" UTC")
+        found = found.zip_with(found.is_not_null(), _iso_seconds(dates))
+    if found.null_count():
+        row = int(found.is_null().arg_true()[0])
+        is_missing = texts[row] is None
+        raise RecsysError(
+            f"the time column {values.name!r} has no value"
+            if is_missing
+            else f"the time column {values.name!r} holds a value that is neither number nor date",
+            where=path if first_row is None else f"{path}, data row {first_row + row}",
+            expected="a number, or a date or time such as 2017-11-08 or 2017-11-08 16:00:00",
+            got=None if is_missing else repr(texts[row]),
+        )
+    return found
+
+
 def _iso_seconds(texts: pl.Series) -> pl.Series:
     """Seconds since 1970, in UTC unless the text has a zone; null for other text."""
     parts = texts.to_frame().select(pl.col("x").str.extract_groups(ISO)).to_series().struct

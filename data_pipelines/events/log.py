@@ -62,7 +62,9 @@ class EventLog:
             _one_of(frame, rules.action, rules.targets.actions).alias(IS_TARGET),
         ]
         if rules.time:
-            staged.append(pl.Series(TIME, parse_times(frame[rules.time], path, first_row)))
+            unit = self.recipe.time.unit
+            times = parse_times(frame[rules.time], path, first_row, unit)
+            staged.append(pl.Series(TIME, times))
         if self.plan.has_labels:
             labels = label_values(frame, self.recipe.label, path, first_row)
             staged[3] = (staged[3] & labels.is_not_null()).alias(IS_TARGET)

@@ -20,8 +20,9 @@ from data_pipelines.events.samples import UserEvents, make_samples, sort_events
 from data_pipelines.joins import JoinedSource
 from data_pipelines.numbers import bounded_numbers
 from data_pipelines.reading import Progress, expand_paths, prefetch
-from data_pipelines.recipe import ByTime, Recipe, SplitRule
+from data_pipelines.recipe import Recipe
 from data_pipelines.sources import Source
+from data_pipelines.split_rules import ByTime, SplitRule
 from data_pipelines.splits import SPLITS, cut_points
 from data_pipelines.staging import check_splits, read_arrow, write_arrow
 from data_pipelines.statistics import FeatureStatistics

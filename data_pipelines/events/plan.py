@@ -7,7 +7,8 @@ import polars as pl
 
 from data_pipelines.events.rules import Events
 from data_pipelines.plan import FeaturePlan, Plan, make_plan, resolve
-from data_pipelines.recipe import ByTime, Categorical, Recipe
+from data_pipelines.recipe import Categorical, Recipe
+from data_pipelines.split_rules import ByTime
 from recsys.errors import RecsysError
 from recsys.schema import Hour, Weekday
 

@@ -16,7 +16,7 @@ from data_pipelines.events.negatives import (
 )
 from data_pipelines.events.rules import Events
 from data_pipelines.hashing import finalise
-from data_pipelines.recipe import ByGroup, ByTime, LastItem, LastTwoItems, SplitRule
+from data_pipelines.split_rules import ByGroup, ByTime, LastItem, LastTwoItems, SplitRule
 from data_pipelines.splits import SplitCodes, group_split
 
 Bools = NDArray[np.bool_]
