@@ -36,7 +36,7 @@ def check(arguments: list[str]) -> None:
 
 
 def run(command_line: list[str]) -> None:
-    """Prepares, and prints the splits."""
+    """Prepares, and prints the splits, dropped rows and warnings; schema.json has the counts."""
     parser = argparse.ArgumentParser(prog="python -m data_pipelines", description=__doc__)
     parser.add_argument("name", help=f"{', '.join(DATASETS)}, or a recipe's path")
     parser.add_argument("--raw", type=Path, nargs="+", required=True)
@@ -53,6 +53,10 @@ def run(command_line: list[str]) -> None:
     )
     for name, split in schema.splits.items():
         sys.stdout.write(f"{name}: {split.rows} rows, {split.positives} positives\n")
+    for reason, rows in schema.dropped_rows.items():
+        sys.stdout.write(f"dropped: {rows} rows: {reason}\n")
+    for warning in schema.warnings:
+        sys.stdout.write(f"warning: {warning}\n")
 
 
 if __name__ == "__main__":

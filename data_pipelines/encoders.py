@@ -84,6 +84,17 @@ class FeatureEncoder:
             return staged.fill_null(self._number_of_missing)
         return self._finish(staged)
 
+    def is_missing(self, staged: pl.Series) -> pl.Series:
+        """Which staged values are missing."""
+        is_final = isinstance(self.ids, HashIds) and not self.is_fitted_late
+        return staged == 0 if is_final else staged.is_null()
+
+    def fill(self, encoded: pl.Series) -> pl.Series:
+        """Encoded values in which nulls stand for missing ones, as `encode` gives them."""
+        if not encoded.null_count():
+            return encoded
+        return encoded.fill_null(self._number_of_missing if self.ids is None else 0)
+
     def describe(self) -> Feature:
         """The feature with what was learnt."""
         learnt: dict[str, object] = {}
@@ -141,6 +152,9 @@ class SequenceEncoder(FeatureEncoder):
     def _finish(self, prepared: pl.Series) -> pl.Series:
         return _as_lists(super()._finish(_flatten(prepared)), prepared.list.len())
 
+    def fill(self, encoded: pl.Series) -> pl.Series:
+        return encoded.list.eval(pl.element().fill_null(0)) if null_items(encoded) else encoded
+
 
 def unnamed(column: pl.Series) -> pl.Series:
     """The column under a plain name: polars takes some names of columns for patterns."""
@@ -149,6 +163,11 @@ def unnamed(column: pl.Series) -> pl.Series:
 
 def _flatten(lists: pl.Series) -> pl.Series:
     return lists.filter(lists.list.len() > 0).explode()
+
+
+def null_items(lists: pl.Series) -> int:
+    """How many items of the lists are null."""
+    return int(lists.to_arrow(compat_level=pl.CompatLevel.oldest()).flatten().null_count)
 
 
 def _as_lists(items: pl.Series, lengths: pl.Series) -> pl.Series:

@@ -10,9 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.encoders import FeatureEncoder, unnamed
+from data_pipelines.encoders import FeatureEncoder, null_items, unnamed
 from data_pipelines.splits import SPLITS, SplitCodes
-from data_pipelines.vocabulary import HashIds
 from recsys.schema import FeatureCounts
 
 Int64s = NDArray[np.int64]
@@ -28,7 +27,7 @@ class FeatureStatistics:
     """One feature's counts in each split."""
 
     def __init__(self, encoder: FeatureEncoder) -> None:
-        self.feature = encoder.describe()
+        self.encoder, self.feature = encoder, encoder.describe()
         self.values = np.zeros(len(SPLITS), np.int64)
         self.missing: Int64s | None = None  # None: not counted apart from unseen values
         self.zeros = np.zeros(len(SPLITS), np.int64)
@@ -38,6 +37,7 @@ class FeatureStatistics:
         shape = (len(SPLITS), 2, cardinality if is_rated else 0)
         self.rows_by_label = np.zeros(shape, np.int64)  # split, label, id
         self.largest = 0.0  # absolute value of a number, as it is stored
+        self.train_range = (np.inf, -np.inf)  # of a number, as it is stored
         self.numbers: list[tuple[NDArray[np.float32], NDArray[np.int8]]] = []
 
     def add(self, code: int, column: pl.Series, labels: pl.Series) -> None:
@@ -49,6 +49,9 @@ class FeatureStatistics:
         values = column.to_numpy()
         if self.feature.kind == "numerical":
             self.largest = max(self.largest, float(np.abs(values).max(initial=0.0)))
+            if code == TRAIN and len(values):
+                low, high = self.train_range
+                self.train_range = min(low, float(values.min())), max(high, float(values.max()))
             if code == VALID and sum(len(v) for v, _ in self.numbers) < MAX_RATED_ROWS:
                 self.numbers.append((values, labels.to_numpy()))
             return
@@ -59,6 +62,16 @@ class FeatureStatistics:
             size = self.rows_by_label.shape[2]
             counts = np.bincount(keys, minlength=2 * size).reshape(size, 2)
             self.rows_by_label[code] += counts.T
+
+    def add_present(self, code: int, column: pl.Series, labels: pl.Series) -> pl.Series:
+        """The same of values with nulls where they are missing; returns them filled."""
+        is_list = self.feature.kind == "sequence"
+        missing = np.zeros(len(SPLITS), np.int64)
+        missing[code] = null_items(column) if is_list else column.null_count()
+        self.add_missing(missing)
+        filled = self.encoder.fill(column)
+        self.add(code, filled, labels)
+        return filled
 
     def add_missing(self, counts: Int64s) -> None:
         """Missing values by split."""
@@ -100,10 +113,9 @@ def count_missing(encoder: FeatureEncoder, staged: pl.Series, codes: SplitCodes)
         lengths = staged.list.len().to_numpy()
         codes = np.repeat(codes, lengths)
         staged = staged.filter(staged.list.len() > 0).explode()
-    is_zero = isinstance(encoder.ids, HashIds) and not encoder.is_fitted_late
-    if not is_zero and not staged.null_count():
+    mask = encoder.is_missing(staged)
+    if not mask.any():
         return np.zeros(len(SPLITS), np.int64)
-    mask = (staged == 0) if is_zero else staged.is_null()
     return np.bincount(codes[mask.to_numpy()], minlength=len(SPLITS)).astype(np.int64)
 
 
@@ -131,6 +143,8 @@ def _warnings_of(statistics: FeatureStatistics) -> list[str]:
     elif train.values and train.distinct is not None and train.distinct <= 1:
         what = "one value" if train.distinct else "no value that is frequent enough"
         found.append(f"{name}: the train rows have {what}")
+    elif statistics.train_range[0] == statistics.train_range[1]:
+        found.append(f"{name}: the train rows have one value, {statistics.train_range[0]:g}")
     if statistics.largest > EXACT_BELOW:
         found.append(
             f"{name}: values up to {statistics.largest:.4g}: float32 cannot tell whole numbers "

@@ -15,7 +15,7 @@ from data_pipelines.events.counts import TrainCounts, fit_numbers, fit_texts
 from data_pipelines.events.log import IS_TARGET, EventLog
 from data_pipelines.events.negatives import Catalogue
 from data_pipelines.events.plan import EventPlan, check_item_columns, make_event_plan
-from data_pipelines.events.rows import RowMaker, join_histories, to_ids, to_text
+from data_pipelines.events.rows import RowMaker, join_histories, to_present_ids, to_text
 from data_pipelines.events.samples import UserEvents, make_samples, sort_events
 from data_pipelines.joins import JoinedSource
 from data_pipelines.numbers import bounded_numbers
@@ -215,14 +215,14 @@ def _write(
     encoders: list[FeatureEncoder], samples: EventSamples, folder: Path, progress: Progress
 ) -> Written:
     """The Parquet parts of each split."""
-    maker = RowMaker(samples.log.plan, samples.log.columns, to_ids(encoders))
+    maker = RowMaker(samples.log.plan, samples.log.columns, to_present_ids(encoders))
     writers = [SplitWriter(folder, name) for name in SPLITS]
     statistics = [FeatureStatistics(encoder) for encoder in encoders]
     done = 0
     for code, frame in prefetch(samples.slices(maker)):
-        writers[code].add(frame)
-        for one in statistics:
-            one.add(code, frame[one.feature.name], frame["label"])
+        labels = frame["label"]
+        counted = [one.add_present(code, frame[one.feature.name], labels) for one in statistics]
+        writers[code].add(frame.with_columns(counted))
         done += len(frame)
         progress("write", done, samples.rows)
     return Written(close_writers(writers), statistics, samples.dropped_rows, samples.log.warnings)

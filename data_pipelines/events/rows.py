@@ -114,6 +114,18 @@ def to_ids(encoders: list[FeatureEncoder]) -> Convert:
     return lambda name, values: by_name[name].encode(by_name[name].stage(values))
 
 
+def to_present_ids(encoders: list[FeatureEncoder]) -> Convert:
+    """The same with nulls where values are missing, so that those can be counted."""
+    by_name = {e.feature.name: e for e in encoders}
+
+    def convert(name: str, values: pl.Series) -> pl.Series:
+        encoder = by_name[name]
+        staged = encoder.stage(values)
+        return encoder.encode(staged).set(encoder.is_missing(staged), None)
+
+    return convert
+
+
 def to_text(plan: EventPlan, separator: str) -> Convert:
     """Canonical values as they are; no value of a history may hold the separator."""
 

@@ -9,6 +9,7 @@ from data_pipelines.statistics import LEAK_ROWS
 from recsys.dataset_text import describe_statistics
 from recsys.errors import RecsysError
 from recsys.schema import FeatureCounts, Schema, load_schema
+from tests.data_pipelines.event_logs import Log
 
 RECIPE = """
 label: {{column: label, rule: {rule}}}
@@ -199,3 +200,33 @@ def test_numbers_that_float32_cannot_tell_apart_are_warned_of(tmp_path):
     rows = {name: columns([0, 1, 0, 1], x=seconds) for name in ("train", "valid", "test")}
     found = [w for w in prepare(tmp_path, rows).warnings if w.startswith("x: values up to 1.7e+09")]
     assert "float32" in found[0]
+
+
+def test_an_event_log_counts_missing_values_apart_from_unseen_ones(tmp_path):
+    events = [(f"u{u}", f"a{u}{i}", i) for u in range(4) for i in range(8)]
+    log = Log(tmp_path, events)
+    items = pl.DataFrame({"item": [e[1] for e in events], "brand": ["x", None] * 16})
+    items.write_csv(tmp_path / "items.csv")
+    schema = log.prepare(
+        "join=[{files: ['items*'], key: item, file: {}}]",
+        "events.item_features=[brand]",
+        "per_feature.item.min_count=4",
+        raw=[log.csv, tmp_path / "items.csv"],
+    )
+    rows = pl.concat(data_pipelines.read_raw(schema, [log.csv, tmp_path / "items.csv"]))
+    counts = schema.statistics["brand"]
+    assert sum(c.missing for c in counts.values()) == rows["brand"].null_count()
+    assert sum(c.unseen for c in counts.values()) == 0
+    item = schema.statistics["item"]["train"]
+    assert (item.missing, item.unseen) == (0, (log.ids("train")["item"] == 0).sum())
+    history = schema.statistics["brand_history"]["train"]
+    ids = log.ids("train")["brand_history"].explode().drop_nulls()
+    assert (history.values, history.missing) == (len(ids), (ids == 0).sum())
+    assert history.unseen == 0
+
+
+def test_a_number_that_is_always_the_same_is_warned_of(tmp_path):
+    rows = {name: columns([0, 1]) for name in ("train", "valid", "test")}
+    warnings = prepare(tmp_path, rows).warnings
+    assert "log_x: the train rows have one value, 0.693147" in warnings
+    assert not [w for w in warnings if w.startswith("x:")]
