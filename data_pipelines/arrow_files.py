@@ -18,7 +18,7 @@ from data_pipelines.file_kinds import (
     head_of,
     with_article,
 )
-from data_pipelines.reading import prefetch
+from data_pipelines.reading import named, prefetch
 from recsys.errors import RecsysError
 
 CHUNK_ROWS = 1 << 18
@@ -31,7 +31,7 @@ Batches = Iterator[pa.RecordBatch]
 
 def column_names(path: Path, file_format: str) -> list[str]:
     """The columns' names; the same name twice is an error."""
-    names = _open(path, file_format)[0]
+    names = named(_open(path, file_format)[0])
     for name in names:
         if names.count(name) > 1:
             raise RecsysError(f"the file has the column {name!r} twice", where=path)
@@ -43,10 +43,11 @@ def read_columns(
 ) -> Iterator[tuple[int, pl.DataFrame]]:
     """(number of the first row, frame of these columns) for each run of rows."""
     known, open_batches = _open(path, file_format)
-    wanted = set(names)
+    own = dict(zip(named(known), known, strict=True))
+    wanted = [own[name] for name in names]
     row = 1
     for batch in prefetch(_slices(open_batches([n for n in known if n in wanted]))):
-        yield row, _to_polars(batch.select(names), path, file_format)
+        yield row, _to_polars(batch.select(wanted).rename_columns(names), path, file_format)
         row += len(batch)
 
 

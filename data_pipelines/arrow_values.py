@@ -107,6 +107,8 @@ def tokens(values: pl.Series) -> pl.Series:
 
 def _float_tokens(values: pl.Series) -> pl.Series:
     """Whole numbers as integers are written, -0.0 as 0, NaN as missing."""
+    if values.dtype == pl.Float16:  # exact, and with all operations
+        values = values.cast(pl.Float32)
     is_whole = (values.floor() == values) & (values.abs() < _WHOLE_BELOW)
     integers = values.cast(pl.Int64, strict=False).cast(pl.String)
     present = values.fill_nan(None)

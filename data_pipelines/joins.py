@@ -18,6 +18,7 @@ from data_pipelines.sources import NumberedFrame, Source, read_table, table_colu
 from data_pipelines.text_tables import Dtypes
 from recsys.errors import RecsysError, did_you_mean
 from recsys.io.memory import check_memory
+from recsys.name_patterns import all_matching
 from recsys.schema import JoinCounts
 
 
@@ -51,8 +52,9 @@ class TableFiles:
     def _frames(self, wanted: dict[str, str], dtypes: Dtypes) -> Iterator[pl.DataFrame]:
         own_dtypes: Dtypes = {own: dtypes[name] for name, own in wanted.items()}
         own_dtypes |= dict.fromkeys(self.rule.own_key, pl.String())
+        lists = all_matching(self._recipe.sequence.columns, wanted)
         own_sequence = self._recipe.sequence.model_copy(
-            update={"columns": tuple(glob.escape(wanted[n]) for n in wanted if self._is_list(n))}
+            update={"columns": tuple(glob.escape(wanted[n]) for n in wanted if n in lists)}
         )
         size: int | float = 0
         for path in self.paths:
@@ -68,9 +70,6 @@ class TableFiles:
                     fix="list fewer columns under join.columns",
                 )
                 yield bounded_numbers(frame, self._recipe.numerical.out_of_range, path, row)
-
-    def _is_list(self, name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, p) for p in self._recipe.sequence.columns)
 
 
 class JoinedSource:

@@ -1,8 +1,7 @@
 """The recipe against the columns that are there: wildcards become features, wrong names errors."""
 
 import dataclasses
-import fnmatch
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -11,6 +10,7 @@ from data_pipelines.recipe import EncodingRule, Recipe, TransformRule, Vocabular
 from data_pipelines.split_rules import ByGroup, ByTime
 from data_pipelines.transforms import makes_tokens
 from recsys.errors import RecsysError, did_you_mean
+from recsys.name_patterns import names_matching
 from recsys.schema import Hour, Weekday
 
 
@@ -73,7 +73,9 @@ def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
             expected="no label column, and no column named label or group_id",
         )
     features = tuple(
-        _plan_feature(recipe, c, kind) for c, kind in column_kinds.items() if kind != "time"
+        _plan_feature(recipe, c, kind, column_kinds)
+        for c, kind in column_kinds.items()
+        if kind != "time"
     ) + tuple(names.values())
     return Plan(_with_shared(recipe, features), _dtypes(recipe, column_kinds))
 
@@ -84,8 +86,9 @@ def resolve(
     """The columns that the names and wildcards mean, in the recipe's order, each once."""
     found: dict[str, None] = {}
     for pattern in patterns:
-        exact = [pattern] if pattern in columns else []
-        matches = exact or [c for c in fnmatch.filter(columns, pattern) if c not in reserved]
+        matches = names_matching(pattern, columns)
+        if matches != [pattern]:
+            matches = [c for c in matches if c not in reserved]
         if not matches:
             raise RecsysError(
                 f"the column {pattern!r} is missing",
@@ -123,11 +126,11 @@ def split_column(recipe: Recipe) -> str | None:
     return None
 
 
-def _plan_feature(recipe: Recipe, name: str, kind: str) -> FeaturePlan:
+def _plan_feature(recipe: Recipe, name: str, kind: str, names: Collection[str]) -> FeaturePlan:
     transform: TransformRule | None = recipe.numerical.transform if kind == "numerical" else None
     encoding, min_count = recipe.encoding, recipe.min_count
     for pattern, options in recipe.per_feature.items():
-        if fnmatch.fnmatchcase(name, pattern):
+        if name in names_matching(pattern, names):
             transform = options.transform or transform
             encoding = options.encoding or encoding
             min_count = options.min_count or min_count
@@ -160,7 +163,7 @@ def _time_features(recipe: Recipe, column_kinds: dict[str, str]) -> dict[str, Fe
                     where=f"time.columns and {column_kinds.get(name, 'time')}.columns",
                     fix="rename the column, or remove it from one of them",
                 )
-            plain = _plan_feature(recipe, name, "categorical")
+            plain = _plan_feature(recipe, name, "categorical", (*column_kinds, name))
             made[name] = dataclasses.replace(plain, column=column, transform=transform)
     return made
 

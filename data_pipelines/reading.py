@@ -31,6 +31,11 @@ class Block(NamedTuple):
     first_row: int
 
 
+def named(names: list[str]) -> list[str]:
+    """The columns' names; those without one, such as a pandas index, are `unnamed_N`."""
+    return [name or f"unnamed_{number}" for number, name in enumerate(names, 1)]
+
+
 def prefetch(items: Iterator[T]) -> Iterator[T]:
     """The same items, each made by a background thread while the one before is in use."""
     end = object()

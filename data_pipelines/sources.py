@@ -1,6 +1,5 @@
 """What a source of raw rows offers, and the general one: a table of any format."""
 
-import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +15,7 @@ from data_pipelines.recipe import Recipe, SequenceColumns
 from data_pipelines.sparse_lines import read_sparse, sparse_columns
 from data_pipelines.text_tables import Dtypes, read_text, text_columns
 from recsys.errors import RecsysError, did_you_mean
+from recsys.name_patterns import all_matching
 
 NumberedFrame = tuple[int, pl.DataFrame]  # the data row number of the frame's first row, from 1
 
@@ -83,7 +83,7 @@ def read_table(
     if file.format == "text":
         yield from read_text(path, file, columns, dtypes)
         return
-    is_list = {c for c in dtypes for p in sequence.columns if fnmatch.fnmatchcase(c, p)}
+    is_list = all_matching(sequence.columns, columns)
     if file.format == "libsvm":
         frames = read_sparse(path, file, columns, dtypes, is_list)
     else:

@@ -1,6 +1,5 @@
 """The first reading: each row as compact codes in temporary files, so text is parsed only once."""
 
-import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,7 @@ from data_pipelines.splits import (
 from data_pipelines.text_tables import Dtypes
 from data_pipelines.times import ordering_seconds
 from recsys.errors import RecsysError
+from recsys.name_patterns import all_matching
 from recsys.schema import TimeUnit
 
 
@@ -151,7 +151,7 @@ def split_keys(recipe: Recipe, chunk: RawChunk) -> NDArray[np.generic]:
 
 def _split_of_file(rule: GivenFiles, path: Path) -> int:
     for code, patterns in enumerate((rule.train, rule.valid, rule.test)):
-        if any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns):
+        if all_matching(patterns, [path.name]):
             return code
     raise RecsysError(
         "no split is given for a raw file",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data_pipelines import reading
 from data_pipelines.encodings import check_encoding
 from data_pipelines.file_format import FileFormat
-from data_pipelines.reading import Block, first_line, prefetch, read_blocks
+from data_pipelines.reading import Block, first_line, named, prefetch, read_blocks
 from data_pipelines.rows_of_text import find_stray_quote, outside_quotes
 from recsys.errors import RecsysError
 
@@ -98,7 +98,7 @@ def text_columns(path: Path, file: FileFormat, label: str) -> list[str]:
     line = first_line(path, file)
     fields = _fields(line, file, path)
     if not file.columns:
-        return _unique(_header_names(fields), path, "the header")
+        return _unique(named(fields), path, "the header")
     names = _unique(list(file.columns), path, f"{key}.columns")
     if len(fields) == len(names) - 1 and label in names:
         names.remove(label)
@@ -140,11 +140,6 @@ def other_separator(line: str, file: FileFormat) -> str | None:
     """A hint at the separator that the line does have, if the recipe's does not occur."""
     found = [s for s in SEPARATORS if s in line and file.separator not in line]
     return f"set {file.section}.separator={max(found, key=line.count)!r}" if found else None
-
-
-def _header_names(fields: list[str]) -> list[str]:
-    """The header's names; columns without one, such as a pandas index, are `unnamed_N`."""
-    return [name or f"unnamed_{number}" for number, name in enumerate(fields, 1)]
 
 
 def _unique(names: list[str], path: Path, source: str) -> list[str]:

@@ -1,11 +1,10 @@
 """DataConfig: which data set, how large a batch, how the rows are shuffled and loaded."""
 
-import fnmatch
-
 from pydantic import Field, PositiveInt
 
 from recsys.base_config import AbsolutePath, BaseConfig
 from recsys.errors import RecsysError, did_you_mean
+from recsys.name_patterns import all_matching, names_matching
 from recsys.schema import Schema, load_schema
 
 
@@ -46,7 +45,7 @@ class DataConfig(BaseConfig):
         schema = load_schema(self.path)
         names = [feature.name for feature in schema.features]
         for pattern in self.leave_out:
-            if not fnmatch.filter(names, pattern):
+            if not names_matching(pattern, names):
                 raise RecsysError(
                     f"the data set {schema.name!r} has no feature {pattern!r} to leave out",
                     where="data.leave_out",
@@ -56,7 +55,7 @@ class DataConfig(BaseConfig):
         kept = tuple(
             feature
             for feature in schema.features
-            if not any(fnmatch.fnmatchcase(feature.name, p) for p in self.leave_out)
+            if feature.name not in all_matching(self.leave_out, names)
         )
         if not any(feature.kind != "numerical" for feature in kept):
             raise RecsysError(

@@ -12,6 +12,7 @@ from recsys.embeddings import MethodConfig
 from recsys.embeddings.base import BaseMethodConfig
 from recsys.embeddings.placement import PlacementConfig
 from recsys.errors import RecsysError, did_you_mean
+from recsys.name_patterns import names_matching
 from recsys.schema import Feature, Schema
 
 
@@ -164,7 +165,7 @@ def matching_key(name: str, patterns: Mapping[str, object]) -> str | None:
 
 def _check_patterns(section: str, patterns: Iterable[str], names: Sequence[str]) -> None:
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if not names_matching(pattern, names):
             raise RecsysError(
                 f"{section} speaks of {pattern!r}, which the data set does not have",
                 expected=", ".join(names) or "no feature of this kind",

@@ -6,7 +6,7 @@ table in data_pipelines/README.md.
 
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -14,6 +14,7 @@ import polars as pl
 
 from recsys.errors import RecsysError
 
+_EPOCH = datetime(1970, 1, 1)
 _TICKS_PER_SECOND = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -25,7 +26,13 @@ def to_tokens(values: pl.Series, feature: str, column: str | None = None) -> pl.
     if dtype.is_integer():
         return values.cast(pl.String)
     if isinstance(dtype, pl.Datetime):  # Python's datetime has no nanoseconds
-        return _by_distinct(values.cast(pl.Datetime("ns", dtype.time_zone)), _token_of_moment)
+        ticks = _TICKS_PER_SECOND[str(dtype.time_unit)]
+        mark = "" if dtype.time_zone is None else "Z"
+        return _by_distinct(values.to_physical(), lambda t: _token_of_moment(t, ticks, mark))
+    if dtype == pl.Float16:
+        values = values.cast(pl.Float32)
+    if dtype == pl.Binary:
+        return _text_of_bytes(values, feature, column)
     if dtype.is_float() or isinstance(
         dtype, pl.Boolean | pl.Decimal | pl.Date | pl.Time | pl.Binary | pl.Categorical | pl.Enum
     ):
@@ -83,9 +90,7 @@ def to_numbers(values: pl.Series, feature: str, column: str | None = None) -> pl
 def _by_distinct(values: pl.Series, token: Callable[[object], str | None]) -> pl.Series:
     """`token` of each distinct value."""
     distinct = values.drop_nulls().unique(maintain_order=True)
-    if isinstance(distinct.dtype, pl.Datetime):
-        made = [token(v) for v in zip(distinct.to_physical(), _zones(distinct), strict=True)]
-    elif distinct.dtype.is_float():  # text first: float32 has a shorter one than its float64
+    if distinct.dtype.is_float():  # text first: float32 has a shorter one than its float64
         texts = distinct.cast(pl.String)
         made = [token(v) for v in zip(distinct.to_list(), texts, strict=True)]
     else:
@@ -95,9 +100,16 @@ def _by_distinct(values: pl.Series, token: Callable[[object], str | None]) -> pl
     return keyed.join(table, on="value", how="left", maintain_order="left")["token"]
 
 
-def _zones(moments: pl.Series) -> list[bool]:
-    has_zone = getattr(moments.dtype, "time_zone", None) is not None
-    return [has_zone] * len(moments)
+def _text_of_bytes(values: pl.Series, feature: str, column: str | None) -> pl.Series:
+    try:
+        return _by_distinct(values, _token)
+    except UnicodeDecodeError as error:
+        raise RecsysError(
+            f"{feature}: a raw value cannot be read",
+            where=f"column {column or feature!r}",
+            expected="UTF-8 text",
+            got=repr(error.object)[:200],
+        ) from None
 
 
 def _token(value: object) -> str | None:
@@ -122,12 +134,11 @@ def _token_of_float(number: float, text: str) -> str | None:
     return str(int(number)) if abs(number) < 2**63 and number == int(number) else text
 
 
-def _token_of_moment(value: object) -> str:
-    assert isinstance(value, tuple)
-    nanoseconds, has_zone = value
-    seconds, rest = divmod(int(nanoseconds), 10**9)
-    moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return _without_zeros(f"{moment}.{rest:09d}") + ("Z" if has_zone else "")
+def _token_of_moment(value: object, ticks: float, mark: str) -> str:
+    assert isinstance(value, int)
+    seconds, rest = divmod(value * (10**9 // int(ticks)), 10**9)
+    moment = (_EPOCH + timedelta(seconds=seconds)).isoformat(" ")
+    return _without_zeros(f"{moment}.{rest:09d}") + mark
 
 
 def _without_zeros(text: str) -> str:

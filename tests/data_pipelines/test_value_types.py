@@ -224,3 +224,42 @@ def test_columns_may_have_any_name(tmp_path):
     for name in ODD_NAMES:
         assert encoded[name].to_list() == pipeline[name].to_list()
         assert (encoded[name].to_numpy() > 0).any()
+
+
+def test_names_like_wildcards_mean_the_columns_of_these_names(tmp_path):
+    """Exact names come before wildcards, in every list of names of a recipe."""
+    lists = [["a|b", "c"][: i % 3] for i in range(60)]
+    rows = {"label": [i % 2 for i in range(60)], "": ["x", "y"] * 30, "tags[1]": lists}
+    rows |= {"n[1]": [i % 7 for i in range(60)], "n1": [i % 7 for i in range(60)]}
+    names, columns = list(rows), [pa.array(values) for values in rows.values()]
+    pq.write_table(pa.table(columns, names=names), tmp_path / "rows[1].parquet")
+    (tmp_path / "recipe.yaml").write_text(
+        "file: {format: parquet}\nmin_count: 1\ncategorical: {columns: [unnamed_2]}\n"
+        "sequence: {columns: ['tags[1]']}\nnumerical: {columns: ['n[1]', n1]}\n"
+        "per_feature: {'n[1]': {transform: log}}\n"
+    )
+    raw = [tmp_path / "rows[1].parquet"]
+    schema = data_pipelines.prepare(str(tmp_path / "recipe.yaml"), raw, tmp_path / "out")
+    transforms = [f.transform.kind for f in schema.features if f.transform]
+    assert transforms == ["log", "keep"]
+    assert schema.feature("tags[1]").cardinality == 3
+    assert schema.feature("unnamed_2").cardinality == 3
+
+
+def test_a_half_float_is_the_token_of_its_float32(tmp_path):
+    values = pl.Series("x", [0.25, 2.0, None], dtype=pl.Float16)
+    assert canonical(values, pl.String(), set(), tmp_path).to_list() == ["0.25", "2", None]
+    assert to_tokens(values, "x").to_list() == ["0.25", "2", None]
+
+
+@pytest.mark.parametrize("unit", ["ms", "us"])
+def test_moments_far_from_1970_have_tokens(unit, tmp_path):
+    texts = ["0001-01-01 00:00:00", "9999-12-31 23:59:59", "1969-12-31 23:59:59.5"]
+    values = pl.Series("x", texts).str.to_datetime(time_unit=unit)
+    assert canonical(values, pl.String(), set(), tmp_path).to_list() == texts
+    assert to_tokens(values, "x").to_list() == texts
+
+
+def test_serving_refuses_bytes_that_are_no_text():
+    with pytest.raises(RecsysError, match=r"x: a raw value(.|\n)*UTF-8 text"):
+        to_tokens(pl.Series("x", [b"a", b"\xff"]), "x")
