@@ -38,7 +38,7 @@ class KeyedTable:
         self.duplicates = len(present) - len(self._places)
         self._is_used = np.zeros(len(rows), np.bool_)
         self._rows, self._missing, self._unmatched = 0, 0, 0
-        self._examples: list[str] = []
+        self.examples: list[str] = []
 
     def join(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with the table's columns; they are null where the table lacks the key."""
@@ -56,9 +56,9 @@ class KeyedTable:
         self._missing += int((~has_key).sum())
         self._unmatched += int(is_unmatched.sum())
         self._is_used[places.drop_nulls().to_numpy()] = True
-        if is_unmatched.any() and len(self._examples) < NUM_EXAMPLES:
+        if is_unmatched.any() and len(self.examples) < NUM_EXAMPLES:
             lacking = _spelled([k.filter(pl.Series(is_unmatched)) for k in keys])
-            self._examples = list(dict.fromkeys([*self._examples, *lacking]))[:NUM_EXAMPLES]
+            self.examples = list(dict.fromkeys([*self.examples, *lacking]))[:NUM_EXAMPLES]
 
     def counts(self) -> JoinCounts:
         """What `join` has met so far."""
@@ -79,8 +79,8 @@ class KeyedTable:
         raise RecsysError(
             f"no {self._key_words} of the rows is in the joined table",
             where=self.name,
-            expected=f"the rows' spelling, such as {_quoted(self._examples)}",
-            got=f"in the table: {self._own_examples()}",
+            expected=f"the rows' spelling, such as {quoted(self.examples)}",
+            got=f"in the table: {quoted(self.own_examples())}",
             fix="write the keys alike in both files, or set join.key and join.table_key",
         )
 
@@ -91,12 +91,17 @@ class KeyedTable:
             found.append(
                 f"{self.name}: {counts.unmatched:,} of {counts.rows:,} rows "
                 f"({counts.unmatched / counts.rows:.1%}) have a {self._key_words} that it lacks, "
-                f"such as {_quoted(self._examples)}; its own look like {self._own_examples()}"
+                f"such as {quoted(self.examples)}; its own look like {quoted(self.own_examples())}"
             )
+        return found + self.warnings_of_table()
+
+    def warnings_of_table(self) -> list[str]:
+        """What is wrong with the table itself."""
+        found = []
         if self.duplicates:
             found.append(
-                f"{self.name}: {self.duplicates:,} rows repeat a {self._key_words}; the first row "
-                "of each is used"
+                f"{self.name}: {self.duplicates:,} rows have the {self._key_words} of an earlier "
+                "row, which is used instead"
             )
         if self.without_key:
             found.append(f"{self.name}: {self.without_key:,} rows have no {self._key_words}")
@@ -106,9 +111,10 @@ class KeyedTable:
     def _key_words(self) -> str:
         return " and ".join(self.key)
 
-    def _own_examples(self) -> str:
+    def own_examples(self) -> list[str]:
+        """Some keys of the table."""
         first = self._places[:NUM_EXAMPLES]
-        return _quoted(_spelled([column for column in first if column.name != PLACE]))
+        return _spelled([column for column in first if column.name != PLACE])
 
 
 def _numbered(keys: Sequence[pl.Series]) -> pl.DataFrame:
@@ -126,5 +132,6 @@ def _spelled(keys: Sequence[pl.Series]) -> list[str]:
     return [", ".join(map(str, parts)) for parts in zip(*texts, strict=True)]
 
 
-def _quoted(keys: Sequence[str]) -> str:
+def quoted(keys: Sequence[str]) -> str:
+    """Keys for a message."""
     return ", ".join(map(repr, keys)) or "nothing"

@@ -59,7 +59,10 @@ class LogColumns:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user must know of the item table, once the log has been read."""
-        return () if self.matching is None else tuple(self.matching.warnings())
+        if self.matching is None:
+            return ()
+        self.matching.check_matches()
+        return tuple(self.matching.warnings())
 
     @property
     def item_codes(self) -> TextCodes:

@@ -147,13 +147,13 @@ def divide_files(recipe: Recipe, source: Source, raw: list[Path]) -> tuple[list[
 
 
 def read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
-    """The item features by item, all text; the first row of an item counts."""
+    """The item features by item, all text."""
     assert recipe.events is not None
     if not recipe.events.items:
         return None
     tables = [read_item_table(path, recipe.events.items) for path in paths]
-    table = pl.concat(tables, how="diagonal").rename({recipe.events.items.item: recipe.events.item})
-    return table.unique(recipe.events.item, keep="first", maintain_order=True)
+    names = {recipe.events.items.item: recipe.events.item}
+    return pl.concat(tables, how="diagonal").rename(names)
 
 
 def _typed(table: pl.DataFrame, plan: EventPlan, recipe: Recipe) -> pl.DataFrame:

@@ -132,7 +132,7 @@ def test_whole_numbers_join_however_they_are_written(tables, file):
 def test_of_a_repeated_key_the_first_row_counts_and_that_is_said(tables):
     tables.write("users.csv", user=["1", "2", "3", "1"], age=[1, 2, 3, 99], city=["A"] * 4)
     warnings = tables.prepare().warnings
-    assert "users.csv: 1 rows repeat a user; the first row of each is used" in warnings
+    assert "users.csv: 1 rows have the user of an earlier row, which is used instead" in warnings
     assert tables.raw()["age"].to_list()[:3] == [1, 2, 3]
 
 

@@ -230,3 +230,11 @@ def test_a_number_that_is_always_the_same_is_warned_of(tmp_path):
     warnings = prepare(tmp_path, rows).warnings
     assert "log_x: the train rows have one value, 0.693147" in warnings
     assert not [w for w in warnings if w.startswith("x:")]
+
+
+def test_items_that_a_table_repeats_are_named(tmp_path):
+    schema = prepare_events(tmp_path, [*range(1, 11), 3, 4.0])
+    assert (
+        "item table: 2 rows have the item of an earlier row; the first row of each is used"
+        in schema.warnings
+    )
