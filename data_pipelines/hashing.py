@@ -42,6 +42,7 @@ def hash64_text(values: pl.Series) -> UInt64s:
 
 def hash_distinct(values: pl.Series) -> UInt64s:
     """The same as `hash64_text`, faster where values repeat: each distinct value is hashed once."""
+    values = values.alias("value")  # some methods take the name for a pattern
     distinct = values.unique()
     table = pl.DataFrame({"value": distinct, "hash": hash64_text(distinct)})
     joined = values.to_frame("value").join(

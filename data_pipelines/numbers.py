@@ -22,7 +22,7 @@ def bounded_numbers(
     for name, dtype in frame.schema.items():
         if not dtype.is_float():
             continue
-        column = frame[name]
+        column = frame[name].alias("x")  # some methods take the name for a pattern
         low, high = column.min(), column.max()
         if low is None or (low >= -MAX_NUMBER and high <= MAX_NUMBER):  # type: ignore[operator]
             continue
@@ -35,5 +35,5 @@ def bounded_numbers(
                 got=column[row],
                 fix="correct the value, or set numerical.out_of_range=clip",
             )
-        frame = frame.with_columns(column.clip(-MAX_NUMBER, MAX_NUMBER))
+        frame = frame.with_columns(column.clip(-MAX_NUMBER, MAX_NUMBER).alias(name))
     return frame

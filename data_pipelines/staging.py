@@ -70,6 +70,7 @@ def read_chunks(
 
 def group_ids(values: pl.Series) -> pl.Series:
     """A stable int64 ≥ 0 for each group: hash64 of its text without the top bit; missing is 0."""
+    values = values.alias("group_id")  # some methods take the name for a pattern
     hashes = (hash_distinct(values) >> np.uint64(1)).astype(np.int64)
     return pl.Series("group_id", hashes * values.is_not_null().to_numpy())
 

@@ -10,17 +10,23 @@ from data_pipelines.events.plan import EventPlan
 from data_pipelines.vocabulary import TextVocabulary, grown
 
 UInt32s = NDArray[np.uint32]
+LISTS = pl.Struct({"x": pl.List(pl.String)})
 
 
 class TextCodes:
-    """Texts as codes in order of first appearance, from 1; 0 is missing."""
+    """Texts, or lists of texts, as codes in order of first appearance, from 1; 0 is missing."""
 
     def __init__(self, vocabulary: TextVocabulary) -> None:
         self.vocabulary = vocabulary
         self.size = 1
+        self.has_lists = False  # each list is then one text, in JSON
 
     def stage(self, values: pl.Series) -> UInt32s:
         """The codes, (rows,) uint32."""
+        values = values.alias("x")  # some methods take the name for a pattern
+        if isinstance(values.dtype, pl.List):
+            self.has_lists = True
+            values = pl.select(pl.struct(values).struct.json_encode()).to_series()
         codes = (self.vocabulary.stage(values) + 1).fill_null(0).to_numpy()
         self.size = max(self.size, int(codes.max(initial=0)) + 1)
         return codes
@@ -28,7 +34,8 @@ class TextCodes:
     def texts(self) -> pl.Series:
         """The text of each code, null for code 0."""
         codes = pl.Series(np.arange(self.size - 1, dtype=np.uint32), dtype=pl.UInt32)
-        return pl.concat([pl.Series([None], dtype=pl.String), self.vocabulary.texts(codes)])
+        texts = pl.concat([pl.Series([None], dtype=pl.String), self.vocabulary.texts(codes)])
+        return texts.str.json_decode(LISTS).struct.field("x") if self.has_lists else texts
 
 
 class LogColumns:
@@ -78,7 +85,7 @@ class LogColumns:
         item = self.plan.rules.item
         codes = self.item_codes.stage(frame[item])
         self._is_known = grown(self._is_known, self.item_codes.size)
-        first = frame.select(item).with_columns(code=codes, row=pl.int_range(pl.len()))
+        first = pl.DataFrame({"code": codes, "row": np.arange(len(codes))})
         first = first.filter(pl.Series(~self._is_known[codes])).unique("code", keep="first")
         self._is_known[first["code"].to_numpy()] = True
         if not self.plan.item_columns or not len(first):

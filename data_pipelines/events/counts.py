@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import polars as pl
 
-from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.encoders import FeatureEncoder, unnamed
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.log import ITEM
 from data_pipelines.events.negatives import Int64s
@@ -88,9 +88,9 @@ def fit_numbers(encoders: list[FeatureEncoder], columns: LogColumns, buckets: Bu
             for encoder in active:
                 name = encoder.feature.column
                 if name in columns.items:
-                    values = columns.item_values(name).gather(train["item"])
+                    values = unnamed(columns.item_values(name)).gather(train["item"])
                 else:
-                    values = events.frame[name].gather(train["event"])
+                    values = unnamed(events.frame[name]).gather(train["event"])
                 encoder.fit(encoder.stage(values))
         for encoder in active:
             encoder.end_round(round_number)

@@ -118,5 +118,5 @@ def _check_present(values: pl.Series, path: Path, first_row: int) -> None:
 
 def _one_of(frame: pl.DataFrame, column: str | None, actions: tuple[str, ...]) -> pl.Series:
     if column and actions:
-        return frame[column].is_in(actions).fill_null(False)
+        return frame[column].alias("x").is_in(actions).fill_null(False)
     return pl.repeat(True, len(frame), eager=True)

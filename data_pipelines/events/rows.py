@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.encoders import FeatureEncoder, unnamed
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.log import ITEM, USER
 from data_pipelines.events.plan import EventPlan
@@ -38,7 +38,7 @@ class Window:
 
     def lists(self, values: pl.Series) -> pl.Series:
         """One list for each row."""
-        items = values.gather(self.places).to_arrow(compat_level=pl.CompatLevel.oldest())
+        items = unnamed(values).gather(self.places).to_arrow(compat_level=pl.CompatLevel.oldest())
         return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(self.offsets, items)))
 
 
@@ -84,9 +84,9 @@ class RowMaker:
         rows = samples["event"].to_numpy()
         window = Window.of(events.window_start[rows], events.window_end[rows])
         targets = [
-            self.by_item[name].gather(samples["item"])
+            unnamed(self.by_item[name]).gather(samples["item"])
             if name in self.by_item
-            else self._values(name, events.frame[column].gather(rows))
+            else self._values(name, unnamed(events.frame[column]).gather(rows))
             for name, column in self.targets.items()
         ]
         histories = [window.lists(behaviours[column]) for column in self.plan.histories.values()]
@@ -98,13 +98,13 @@ class RowMaker:
     def event_values(self, column: str, events: pl.DataFrame) -> pl.Series:
         """The converted values of a column for some events."""
         if column in self.by_item:
-            return self.by_item[column].gather(events[ITEM])
+            return unnamed(self.by_item[column]).gather(events[ITEM])
         return self._values(column, events[column])
 
     def _values(self, column: str, staged: pl.Series) -> pl.Series:
         """Converted values of staged ones: by their codes, or of the numbers themselves."""
         if column in self.by_code:
-            return self.by_code[column].gather(staged)
+            return unnamed(self.by_code[column]).gather(staged)
         return self.convert(column, staged)
 
 

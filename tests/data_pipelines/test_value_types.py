@@ -263,3 +263,42 @@ def test_moments_far_from_1970_have_tokens(unit, tmp_path):
 def test_serving_refuses_bytes_that_are_no_text():
     with pytest.raises(RecsysError, match=r"x: a raw value(.|\n)*UTF-8 text"):
         to_tokens(pl.Series("x", [b"a", b"\xff"]), "x")
+
+
+LOG_RECIPE = """
+file: {{format: parquet}}
+events: {{user: '{0}', item: '{1}', time: '{2}', item_features: ['{3}'], histories: ['{1}']}}
+categorical: {{columns: ['{1}']}}
+sequence: {{columns: ['{3}']}}
+min_count: 1
+split: last_two_items
+"""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("user", "item", "time", "genres"), ("^u.*$", "*", "t[0]", "g*")],
+    ids=["plain", "odd"],
+)
+def test_logs_have_columns_of_any_name_and_lists_of_whole_items(names, tmp_path):
+    genres = [["a|b", "c"], ["c", None], [], ["d"]]
+    items = [(7 * i) % 13 for i in range(200)]
+    columns = [
+        [i % 11 for i in range(200)],
+        items,
+        list(range(200)),
+        [genres[i % 4] for i in items],
+    ]
+    log = tmp_path / "log.parquet"
+    pq.write_table(pa.table([pa.array(c) for c in columns], names=list(names)), log)
+    (tmp_path / "recipe.yaml").write_text(LOG_RECIPE.format(*names))
+    schema = data_pipelines.prepare(str(tmp_path / "recipe.yaml"), [log], tmp_path / "out")
+    vocabulary = pl.read_parquet(tmp_path / "out" / schema.feature(names[3]).encoding.file)
+    assert set(vocabulary["value"]) == {"a|b", "c", "d"}
+    raw = next(iter(data_pipelines.read_raw(schema, [log])))
+    served = RawEncoder(schema.features, tmp_path / "out").encode(raw)
+    prepared = data_pipelines.encode(schema, tmp_path / "out", raw)
+    for feature in schema.features:
+        assert served[feature.name].to_list() == prepared[feature.name].to_list()
+    lengths = {len(row) for row in served[names[3]].to_list()}
+    assert lengths == {0, 1, 2}
