@@ -85,7 +85,7 @@ class JoinedSource:
         self._tables: dict[int, KeyedTable] = {}
 
     def files(self, raw: list[Path]) -> list[Path]:
-        rows = [p for p in expand_paths(raw) if not any(_matching([p], j) for j in self._joins)]
+        rows = [p for path in raw for p in self._rows_of(path)]
         if not rows:
             raise RecsysError(
                 "every raw file is a joined table, and none has rows",
@@ -93,6 +93,12 @@ class JoinedSource:
                 fix="give the file of the rows to --raw too, or change join.files",
             )
         return self._inner.files(rows)
+
+    def _rows_of(self, path: Path) -> list[Path]:
+        """The files that are no table; a folder without a table is left to the inner source."""
+        files = expand_paths([path])
+        rows = [p for p in files if not any(_matching([p], rule) for rule in self._joins)]
+        return [path] if len(rows) == len(files) else rows
 
     def columns(self, recipe: Recipe, path: Path) -> list[str]:
         columns = self._inner.columns(recipe, path)

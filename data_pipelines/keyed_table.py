@@ -18,7 +18,10 @@ def comparable(keys: pl.Series) -> pl.Series:
     A column of integers that was once read as floats is written 1.0, 2.0 …: the same keys.
     `0001` and `1` remain different.
     """
-    return keys.cast(pl.String).str.replace(r"^(-?\d+)\.0+$", "$1")
+    texts = keys.cast(pl.String)
+    if not texts.str.contains(".0", literal=True).any():
+        return texts
+    return texts.str.replace(r"^(-?\d+)\.0+$", "$1")
 
 
 class KeyedTable:

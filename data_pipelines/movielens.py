@@ -10,6 +10,7 @@ import polars as pl
 
 from data_pipelines.events.rules import Events, Targets
 from data_pipelines.file_format import FileFormat
+from data_pipelines.keyed_table import KeyedTable
 from data_pipelines.reading import Block, existing_file, prefetch, read_blocks
 from data_pipelines.recipe import Categorical, Label, Recipe, SequenceColumns, Threshold
 from data_pipelines.sources import NumberedFrame
@@ -59,12 +60,20 @@ class MovieLensSource:
         return list(dict.fromkeys((*RATINGS, *USERS, *MOVIES)))
 
     def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
-        users = pl.concat([f for _, f in _read(_find(path.parent, "users"), USERS)])
-        movies = pl.concat([f for _, f in _read(_find(path.parent, "movies"), MOVIES)])
-        for row, ratings in prefetch(_read(path, RATINGS)):
-            joined = ratings.join(users, on="user", how="left", maintain_order="left")
-            joined = joined.join(movies, on="movie", how="left", maintain_order="left")
-            yield row, joined.select(pl.col(name).cast(dtype) for name, dtype in dtypes.items())
+        tables = [_table(path.parent, "users", USERS), _table(path.parent, "movies", MOVIES)]
+        for row, frame in prefetch(_read(path, RATINGS)):
+            for table in tables:
+                frame = table.join(frame)
+            yield row, frame.select(pl.col(name).cast(dtype) for name, dtype in dtypes.items())
+        for table in tables:
+            table.check_matches()
+
+
+def _table(folder: Path, what: str, names: tuple[str, ...]) -> KeyedTable:
+    """Users or movies, by their first column."""
+    path = _find(folder, what)
+    table = pl.concat([frame for _, frame in _read(path, names)])
+    return KeyedTable(path.name, names[:1], [table[names[0]]], table.select(names[1:]))
 
 
 def _find(folder: Path, what: str) -> Path:

@@ -281,3 +281,37 @@ def test_recboles_three_files_become_one_dataset(tmp_path):
     assert by_user.unmatched == 0
     assert by_item.unmatched == (interactions[1] == items).sum()
     assert sum(schema.dropped_rows.values()) == (interactions[2] == 3).sum()
+
+
+def test_built_in_datasets_join_tables_of_the_user_too(tmp_path):
+    movielens = tmp_path / "ml"
+    movielens.mkdir()
+    ratings = [f"{1 + n % 3}::{1 + n % 4}::{5 - 4 * (n % 2)}::{n}" for n in range(30)]
+    users = [f"{u}::F::25::1::0000{u}" for u in (1, 2, 3)]
+    movies = [f"{m}::Title {m}::Drama|War" for m in (1, 2, 3, 4)]
+    for name, lines in (("ratings", ratings), ("users", users), ("movies", movies)):
+        (movielens / f"{name}.dat").write_text("\n".join(lines) + "\n")
+    extra = tmp_path / "directors.csv"
+    extra.write_text("movie,director\n1,x\n2,y\n3,x\n4,z\n")
+    schema = data_pipelines.prepare(
+        "movielens_1m",
+        [movielens, extra],
+        tmp_path / "out",
+        [
+            "join=[{files: directors.csv, key: movie, file: {}}]",
+            "categorical.columns=[user, movie, gender, director]",
+            "min_count=1",
+        ],
+    )
+    assert schema.joins[0].unmatched == 0
+    raw = pl.concat(read_raw(schema, [movielens, extra]))
+    assert raw["director"].to_list()[:4] == ["x", "y", "x", "z"]
+    assert raw["gender"].null_count() == 0
+
+
+def test_rows_of_parquet_join_a_table_of_text(tables):
+    (tables.folder / "rows.csv").unlink()
+    rows = pl.DataFrame({"label": [0, 1] * 5, "user": [n % 3 + 1 for n in range(10)]})
+    rows.write_parquet(tables.folder / "rows.parquet")
+    (counts,) = tables.prepare(file={"format": "parquet"}).joins
+    assert counts.unmatched == 0
