@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -20,6 +21,11 @@ Format = Literal["text", "parquet", "arrow", "orc", "libsvm"]
 FORMAT_ALIASES = {"feather": "arrow", "csv": "text", "tsv": "text", "libfm": "libsvm"} | {
     "libffm": "libsvm"
 }
+
+
+def _alias(names: dict[str, str]) -> Callable[[object], object]:
+    """Another spelling of a text; other values are left to the next check."""
+    return lambda value: names.get(value, value) if isinstance(value, str) else value
 
 
 def _known_encoding(name: str) -> str:
@@ -45,7 +51,7 @@ def _one_ascii_character(value: str) -> str:
 # "\\t" and "tab" are what a shell leaves of a tab.
 Separator = Annotated[
     str,
-    BeforeValidator(lambda value: {"\\t": "\t", "tab": "\t"}.get(value, value)),
+    BeforeValidator(_alias({"\\t": "\t", "tab": "\t"})),
     AfterValidator(_one_ascii_character),
 ]
 
@@ -68,7 +74,7 @@ class FileFormat(BaseConfig):
 
     format: Annotated[
         Format,
-        BeforeValidator(lambda name: FORMAT_ALIASES.get(name, name)),
+        BeforeValidator(_alias(FORMAT_ALIASES)),
     ] = "text"
     encoding: Annotated[str, AfterValidator(_known_encoding)] = "utf-8"
     separator: Separator = ","

@@ -30,7 +30,8 @@ class TableFiles:
         self._file = rule.file or _like_rows(recipe.file)
         self.name = ", ".join(path.name for path in paths)
         columns = table_columns(paths[0], self._format(paths[0]), "")
-        for where, names in (("join.key", rule.own_key), ("join.columns", rule.columns)):
+        key = "join.table_key" if rule.table_key else "join.key"
+        for where, names in ((key, rule.own_key), ("join.columns", rule.columns)):
             _check_names(names, columns, where, paths[0])
         added = rule.columns or tuple(c for c in columns if c not in rule.own_key)
         self.own_name = {f"{rule.prefix}{column}": column for column in added}
