@@ -20,7 +20,7 @@ MOSTLY = 0.5  # a larger share of unseen values is a warning
 # A feature that alone has this AUC on valid rows most likely holds the label.
 LEAK_AUC, LEAK_ROWS = 0.99, 20  # and so many rows of either label
 EXACT_BELOW = 1 << 24  # float32 holds every whole number up to here
-MAX_RATED_IDS, MAX_RATED_ROWS = 1 << 16, 1 << 17
+MAX_RATED_IDS, MAX_RATED_ROWS = 1 << 12, 1 << 17
 
 
 class FeatureStatistics:
