@@ -66,7 +66,6 @@ def run_pipeline(
 
 
 def _describe(recipe: Recipe, encoders: list[FeatureEncoder], written: Written) -> Schema:
-    positives = {name: split.positives for name, split in written.splits.items()}
     return Schema(
         name=recipe.name,
         features=tuple(e.describe() for e in encoders),
@@ -76,7 +75,7 @@ def _describe(recipe: Recipe, encoders: list[FeatureEncoder], written: Written) 
         created_by=f"polars {pl.__version__}",
         statistics={one.feature.name: one.counts() for one in written.statistics},
         dropped_rows=written.dropped_rows,
-        warnings=(*written.warnings, *find_warnings(written.statistics, positives)),
+        warnings=(*written.warnings, *find_warnings(written.statistics, written.splits)),
     )
 
 

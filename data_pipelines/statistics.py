@@ -4,7 +4,7 @@ Counted while the rows are written, so no row is read twice: missing values, val
 lack (id 0), distinct ids, and, for a warning, how well a feature alone predicts the label.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data_pipelines.encoders import FeatureEncoder, null_items, unnamed
 from data_pipelines.splits import SPLITS, SplitCodes
-from recsys.schema import FeatureCounts
+from recsys.schema import FeatureCounts, Split
 
 Int64s = NDArray[np.int64]
 TRAIN, VALID = SPLITS.index("train"), SPLITS.index("valid")
@@ -119,12 +119,15 @@ def count_missing(encoder: FeatureEncoder, staged: pl.Series, codes: SplitCodes)
     return np.bincount(codes[mask.to_numpy()], minlength=len(SPLITS)).astype(np.int64)
 
 
-def find_warnings(statistics: Sequence[FeatureStatistics], positives: dict[str, int]) -> list[str]:
-    """What a user should look at before training; `positives`: rows of label 1 by split."""
-    rows = {split: int(max((s.values[c] for s in statistics), default=0))
-            for c, split in enumerate(SPLITS)}  # fmt: skip
-    found = [f"every row of the {split} split has label {int(count > 0)}"
-             for split, count in positives.items() if count in (0, rows[split])]  # fmt: skip
+def find_warnings(
+    statistics: Sequence[FeatureStatistics], splits: Mapping[str, Split]
+) -> list[str]:
+    """What a user should look at before training."""
+    found = [
+        f"every row of the {name} split has label {int(split.positives > 0)}"
+        for name, split in splits.items()
+        if split.positives in (0, split.rows)
+    ]
     for one in statistics:
         found += _warnings_of(one)
     return found
@@ -149,7 +152,7 @@ def _warnings_of(statistics: FeatureStatistics) -> list[str]:
         found.append(
             f"{name}: values up to {statistics.largest:.4g}: float32 cannot tell whole numbers "
             f"above {EXACT_BELOW:,} apart, and training may diverge; use the transform "
-            "standardize, log or quantile_buckets"
+            "standardize or quantile_buckets, or log if they spread over orders of magnitude"
         )
     auc = statistics.label_auc()
     if auc is not None and auc >= LEAK_AUC:

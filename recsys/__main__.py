@@ -73,7 +73,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="the folder for the dataset, the run and the export")
     ] = Path("demo"),
-    rows: Annotated[int, typer.Option(help="number of rows to generate", min=10_000)] = 300_000,
+    rows: Annotated[int, typer.Option(help="number of rows to generate", min=10_000)] = 150_000,
 ) -> None:
     """Run prepare, train, evaluate, export and verify on generated rows."""
     from recsys.demo import run_demo

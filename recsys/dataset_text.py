@@ -37,7 +37,7 @@ def _join_line(join: JoinCounts) -> str:
 def _table(schema: Schema) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("feature", overflow="ellipsis", no_wrap=True, max_width=30)
-    for name in ("missing: train valid test", "unseen: train valid test", "distinct"):
+    for name in ("missing: train valid test", "rare or unseen: train valid test", "distinct"):
         table.add_column(name, justify="right")
     names = sorted(schema.statistics, key=lambda name: -_worst(schema.statistics[name]))
     for name in names[:MAX_FEATURES]:

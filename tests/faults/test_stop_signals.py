@@ -67,7 +67,7 @@ def test_prepare_without_torch_is_stopped_in_the_same_way(monkeypatch, tmp_path,
 
 
 def test_export_is_stopped(monkeypatch, tmp_path, trained):
-    for place in ("_copy_vocabularies", "write_graphs", "_compare", "write_checksums"):
+    for place in ("_copy_vocabularies", "write_graphs", "compare_with_run", "write_checksums"):
         with monkeypatch.context() as patch:
             signal_in(patch, export, place)
             outcome = run("export", trained, "--out", tmp_path / "export")
