@@ -131,7 +131,7 @@ def test_the_report_has_what_attention_does(run):
     assert [entry["rank"] for entry in pair["by_rank"]] == [1, 2, 3, 4, 5]
     lengths = report["splits"]["test"]["history_lengths"]["history"]
     assert sum(bucket["rows"] for bucket in lengths) == 200
-    assert "What attention finds in history" in (start / "report.html").read_text()
+    assert "Attention to history" in (start / "report.html").read_text()
 
 
 @pytest.mark.slow
