@@ -22,6 +22,7 @@ from recsys.export.embeddings import (
     PhysicalTable,
 )
 from recsys.io.atomic import atomic_write
+from recsys.io.paths import file_inside, read_bytes
 
 MANIFEST_FILE = "manifest.json"
 ONNX_FILE, PT2_FILE = "model/dense.onnx", "model/model.pt2"
@@ -174,7 +175,7 @@ def load_manifest(export_dir: Path) -> Manifest:
     """Reads `manifest.json`; a folder without a whole one is no export."""
     path = export_dir / MANIFEST_FILE
     try:
-        content = path.read_bytes()
+        content = read_bytes(file_inside(export_dir, MANIFEST_FILE))
         _check_format(content, path)
         return Manifest.model_validate_json(content)
     except (FileNotFoundError, NotADirectoryError):

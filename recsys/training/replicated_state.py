@@ -51,7 +51,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecsysError("the checkpoint is damaged", where=folder, got=str(error)) from None
     weights = state.get("state_dict") if isinstance(state, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
+    ):
         raise RecsysError("the checkpoint is damaged", where=folder, got="no weights in it")
     return cast(dict[str, Any], state)
 

@@ -254,3 +254,16 @@ def test_a_refused_resume_changes_nothing(trained):
     before = {name: (trained / name).stat().st_mtime_ns for name in files_below(trained)}
     assert run("train", "model.hidden_dims=[4]", "--resume", trained).is_refusal("`model`")
     assert {name: (trained / name).stat().st_mtime_ns for name in files_below(trained)} == before
+
+
+MANIFEST_LINKS = {"/dev/zero": "leads out of its folder", "../outside.json": "a symbolic link"}
+
+
+@pytest.mark.parametrize(("target", "words"), MANIFEST_LINKS.items(), ids=MANIFEST_LINKS)
+def test_a_manifest_that_is_a_link_out_of_the_export_is_refused(tmp_path, target, words):
+    (tmp_path / "outside.json").write_text("{}")
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "manifest.json").symlink_to(target)
+    (tmp_path / "export" / "SHA256SUMS").write_text("0" * 64 + "  manifest.json\n")
+    outcome = run("verify", tmp_path / "export", "--data", tmp_path / "outside.json")
+    assert outcome.is_refusal(words)

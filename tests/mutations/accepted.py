@@ -14,6 +14,8 @@ OLDER = "a damaged checkpoint is passed over, with a message, for the one before
 MADE_AGAIN = "the case made the checksums again after the change"
 BY_CHECKSUM = "verify compares this file with its checksum and never opens it"
 
+FORGED = "other weights, with checksums made again: a forged model is still a model"
+
 # target, what it matches of `part: key.key`, reason; the first that matches
 REASONS = (
     ("recipe|config|override|schema", ".*", CHOICE),
@@ -29,6 +31,8 @@ REASONS = (
     ("run, trees", r"run/(config\.yaml|schema\.json)", CHOICE),
     ("run, .*", r"run/checkpoints/best-\d+/(state\.json|tables/layout\.json)", CHOICE),
     ("run, .*", r"run/checkpoints/best-\d+/SHA256SUMS", MADE_AGAIN),
+    ("run, files", r"run/(config\.yaml|schema\.json)", CHOICE),
+    ("run, files", r"run/checkpoints/best-\d+/.*\.safetensors", FORGED),
     ("export, files", "export/SHA256SUMS", MADE_AGAIN),
     (
         "export, manifest",
