@@ -9,7 +9,7 @@ import data_pipelines
 from data_pipelines.arrow_values import canonical_frame, check_arrow_types
 from data_pipelines.labels import label_values
 from data_pipelines.recipe import Label
-from data_pipelines.staging import parse_times
+from data_pipelines.staging import group_ids, parse_times
 from recsys.errors import RecsysError
 from recsys.export.encoders import RawEncoder
 from recsys.export.raw_values import to_numbers, to_token_lists, to_tokens
@@ -108,6 +108,15 @@ def test_a_label_is_compared_by_its_token(case, tmp_path):
     label = Label(column="x", rule={"kind": "one_of", "positive": [case.token], "negative": ["-"]})
     frame = canonical(column(case), pl.String(), set(), tmp_path)[:1].to_frame()
     assert label_values(frame, label, tmp_path, 1).to_list() == [1]
+
+
+@each_case
+def test_a_group_is_that_of_its_token(case, tmp_path):
+    if case.token == REFUSED:
+        return
+    groups = group_ids(canonical(column(case), pl.String(), set(), tmp_path)).to_list()
+    assert groups == group_ids(pl.Series([case.token, None], dtype=pl.String)).to_list()
+    assert (groups[0] > 0, groups[1]) == (case.token is not None, 0)
 
 
 def test_the_readme_shows_this_table(pytestconfig):
