@@ -24,7 +24,7 @@ def bounded_numbers(
             continue
         column = frame[name].alias("x")  # some methods take the name for a pattern
         low, high = column.min(), column.max()
-        if low is None or (low >= -MAX_NUMBER and high <= MAX_NUMBER):  # type: ignore[operator]
+        if low is None or (low >= -MAX_NUMBER and high <= MAX_NUMBER):  # type: ignore[operator]  # of floats
             continue
         if rule == "refuse":
             row = int((column.abs() > MAX_NUMBER).arg_true()[0])

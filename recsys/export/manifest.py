@@ -22,7 +22,7 @@ from recsys.export.embeddings import (
     PhysicalTable,
 )
 from recsys.io.atomic import atomic_write
-from recsys.io.paths import file_inside, read_bytes
+from recsys.io.paths import RelativePath, file_inside, read_bytes
 
 MANIFEST_FILE = "manifest.json"
 ONNX_FILE, PT2_FILE = "model/dense.onnx", "model/model.pt2"
@@ -44,7 +44,7 @@ class TensorSpec(BaseConfig):
 class GraphSpec(BaseConfig):
     """One graph file and its tensors, in order."""
 
-    file: str
+    file: RelativePath
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 

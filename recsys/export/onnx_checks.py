@@ -14,6 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
 from recsys.errors import RecsysError
+from recsys.io.paths import read_bytes
 
 LARGEST_FILE = (1 << 31) - 1  # bytes; protobuf reads no larger message
 LARGEST_TENSOR = 1 << 28  # entries of a tensor that the graph makes, for one row where it has rows
@@ -48,15 +49,7 @@ TYPES = frozenset(
 def read_graph(path: Path) -> bytes:
     """The bytes of a graph file; refuses one that onnxruntime must not load."""
     try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise RecsysError(
-                "the graph file is too large",
-                where=path,
-                expected=f"at most {LARGEST_FILE:,} bytes",
-                got=f"{size:,}",
-            )
-        content = path.read_bytes()
+        content = read_bytes(path, LARGEST_FILE)
         model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError) as error:
         raise RecsysError("the graph is damaged", where=path, got=error) from None

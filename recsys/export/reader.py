@@ -24,6 +24,7 @@ from recsys.export.encoders import RawEncoder
 from recsys.export.feature_tables import FeatureTables
 from recsys.export.manifest import GraphSpec, check_export, load_manifest
 from recsys.export.onnx_checks import read_graph
+from recsys.io.paths import file_inside
 
 Inputs = Floats | Ids
 GRAPH_ERRORS = (
@@ -54,7 +55,7 @@ class ExportReader:
         self.manifest = check_export(export_dir) if check else load_manifest(export_dir)
         self.tables = FeatureTables(export_dir, self.manifest)
         spec = self.manifest.model.dense
-        self.graph_file = export_dir / spec.file
+        self.graph_file = file_inside(export_dir, spec.file)
         self.session = _load_graph(self.graph_file, spec, threads)
         self.encoder = RawEncoder(self.manifest.features, export_dir)
         self.longest = max((pair.max_length for pair in self.manifest.pairs), default=0)

@@ -1,8 +1,6 @@
 """Compares what an allocation will take with what there is, before anything large is allocated."""
 
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from recsys.errors import RecsysError
@@ -52,19 +50,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     return any(words in str(error) for words in _OUT_OF_MEMORY)
-
-
-@contextmanager
-def memory_errors(where: object) -> Iterator[None]:
-    """Turns running out of memory into one message, before it is taken for damaged data."""
-    try:
-        yield
-    except RecsysError:
-        raise
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise out_of_memory(error, where) from None
 
 
 def out_of_memory(error: BaseException, where: object = None) -> RecsysError:

@@ -93,7 +93,7 @@ def _longest(history: History) -> int:
     """The longest history of the batch, so that a block is no wider than its rows need."""
     longest = torch.cat([history.lengths, history.lengths.new_zeros(1)]).max().item()
     torch._check(longest >= 0)  # type: ignore[no-untyped-call]  # as torch declares it
-    torch._check(longest <= history.max_length)  # type: ignore[no-untyped-call]
+    torch._check(longest <= history.max_length)  # type: ignore[no-untyped-call]  # the same
     return longest  # type: ignore[return-value]  # int64, so an int, or a symbol of one
 
 

@@ -8,8 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from recsys.checksums import write_checksums
+from recsys.export.manifest import GraphSpec
 from tests.faults.commands import files_below, run
 
 
@@ -267,3 +269,9 @@ def test_a_manifest_that_is_a_link_out_of_the_export_is_refused(tmp_path, target
     (tmp_path / "export" / "SHA256SUMS").write_text("0" * 64 + "  manifest.json\n")
     outcome = run("verify", tmp_path / "export", "--data", tmp_path / "outside.json")
     assert outcome.is_refusal(words)
+
+
+@pytest.mark.parametrize("name", ["../outside.onnx", "/outside.onnx"])
+def test_a_graph_outside_the_export_is_refused(name):
+    with pytest.raises(ValidationError, match="inside this folder"):
+        GraphSpec(file=name, inputs=(), outputs=())
