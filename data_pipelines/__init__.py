@@ -5,18 +5,18 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines import amazon, avazu, criteo, movielens, taobao
-from data_pipelines.encoders import load_encoders
+from data_pipelines.encoding.encoders import load_encoders
+from data_pipelines.encoding.staging import read_chunks, stage_chunk
 from data_pipelines.events.leakage import check_dataset
 from data_pipelines.events.tables import read_event_rows
-from data_pipelines.joins import joined_source
 from data_pipelines.pipeline import encode_staged, run_pipeline
 from data_pipelines.plan import make_plan
-from data_pipelines.reading import Progress
+from data_pipelines.reading.blocks import Progress
+from data_pipelines.reading.times import timed_source
 from data_pipelines.recipe import Recipe, load_recipe, override_recipe
-from data_pipelines.sources import Source, TableSource
-from data_pipelines.staging import read_chunks, stage_chunk
-from data_pipelines.times import timed_source
+from data_pipelines.sources import amazon, avazu, criteo, movielens, taobao
+from data_pipelines.sources.joined import joined_source
+from data_pipelines.sources.table import Source, TableSource
 from recsys.base_config import validate
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Schema, load_schema

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.encoders import FeatureEncoder, new_encoders
-from data_pipelines.events.leakage import check_samples
-from data_pipelines.events.pipeline import EventSamples, build_events
-from data_pipelines.joins import JoinedSource
-from data_pipelines.plan import make_plan
-from data_pipelines.reading import Progress, prefetch
-from data_pipelines.recipe import Recipe
-from data_pipelines.sources import Source
-from data_pipelines.splits import SPLITS, SplitCodes
-from data_pipelines.staging import (
+from data_pipelines.encoding.encoders import FeatureEncoder, new_encoders
+from data_pipelines.encoding.splits import SPLITS, SplitCodes
+from data_pipelines.encoding.staging import (
     Staged,
     assign_splits,
     read_chunks,
     split_keys,
     stage_chunk,
 )
-from data_pipelines.statistics import FeatureStatistics, count_missing, find_warnings
-from data_pipelines.times import TimedSource
+from data_pipelines.encoding.statistics import FeatureStatistics, count_missing, find_warnings
+from data_pipelines.events.leakage import check_samples
+from data_pipelines.events.pipeline import EventSamples, build_events
+from data_pipelines.plan import make_plan
+from data_pipelines.reading.blocks import Progress, prefetch
+from data_pipelines.reading.times import TimedSource
+from data_pipelines.recipe import Recipe
+from data_pipelines.sources.joined import JoinedSource
+from data_pipelines.sources.table import Source
 from data_pipelines.writing import (
     SplitWriter,
     Written,

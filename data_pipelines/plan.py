@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from data_pipelines.encoding.transforms import makes_tokens
 from data_pipelines.recipe import EncodingRule, Recipe, TransformRule, VocabularyRule
-from data_pipelines.split_rules import ByGroup, ByTime
-from data_pipelines.transforms import makes_tokens
+from data_pipelines.rules.splits import ByGroup, ByTime
 from recsys.errors import RecsysError, did_you_mean
 from recsys.name_patterns import names_matching
 from recsys.schema import Hour, Weekday

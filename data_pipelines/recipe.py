@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from data_pipelines.events.rules import Events
-from data_pipelines.file_format import FileFormat
-from data_pipelines.join_rules import Join
-from data_pipelines.numbers import OutOfRange
-from data_pipelines.split_rules import (
+from data_pipelines.reading.numbers import OutOfRange
+from data_pipelines.rules.events import Events
+from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.rules.joins import Join
+from data_pipelines.rules.splits import (
     ByGroup,
     ByTime,
     LastItem,
@@ -19,8 +19,8 @@ from data_pipelines.split_rules import (
     RandomSplit,
     SplitRule,
 )
-from data_pipelines.tagged import named
-from data_pipelines.time_rules import TimeColumns
+from data_pipelines.rules.tagged import named
+from data_pipelines.rules.times import TimeColumns
 from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.schema import CriteoBucket, Keep, Log
 

@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from data_pipelines.criteo import CATEGORIES, INTEGERS
-from data_pipelines.splits import SPLITS, random_split
+from data_pipelines.encoding.splits import SPLITS, random_split
+from data_pipelines.sources.criteo import CATEGORIES, INTEGERS
 from recsys.errors import RecsysError
 from recsys.schema import Schema
 

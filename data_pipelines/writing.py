@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.statistics import FeatureStatistics
+from data_pipelines.encoding.statistics import FeatureStatistics
 from recsys.checksums import sha256_of
 from recsys.errors import RecsysError
 from recsys.file_lock import file_lock

@@ -98,7 +98,7 @@ class VocabularyEncoding(BaseConfig):
 class HashEncoding(BaseConfig):
     """value → 1 + hash64(value) mod (cardinality - 1), no dictionary; missing is 0.
 
-    hash64 is `data_pipelines.hashing.hash64_text` of the value's UTF-8 text (version 1).
+    hash64 is `data_pipelines.encoding.hashing.hash64_text` of the value's UTF-8 text (version 1).
     """
 
     kind: Literal["hash"] = "hash"

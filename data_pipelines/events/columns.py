@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.encoders import FeatureEncoder
+from data_pipelines.encoding.encoders import FeatureEncoder
+from data_pipelines.encoding.vocabulary import TextVocabulary, grown
 from data_pipelines.events.item_matching import ItemMatching
 from data_pipelines.events.plan import EventPlan
-from data_pipelines.vocabulary import TextVocabulary, grown
 
 UInt32s = NDArray[np.uint32]
 LISTS = pl.Struct({"x": pl.List(pl.String)})

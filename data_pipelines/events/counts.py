@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import polars as pl
 
-from data_pipelines.encoders import FeatureEncoder, unnamed
+from data_pipelines.encoding.encoders import FeatureEncoder, unnamed
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.log import ITEM
 from data_pipelines.events.negatives import Int64s

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from data_pipelines.keyed_table import NUM_EXAMPLES, KeyedTable, quoted
+from data_pipelines.sources.keyed_table import NUM_EXAMPLES, KeyedTable, quoted
 from recsys.errors import RecsysError
 
 

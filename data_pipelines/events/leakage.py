@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_pipelines.encoders import load_encoders
+from data_pipelines.encoding.encoders import load_encoders
+from data_pipelines.encoding.hashing import UInt64s, finalise
+from data_pipelines.encoding.vocabulary import grown
 from data_pipelines.events.log import IS_BEHAVIOUR, IS_TARGET, TIME, USER, EventLog
 from data_pipelines.events.pipeline import EventSamples, read_log
 from data_pipelines.events.plan import EventPlan
 from data_pipelines.events.rows import RowMaker, to_ids
-from data_pipelines.hashing import UInt64s, finalise
-from data_pipelines.reading import Progress
+from data_pipelines.reading.blocks import Progress
 from data_pipelines.recipe import Recipe
-from data_pipelines.sources import Source
-from data_pipelines.vocabulary import grown
+from data_pipelines.sources.table import Source
 from recsys.base_config import validate
 from recsys.errors import RecsysError
 from recsys.io.paths import file_inside

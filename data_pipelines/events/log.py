@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from data_pipelines.encoding.labels import label_values
+from data_pipelines.encoding.staging import group_ids, parse_times, read_arrow, write_arrow
+from data_pipelines.encoding.transforms import SpacedSample
+from data_pipelines.encoding.vocabulary import grown
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.plan import EventPlan
-from data_pipelines.labels import label_values
 from data_pipelines.recipe import Recipe
-from data_pipelines.staging import group_ids, parse_times, read_arrow, write_arrow
-from data_pipelines.transforms import SpacedSample
-from data_pipelines.vocabulary import grown
 from recsys.errors import RecsysError
 
 BUCKET_EVENTS = 1 << 20

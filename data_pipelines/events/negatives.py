@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.events.rules import Negatives
-from data_pipelines.hashing import UInt64s, finalise, hash64_text
+from data_pipelines.encoding.hashing import UInt64s, finalise, hash64_text
+from data_pipelines.rules.events import Negatives
 from recsys.errors import RecsysError
 
 MAX_ATTEMPTS = 1000

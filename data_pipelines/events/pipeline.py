@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from data_pipelines.amazon import read_item_table
-from data_pipelines.encoders import FeatureEncoder, new_encoders
+from data_pipelines.encoding.encoders import FeatureEncoder, new_encoders
+from data_pipelines.encoding.splits import SPLITS, cut_points
+from data_pipelines.encoding.staging import check_splits, read_arrow, write_arrow
+from data_pipelines.encoding.statistics import FeatureStatistics
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.counts import TrainCounts, fit_numbers, fit_texts
 from data_pipelines.events.log import IS_TARGET, EventLog
@@ -17,16 +19,14 @@ from data_pipelines.events.negatives import Catalogue
 from data_pipelines.events.plan import EventPlan, check_item_columns, make_event_plan
 from data_pipelines.events.rows import RowMaker, join_histories, to_present_ids, to_text
 from data_pipelines.events.samples import UserEvents, make_samples, sort_events
-from data_pipelines.joins import JoinedSource
-from data_pipelines.numbers import bounded_numbers
-from data_pipelines.reading import Progress, expand_paths, prefetch
+from data_pipelines.reading.blocks import Progress, expand_paths, prefetch
+from data_pipelines.reading.numbers import bounded_numbers
+from data_pipelines.reading.times import TimedSource
 from data_pipelines.recipe import Recipe
-from data_pipelines.sources import Source
-from data_pipelines.split_rules import ByTime, SplitRule
-from data_pipelines.splits import SPLITS, cut_points
-from data_pipelines.staging import check_splits, read_arrow, write_arrow
-from data_pipelines.statistics import FeatureStatistics
-from data_pipelines.times import TimedSource
+from data_pipelines.rules.splits import ByTime, SplitRule
+from data_pipelines.sources.amazon import read_item_table
+from data_pipelines.sources.joined import JoinedSource
+from data_pipelines.sources.table import Source
 from data_pipelines.writing import SplitWriter, Written, close_writers
 from recsys.errors import RecsysError
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from data_pipelines.events.rules import Events
 from data_pipelines.plan import FeaturePlan, Plan, make_plan, resolve
 from data_pipelines.recipe import Categorical, Recipe
-from data_pipelines.split_rules import ByTime
+from data_pipelines.rules.events import Events
+from data_pipelines.rules.splits import ByTime
 from recsys.errors import RecsysError
 from recsys.schema import Hour, Weekday
 

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_pipelines.encoders import FeatureEncoder, unnamed
+from data_pipelines.encoding.encoders import FeatureEncoder, unnamed
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.log import ITEM, USER
 from data_pipelines.events.plan import EventPlan

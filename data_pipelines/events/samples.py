@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from data_pipelines.encoding.hashing import finalise
+from data_pipelines.encoding.splits import SplitCodes, group_split
 from data_pipelines.events.log import IS_BEHAVIOUR, IS_TARGET, ITEM, LABEL, TIME, USER
 from data_pipelines.events.negatives import (
     Catalogue,
@@ -14,10 +16,8 @@ from data_pipelines.events.negatives import (
     sample_hashes,
     user_item_keys,
 )
-from data_pipelines.events.rules import Events
-from data_pipelines.hashing import finalise
-from data_pipelines.split_rules import ByGroup, ByTime, LastItem, LastTwoItems, SplitRule
-from data_pipelines.splits import SplitCodes, group_split
+from data_pipelines.rules.events import Events
+from data_pipelines.rules.splits import ByGroup, ByTime, LastItem, LastTwoItems, SplitRule
 
 Bools = NDArray[np.bool_]
 

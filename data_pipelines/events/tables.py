@@ -5,16 +5,16 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.arrow_files import column_names
+from data_pipelines.encoding.staging import read_chunks
 from data_pipelines.events.pipeline import read_raw_samples
-from data_pipelines.file_format import FileFormat
-from data_pipelines.file_kinds import binary_format, head_of
-from data_pipelines.reading import first_line
+from data_pipelines.reading.arrow_files import column_names
+from data_pipelines.reading.blocks import first_line
+from data_pipelines.reading.csv_tables import Dtypes
+from data_pipelines.reading.file_kinds import binary_format, head_of
+from data_pipelines.reading.times import timed_source
 from data_pipelines.recipe import Label, Recipe
-from data_pipelines.sources import Source, TableSource
-from data_pipelines.staging import read_chunks
-from data_pipelines.text_tables import Dtypes
-from data_pipelines.times import timed_source
+from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.sources.table import Source, TableSource
 from recsys.schema import Schema
 
 

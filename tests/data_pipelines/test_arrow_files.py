@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines import read_raw
-from data_pipelines.arrow_files import read_columns
-from data_pipelines.file_kinds import binary_format, head_of
+from data_pipelines.reading.arrow_files import read_columns
+from data_pipelines.reading.file_kinds import binary_format, head_of
 from recsys.errors import RecsysError
 
 
@@ -49,7 +49,7 @@ def refusal(call, *words):
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_format_gives_the_data_of_text(shop, arrow_table, monkeypatch, kind):
-    monkeypatch.setattr("data_pipelines.arrow_files.CHUNK_ROWS", 2)
+    monkeypatch.setattr("data_pipelines.reading.arrow_files.CHUNK_ROWS", 2)
     expected = shop.prepare()
     write, file_format = WRITERS[kind]
     path = shop.folder / "rows.bin"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from data_pipelines import prepare, read_raw
-from data_pipelines.staging import Staged
+from data_pipelines.encoding.staging import Staged
 from data_pipelines.writing import SplitWriter, readable_os_errors
 from recsys.errors import RecsysError
 
@@ -98,7 +98,7 @@ def test_a_missing_recipe(shop):
 
 
 def test_a_label_outside_its_rule_is_named_with_its_row(refuses, shop, monkeypatch):
-    monkeypatch.setattr("data_pipelines.reading.BLOCK_BYTES", 50)
+    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 50)
     edit(shop, "1,8.0,black", "2,8.0,black")
     refuses("'bought'", "data row 8", "0 or 1", "'2'")
 
@@ -112,7 +112,7 @@ def test_a_missing_label_is_outside_its_rule(refuses, shop):
     ("new", "got"), [("blue", "4"), ("blue,blue,x", "6"), ("\n", "got:      3")]
 )
 def test_a_row_with_the_wrong_number_of_columns(refuses, shop, monkeypatch, new, got):
-    monkeypatch.setattr("data_pipelines.reading.BLOCK_BYTES", 50)
+    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 50)
     edit(shop, "blue,b|a|c", new)
     refuses("wrong number of columns", "data row 4", "5 columns", got)
 

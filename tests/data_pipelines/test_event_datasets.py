@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from data_pipelines import DATASETS, check_leakage, encode, prepare, read_raw
-from data_pipelines.amazon import read_item_table
-from data_pipelines.events.rules import ItemTable
+from data_pipelines.rules.events import ItemTable
+from data_pipelines.sources.amazon import read_item_table
 from recsys.errors import RecsysError
 from recsys.export.encoders import RawEncoder
 from tests.data_pipelines.event_logs import Log, plain_samples

@@ -56,7 +56,7 @@ def test_uniform_draws_are_alike_and_popular_ones_follow_the_counts(tmp_path):
 def test_equal_seeds_give_equal_bytes_however_the_log_is_cut_up(tmp_path, monkeypatch):
     log = Log(tmp_path, EVENTS)
     first = log.prepare()
-    monkeypatch.setattr("data_pipelines.reading.BLOCK_BYTES", 500)
+    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 500)
     monkeypatch.setattr("data_pipelines.events.rows.SLICE_ROWS", 17)
     assert log.prepare(out=tmp_path / "again") == first
     expected = rows_as_text(log)

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from data_pipelines.hashing import hash64_text, hash_distinct
+from data_pipelines.encoding.hashing import hash64_text, hash_distinct
 
 MASK = 2**64 - 1
 

@@ -10,7 +10,7 @@ import yaml
 
 import data_pipelines
 from data_pipelines import encode, read_raw
-from data_pipelines.keyed_table import KeyedTable
+from data_pipelines.sources.keyed_table import KeyedTable
 from recsys.dataset_text import describe_statistics
 from recsys.errors import RecsysError
 from recsys.schema import load_schema

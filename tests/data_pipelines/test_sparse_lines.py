@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from data_pipelines import read_raw
-from data_pipelines.file_format import FileFormat
 from data_pipelines.recipe import SequenceColumns
-from data_pipelines.sources import read_table, table_columns
+from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.sources.table import read_table, table_columns
 from recsys.errors import RecsysError
 
 FIELDS = "1 0:3:1 1:17:1 2:5:0.5\n0 0:4:1 1:18:1 1:19:1\n\t1  0:3:1 2:5:-2e3 # comment\r\n"
@@ -48,13 +48,13 @@ def refusal(call, *words):
 
 @pytest.fixture(params=[32 << 20, 10], ids=["whole", "blocks"])
 def _blocks(request, monkeypatch):
-    monkeypatch.setattr("data_pipelines.reading.BLOCK_BYTES", request.param)
+    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", request.param)
 
 
 @pytest.mark.parametrize("slice_rows", [1 << 16, 1, 2])
 def test_a_field_is_a_column_of_tokens_lists_or_numbers(tmp_path, monkeypatch, slice_rows):
     path = written(tmp_path, FIELDS)
-    monkeypatch.setattr("data_pipelines.sparse_lines.SLICE_ROWS", slice_rows)
+    monkeypatch.setattr("data_pipelines.reading.libsvm.SLICE_ROWS", slice_rows)
     file = {"columns": ["label", "field_0", "field_1", "field_2"]}
     dtypes = {"label": "text", "field_0": "text", "field_1": "text", "field_2": "number"}
     frame = read(path, dtypes, lists=["field_1"], **file)

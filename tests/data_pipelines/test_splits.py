@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from data_pipelines.splits import (
+from data_pipelines.encoding.splits import (
     cut_points,
     group_split,
     position_split,

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 import data_pipelines
-from data_pipelines.statistics import LEAK_ROWS
+from data_pipelines.encoding.statistics import LEAK_ROWS
 from recsys.dataset_text import describe_statistics
 from recsys.errors import RecsysError
 from recsys.schema import FeatureCounts, Schema, load_schema

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines import read_raw, reading
-from data_pipelines.file_format import FileFormat
-from data_pipelines.reading import read_blocks
+from data_pipelines import read_raw
+from data_pipelines.reading import blocks
+from data_pipelines.reading.blocks import read_blocks
+from data_pipelines.reading.csv_tables import read_text, text_columns
 from data_pipelines.recipe import SequenceColumns
-from data_pipelines.sources import read_table, table_columns
-from data_pipelines.text_tables import read_text, text_columns
+from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.sources.table import read_table, table_columns
 from recsys.base_config import validate
 from recsys.errors import RecsysError
 
@@ -39,8 +40,8 @@ def text_of(cities=CITIES):
 @pytest.fixture(params=[32 << 20, 7], ids=["whole", "blocks"])
 def block_bytes(request, monkeypatch):
     """Files read at once, and in blocks that are shorter than a row."""
-    monkeypatch.setattr("data_pipelines.reading.BLOCK_BYTES", request.param)
-    monkeypatch.setattr("data_pipelines.reading.HEAD_BYTES", request.param)
+    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", request.param)
+    monkeypatch.setattr("data_pipelines.reading.blocks.HEAD_BYTES", request.param)
 
 
 def rows_of(path, **file):
@@ -282,7 +283,7 @@ def test_whatever_a_csv_writer_quotes_is_read_back(tmp_path_factory, rows, end, 
     csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator=end).writerows([("x", "y"), *rows])
     path = written(tmp_path_factory.getbasetemp(), text.getvalue().encode(codec))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_pipelines.reading.BLOCK_BYTES", size)
+        patch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", size)
         assert rows_of(path) == [tuple(value or None for value in row) for row in rows]
 
 
@@ -292,7 +293,7 @@ def test_any_text_is_read_as_by_the_csv_module_or_refused(tmp_path_factory, piec
     text = "x,y\n" + "".join(pieces)
     path = written(tmp_path_factory.getbasetemp(), text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_pipelines.reading.BLOCK_BYTES", size)
+        patch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", size)
         try:
             found = rows_of(path, quote=quote)
         except RecsysError:
@@ -324,7 +325,7 @@ def test_a_changed_file_is_read_or_refused(tmp_path_factory, content, cuts, quot
     form = "libsvm" if content[:2] == b"1 " else "text"
     file = FileFormat(format=form, quote=None if quote == "," else quote)
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(RecsysError):
-        patch.setattr("data_pipelines.reading.BLOCK_BYTES", size)
+        patch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", size)
         columns = table_columns(path, file, "label")
         dtypes = dict.fromkeys(columns[:3], pl.String())
         rows = [frame for _, frame in read_table(path, file, columns, dtypes, SequenceColumns())]
@@ -340,8 +341,8 @@ def test_quotes_in_pairs_inside_a_plain_value_are_kept(tmp_path):
 
 
 def test_a_row_without_an_end_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_pipelines.reading.BLOCK_BYTES", 100)
-    monkeypatch.setattr("data_pipelines.reading.MAX_ROW_BYTES", 300)
+    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 100)
+    monkeypatch.setattr("data_pipelines.reading.blocks.MAX_ROW_BYTES", 300)
     path = written(tmp_path, b'label,x\n1,"a\n' + b"0,b\n" * 1000)
     refusal(lambda: list(read_blocks(path, FileFormat())), "not closed", "data row 1", '1,"a')
     path = written(tmp_path, b"label,x\n1," + b"a" * 1000)
@@ -413,7 +414,7 @@ def test_numbers_beyond_float32_are_refused_or_clipped(shop):
 
 def test_a_pipe_is_no_raw_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    refusal(lambda: reading.expand_paths([tmp_path / "pipe"]), "not a regular file")
+    refusal(lambda: blocks.expand_paths([tmp_path / "pipe"]), "not a regular file")
 
 
 def test_prepare_and_scoring_read_the_same_from_latin1_in_bzip2(shop, table):

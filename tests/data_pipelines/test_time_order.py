@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import data_pipelines
-from data_pipelines.times import ordering_seconds
+from data_pipelines.reading.times import ordering_seconds
 from recsys.errors import RecsysError
 
 START = datetime(2017, 11, 8, 16, tzinfo=UTC)

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from data_pipelines.encoding.transforms import TransformFit, apply_transform
 from data_pipelines.recipe import QuantileBucketsRule, StandardizeRule
-from data_pipelines.transforms import TransformFit, apply_transform
 from recsys.schema import CriteoBucket, Keep, Log, QuantileBuckets, Standardize
 
 
@@ -86,7 +86,7 @@ def test_quantile_edges_split_the_train_values_evenly():
 
 
 def test_quantile_sample_stays_bounded_and_evenly_spaced(monkeypatch):
-    monkeypatch.setattr("data_pipelines.transforms.FIT_SAMPLE", 64)
+    monkeypatch.setattr("data_pipelines.encoding.transforms.FIT_SAMPLE", 64)
     fit = TransformFit(QuantileBucketsRule(), "x")
     for part in np.array_split(np.arange(1000.0), 7):
         fit.add(pl.Series(part))

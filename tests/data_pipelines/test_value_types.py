@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import data_pipelines
-from data_pipelines.arrow_values import canonical_frame, check_arrow_types
-from data_pipelines.labels import label_values
+from data_pipelines.encoding.labels import label_values
+from data_pipelines.encoding.staging import group_ids, parse_times
+from data_pipelines.reading.arrow_values import canonical_frame, check_arrow_types
 from data_pipelines.recipe import Label
-from data_pipelines.staging import group_ids, parse_times
 from recsys.errors import RecsysError
 from recsys.export.encoders import RawEncoder
 from recsys.export.raw_values import to_numbers, to_token_lists, to_tokens

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_pipelines.hashing import hash64_text
+from data_pipelines.encoding.hashing import hash64_text
 from recsys.errors import RecsysError
 from recsys.export.encoders import RawEncoder, hash_texts
 from recsys.schema import (

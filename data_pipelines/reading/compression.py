@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
-from data_pipelines.file_kinds import HEAD_BYTES, compression_of
+from data_pipelines.reading.file_kinds import HEAD_BYTES, compression_of
 from recsys.errors import RecsysError
 
 CHUNK_BYTES = 1 << 20

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_pipelines.hashing import hash_distinct
+from data_pipelines.encoding.hashing import hash_distinct
 from recsys.errors import RecsysError
 
 Int64s = NDArray[np.int64]

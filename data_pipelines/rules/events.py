@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from data_pipelines.file_format import FileFormat
+from data_pipelines.rules.file_format import FileFormat
 from recsys.base_config import BaseConfig
 
 

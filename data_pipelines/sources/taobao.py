@@ -5,10 +5,10 @@ Tmall's user_log has one: user_id, item_id, cat_id, seller_id, brand_id, time_st
 action_type (0 is a click).
 """
 
-from data_pipelines.events.rules import Events, Negatives, Targets
-from data_pipelines.file_format import FileFormat
 from data_pipelines.recipe import Recipe
-from data_pipelines.split_rules import LastTwoItems
+from data_pipelines.rules.events import Events, Negatives, Targets
+from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.rules.splits import LastTwoItems
 
 CLICKS = Events(
     action="action",

@@ -8,9 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
-from data_pipelines.encodings import check_encoding, text_chunks
-from data_pipelines.file_format import LINES, FileFormat
-from data_pipelines.rows_of_text import count_rows, cut_rows, row_end
+from data_pipelines.reading.encodings import check_encoding, text_chunks
+from data_pipelines.reading.row_ends import count_rows, cut_rows, row_end
+from data_pipelines.rules.file_format import LINES, FileFormat
 from recsys.errors import RecsysError
 
 BLOCK_BYTES = 32 << 20

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.file_format import FileFormat
-from data_pipelines.file_kinds import binary_format, head_of
-from data_pipelines.join_rules import Join
-from data_pipelines.keyed_table import KeyedTable
-from data_pipelines.numbers import bounded_numbers
-from data_pipelines.reading import expand_paths
+from data_pipelines.reading.blocks import expand_paths
+from data_pipelines.reading.csv_tables import Dtypes
+from data_pipelines.reading.file_kinds import binary_format, head_of
+from data_pipelines.reading.numbers import bounded_numbers
 from data_pipelines.recipe import Recipe
-from data_pipelines.sources import NumberedFrame, Source, read_table, table_columns
-from data_pipelines.text_tables import Dtypes
+from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.rules.joins import Join
+from data_pipelines.sources.keyed_table import KeyedTable
+from data_pipelines.sources.table import NumberedFrame, Source, read_table, table_columns
 from recsys.errors import RecsysError, did_you_mean
 from recsys.io.memory import check_memory
 from recsys.name_patterns import all_matching

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
 
-from data_pipelines.arrow_values import check_arrow_types
-from data_pipelines.file_kinds import (
+from data_pipelines.reading.arrow_values import check_arrow_types
+from data_pipelines.reading.blocks import named, prefetch
+from data_pipelines.reading.file_kinds import (
     ARROW_STREAM,
     FEATHER_V1,
     FORMAT_NAMES,
@@ -18,7 +19,6 @@ from data_pipelines.file_kinds import (
     head_of,
     with_article,
 )
-from data_pipelines.reading import named, prefetch
 from recsys.errors import RecsysError
 
 CHUNK_ROWS = 1 << 18

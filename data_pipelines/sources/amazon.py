@@ -12,15 +12,15 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.encodings import check_encoding, text_chunks
-from data_pipelines.events.rules import Events, ItemTable
-from data_pipelines.file_format import LINES, FileFormat
-from data_pipelines.file_kinds import binary_format, head_of
-from data_pipelines.reading import BLOCK_BYTES, Block, first_line, read_blocks
+from data_pipelines.reading.blocks import BLOCK_BYTES, Block, first_line, read_blocks
+from data_pipelines.reading.csv_tables import Dtypes
+from data_pipelines.reading.encodings import check_encoding, text_chunks
+from data_pipelines.reading.file_kinds import binary_format, head_of
 from data_pipelines.recipe import Recipe, SequenceColumns
-from data_pipelines.sources import NumberedFrame, TableSource, read_table, table_columns
-from data_pipelines.split_rules import LastItem, LastTwoItems
-from data_pipelines.text_tables import Dtypes
+from data_pipelines.rules.events import Events, ItemTable
+from data_pipelines.rules.file_format import LINES, FileFormat
+from data_pipelines.rules.splits import LastItem, LastTwoItems
+from data_pipelines.sources.table import NumberedFrame, TableSource, read_table, table_columns
 from recsys.errors import RecsysError
 
 REVIEWS = {"reviewerID": "user", "asin": "item", "overall": "rating", "unixReviewTime": "time"}

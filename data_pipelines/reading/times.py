@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
+from data_pipelines.reading.csv_tables import Dtypes
 from data_pipelines.recipe import Recipe
-from data_pipelines.sources import NumberedFrame, Source
-from data_pipelines.text_tables import Dtypes
+from data_pipelines.sources.table import NumberedFrame, Source
 from recsys.errors import RecsysError
 from recsys.schema import TICKS_PER_SECOND, TimeUnit
 

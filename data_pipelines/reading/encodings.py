@@ -4,9 +4,14 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_pipelines.compression import ByteReader, open_bytes
-from data_pipelines.file_format import FileFormat
-from data_pipelines.file_kinds import binary_format, compression_of, other_kind, with_article
+from data_pipelines.reading.compression import ByteReader, open_bytes
+from data_pipelines.reading.file_kinds import (
+    binary_format,
+    compression_of,
+    other_kind,
+    with_article,
+)
+from data_pipelines.rules.file_format import FileFormat
 from recsys.errors import RecsysError
 
 MARKS = (

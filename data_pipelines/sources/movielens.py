@@ -8,14 +8,14 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.events.rules import Events, Targets
-from data_pipelines.file_format import FileFormat
-from data_pipelines.keyed_table import KeyedTable
-from data_pipelines.reading import Block, existing_file, prefetch, read_blocks
+from data_pipelines.reading.blocks import Block, existing_file, prefetch, read_blocks
+from data_pipelines.reading.csv_tables import Dtypes, check_columns
 from data_pipelines.recipe import Categorical, Label, Recipe, SequenceColumns, Threshold
-from data_pipelines.sources import NumberedFrame
-from data_pipelines.split_rules import ByGroup
-from data_pipelines.text_tables import Dtypes, check_columns
+from data_pipelines.rules.events import Events, Targets
+from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.rules.splits import ByGroup
+from data_pipelines.sources.keyed_table import KeyedTable
+from data_pipelines.sources.table import NumberedFrame
 from recsys.errors import RecsysError
 
 RATINGS = ("user", "movie", "rating", "time")

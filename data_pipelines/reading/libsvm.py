@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from data_pipelines import reading
-from data_pipelines.encodings import check_encoding
-from data_pipelines.file_format import LINES, FileFormat
-from data_pipelines.reading import Block, prefetch, read_blocks
+from data_pipelines.reading import blocks
+from data_pipelines.reading.blocks import Block, prefetch, read_blocks
+from data_pipelines.reading.encodings import check_encoding
+from data_pipelines.rules.file_format import LINES, FileFormat
 from recsys.errors import RecsysError
 
 MAX_INDEX_COLUMNS = 1000
@@ -106,7 +106,7 @@ def _slices(block: Block, facts: FileFacts, file: FileFormat) -> Iterator[tuple[
     try:
         text = block.data.decode()
     except UnicodeDecodeError:
-        check_encoding(facts.path, file, reading.BLOCK_BYTES)
+        check_encoding(facts.path, file, blocks.BLOCK_BYTES)
         raise
     lines = pl.Series("line", [text]).str.strip_suffix("\n").str.split("\n").explode()
     for start in range(0, len(lines), SLICE_ROWS):

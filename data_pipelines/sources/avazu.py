@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
+from data_pipelines.reading.csv_tables import Dtypes
 from data_pipelines.recipe import Categorical, Label, Recipe
-from data_pipelines.sources import NumberedFrame, TableSource
-from data_pipelines.split_rules import StratifiedFolds
-from data_pipelines.text_tables import Dtypes
+from data_pipelines.rules.splits import StratifiedFolds
+from data_pipelines.sources.table import NumberedFrame, TableSource
 from recsys.errors import RecsysError
 
 FIELDS = (

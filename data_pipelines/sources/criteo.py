@@ -4,9 +4,9 @@ Tab separated, no header: label, I1-I13 (counts, some negative), C1-C26 (8 hex d
 label may be missing.
 """
 
-from data_pipelines.file_format import FileFormat
 from data_pipelines.recipe import Categorical, Numerical, Recipe
-from data_pipelines.split_rules import ByTime, StratifiedFolds
+from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.rules.splits import ByTime, StratifiedFolds
 from recsys.schema import CriteoBucket
 
 INTEGERS = tuple(f"I{i}" for i in range(1, 14))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipelines.hashing import finalise
+from data_pipelines.encoding.hashing import finalise
 
 SPLITS = ("train", "valid", "test")
 

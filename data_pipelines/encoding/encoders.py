@@ -7,10 +7,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from data_pipelines.plan import FeaturePlan
-from data_pipelines.recipe import HashRule, QuantileBucketsRule, StandardizeRule
-from data_pipelines.transforms import TransformFit, apply_transform, makes_tokens
-from data_pipelines.vocabulary import (
+from data_pipelines.encoding.transforms import TransformFit, apply_transform, makes_tokens
+from data_pipelines.encoding.vocabulary import (
     HashIds,
     IdRule,
     Int64s,
@@ -19,6 +17,8 @@ from data_pipelines.vocabulary import (
     load_vocabulary,
     save_vocabulary,
 )
+from data_pipelines.plan import FeaturePlan
+from data_pipelines.recipe import HashRule, QuantileBucketsRule, StandardizeRule
 from recsys.io.file_names import file_stems
 from recsys.io.paths import file_inside
 from recsys.schema import Encoding, Feature, HashEncoding, Transform, VocabularyEncoding

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines import reading
-from data_pipelines.encodings import check_encoding
-from data_pipelines.file_format import FileFormat
-from data_pipelines.reading import Block, first_line, named, prefetch, read_blocks
-from data_pipelines.rows_of_text import find_stray_quote, outside_quotes
+from data_pipelines.reading import blocks
+from data_pipelines.reading.blocks import Block, first_line, named, prefetch, read_blocks
+from data_pipelines.reading.encodings import check_encoding
+from data_pipelines.reading.row_ends import find_stray_quote, outside_quotes
+from data_pipelines.rules.file_format import FileFormat
 from recsys.errors import RecsysError
 
 Dtypes = dict[str, pl.DataType]
@@ -184,7 +184,7 @@ def parse_block(
         try:
             texts = _parse(block, file, dict.fromkeys(columns, pl.String()))
         except pl.exceptions.PolarsError:
-            check_encoding(path, file, reading.BLOCK_BYTES)
+            check_encoding(path, file, blocks.BLOCK_BYTES)
             raise RecsysError(
                 "the text cannot be parsed",
                 where=f"{path}, data rows {block.first_row} to {block.first_row + block.rows - 1}",

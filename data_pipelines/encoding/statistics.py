@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.encoders import FeatureEncoder, null_items, unnamed
-from data_pipelines.splits import SPLITS, SplitCodes
+from data_pipelines.encoding.encoders import FeatureEncoder, null_items, unnamed
+from data_pipelines.encoding.splits import SPLITS, SplitCodes
 from recsys.schema import FeatureCounts, Split
 
 Int64s = NDArray[np.int64]

@@ -10,22 +10,10 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_pipelines.encoders import FeatureEncoder
-from data_pipelines.hashing import hash_distinct
-from data_pipelines.labels import apply_label
-from data_pipelines.plan import split_column
-from data_pipelines.reading import prefetch
-from data_pipelines.recipe import Recipe
-from data_pipelines.sources import Source
-from data_pipelines.split_rules import (
-    ByGroup,
-    ByTime,
-    GivenFiles,
-    RandomSplit,
-    StratifiedFolds,
-    StratifiedFolds020,
-)
-from data_pipelines.splits import (
+from data_pipelines.encoding.encoders import FeatureEncoder
+from data_pipelines.encoding.hashing import hash_distinct
+from data_pipelines.encoding.labels import apply_label
+from data_pipelines.encoding.splits import (
     SPLITS,
     SplitCodes,
     group_split,
@@ -36,8 +24,20 @@ from data_pipelines.splits import (
     stratified_folds_0_20,
     time_split,
 )
-from data_pipelines.text_tables import Dtypes
-from data_pipelines.times import ordering_seconds
+from data_pipelines.plan import split_column
+from data_pipelines.reading.blocks import prefetch
+from data_pipelines.reading.csv_tables import Dtypes
+from data_pipelines.reading.times import ordering_seconds
+from data_pipelines.recipe import Recipe
+from data_pipelines.rules.splits import (
+    ByGroup,
+    ByTime,
+    GivenFiles,
+    RandomSplit,
+    StratifiedFolds,
+    StratifiedFolds020,
+)
+from data_pipelines.sources.table import Source
 from recsys.errors import RecsysError
 from recsys.name_patterns import all_matching
 from recsys.schema import TimeUnit

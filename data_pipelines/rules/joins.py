@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from data_pipelines.file_format import FileFormat
+from data_pipelines.rules.file_format import FileFormat
 from recsys.base_config import BaseConfig
 
 

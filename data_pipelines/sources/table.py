@@ -6,14 +6,14 @@ from typing import Protocol
 
 import polars as pl
 
-from data_pipelines.arrow_files import column_names, read_columns
-from data_pipelines.arrow_values import canonical_frame
-from data_pipelines.file_format import FileFormat
-from data_pipelines.numbers import bounded_numbers
-from data_pipelines.reading import expand_paths
+from data_pipelines.reading.arrow_files import column_names, read_columns
+from data_pipelines.reading.arrow_values import canonical_frame
+from data_pipelines.reading.blocks import expand_paths
+from data_pipelines.reading.csv_tables import Dtypes, read_text, text_columns
+from data_pipelines.reading.libsvm import read_sparse, sparse_columns
+from data_pipelines.reading.numbers import bounded_numbers
 from data_pipelines.recipe import Recipe, SequenceColumns
-from data_pipelines.sparse_lines import read_sparse, sparse_columns
-from data_pipelines.text_tables import Dtypes, read_text, text_columns
+from data_pipelines.rules.file_format import FileFormat
 from recsys.errors import RecsysError, did_you_mean
 from recsys.name_patterns import all_matching
 

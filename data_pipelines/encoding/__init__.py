@@ -1,0 +1,1 @@
+"""Raw values to ids and floats, labels and splits."""

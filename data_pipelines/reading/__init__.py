@@ -1,0 +1,1 @@
+"""Raw files of any format as frames of canonical columns."""

@@ -1,0 +1,1 @@
+"""The built-in datasets and the readers of their raw files."""
