@@ -1,6 +1,6 @@
 """What every benchmark ends with: a dated record of the results, the machine and the versions.
 
-Run benchmarks from the repository root, `python -m benchmarks.auc`; then
+Run benchmarks from the repository root, `python -m benchmarks.speed.auc`; then
 `from benchmarks.record import write_record` works in each of them.
 """
 

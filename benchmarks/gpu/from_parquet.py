@@ -13,8 +13,8 @@ from pathlib import Path
 import torch.distributed as dist
 
 from benchmarks.gpu.setting import Point, Setting
-from benchmarks.training_contenders import run_config
-from benchmarks.training_speed import write_dataset
+from benchmarks.speed.training import write_dataset
+from benchmarks.speed.training_contenders import run_config
 from recsys.base_config import apply_overrides, validate
 from recsys.config import RunConfig
 from recsys.training.ranks import join_ranks

@@ -12,7 +12,7 @@ import polars as pl
 
 import data_pipelines
 from benchmarks.gpu.setting import Point, Setting
-from benchmarks.real_rows import REAL_DATA, prepared
+from benchmarks.quality.real_rows import REAL_DATA, prepared
 from data_pipelines.synthetic import generate_criteo
 from recsys.config import load_config
 from recsys.demo import CONFIG

@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.gpu.setting import Point, Setting, peak_memory_bytes
-from benchmarks.training_contenders import MODELS
-from benchmarks.training_speed import CRITEO_CARDINALITIES, NUM_NUMERICAL, capped_cardinalities
+from benchmarks.speed.training import CRITEO_CARDINALITIES, NUM_NUMERICAL, capped_cardinalities
+from benchmarks.speed.training_contenders import MODELS
 from recsys.data.batch import Batch, Cursor
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig

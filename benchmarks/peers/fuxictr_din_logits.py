@@ -1,4 +1,4 @@
-"""FuxiCTR's DIN with random weights on given rows, for `benchmarks.din_parity`.
+"""FuxiCTR's DIN with random weights on given rows, for `benchmarks.exactness.din_parity`.
 
     PEER_PYTHON fuxictr_din_logits.py --checkout FUXICTR --features JSON --pairs JSON \
         --inputs IN.npz --out OUT.npz

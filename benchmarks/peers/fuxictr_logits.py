@@ -1,4 +1,4 @@
-"""One FuxiCTR model with random weights: its weights, inputs and logits, for `benchmarks.oracle`.
+"""A random FuxiCTR model: weights, inputs and logits for `benchmarks.exactness.oracle`.
 
     PEER_PYTHON fuxictr_logits.py --checkout FUXICTR --model autoint --features JSON --out FILE.npz
 

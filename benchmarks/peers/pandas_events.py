@@ -2,7 +2,7 @@
 
     PYTHON pandas_events.py --events events.csv --out DIR
 
-The work of `prepare events` with the settings of `benchmarks.events_pipeline`: ids by how often an
+The work of `prepare events` with the settings of `benchmarks.speed.events`: ids by how often an
 item occurs among what a user did before its valid target; of each user's events the last is a test
 target, the one before a valid target, of the rest every fifth going back a train target, 19 at
 most; one item drawn against each that the user has no event with; histories of what is strictly

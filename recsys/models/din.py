@@ -22,7 +22,7 @@ class DINConfig(TailedModelConfig):
 
     softmax: false weighs by the scores as they are, which is the paper's sum (§4.3).
     target_aware: false leaves the product out, as the paper's figure does. The authors' code has
-    both; the defaults are what scored best on valid rows (benchmarks/din_defaults.py). Weights of
+    both; the defaults scored best on valid rows (benchmarks/histories/din_defaults.py). Weights of
     a softmax start near 1 ÷ length, so the model starts near mean pooling, whatever the length.
     scale_scores divides the scores by √D before the softmax, on in the authors' code. top_k: only
     the highest scores of a row count, as where DARE's authors compare with DIN. dice_statistics:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.export_threads import MODELS, random_run, stress, write_rows
+from benchmarks.exactness.export_threads import MODELS, random_run, stress, write_rows
 from recsys.export.export import export_run
 from recsys.export.manifest import load_manifest
 from recsys.export.onnx_checks import read_graph

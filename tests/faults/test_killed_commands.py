@@ -1,6 +1,6 @@
 """prepare, search, export and evaluate, ended by kill -9 and run again: the same bytes, no remains.
 
-`python -m benchmarks.kill_and_resume` does the same many times, on more rows.
+`python -m benchmarks.exactness.kill_and_resume` does the same many times, on more rows.
 """
 
 import json
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import folder_comparison
-from benchmarks.folder_comparison import MAY_DIFFER, differences
-from benchmarks.killed_commands import Task, run_task
+from benchmarks.exactness import folder_comparison
+from benchmarks.exactness.folder_comparison import MAY_DIFFER, differences
+from benchmarks.exactness.killed_commands import Task, run_task
 from tests.faults.commands import run
 from tests.faults.conftest import CONFIG
 

@@ -1,6 +1,6 @@
 """Mutated configs, raw files, datasets, runs and exports: one message or a sound result, always.
 
-`benchmarks/mutations.py` runs thousands of them; here each target gets a few.
+`benchmarks/exactness/mutations.py` runs thousands of them; here each target gets a few.
 """
 
 import pytest

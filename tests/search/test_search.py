@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 
-from benchmarks.folder_comparison import differences
+from benchmarks.exactness.folder_comparison import differences
 from recsys.base_config import apply_overrides, validate
 from recsys.config import RunConfig, dump_config, load_config
 from recsys.embeddings.allocation import load_allocation

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from benchmarks.history_rows import HISTORIES, PAIR, lists_of, write_history_dataset
+from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_history_dataset
 from recsys.config import RunConfig
 from recsys.data.mean_lengths import mean_lengths
 from recsys.embeddings.collection import build_embeddings

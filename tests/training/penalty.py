@@ -1,6 +1,7 @@
 """What an epoch's lookups are charged as L2, beside what the definition says; weights are fixed.
 
-`python -m benchmarks.penalty` prints charged ÷ due for every store, method and kind of feature.
+`python -m benchmarks.exactness.penalty` prints the ratio for every store, method and kind of
+feature.
 """
 
 import json

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from benchmarks.folder_comparison import differences
-from benchmarks.killing import (
+from benchmarks.exactness.folder_comparison import differences
+from benchmarks.exactness.killing import (
     Forked,
     arguments,
     finish,

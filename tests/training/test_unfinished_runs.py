@@ -8,7 +8,7 @@ import signal
 import pytest
 import yaml
 
-from benchmarks.folder_comparison import differences
+from benchmarks.exactness.folder_comparison import differences
 from recsys.config import load_config
 from recsys.export.manifest import check_export
 from recsys.run_commands import open_run

@@ -1,0 +1,221 @@
+"""How many samples a second does one training step process: ours, FuxiCTR's, a bare loop's?
+
+    python -m benchmarks.speed.training --peer-python FUXICTR_ENV/bin/python --checkout FUXICTR
+
+Generated rows of Criteo's shape (26 features, 13 numericals), 2 M ids in all, dim 16, batch 4096.
+Ours is `recsys.training.train` from Parquet; FuxiCTR is its own `train_epoch` and loader on the
+same file, as it is and with memory kept by the allocator as ours is; the bare loop is in
+`training_contenders`. Each run is a process of its own, the contenders alternate, medians count.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.record import write_record
+from benchmarks.speed.training_contenders import BATCH_SIZE, MODELS
+from recsys.checksums import sha256_of
+from recsys.schema import SCHEMA_FILE, DataFile, Feature, Schema, Split
+
+# Values of C1 … C26 in the full Criteo Kaggle rows; capped so that their sum is what is asked for.
+CRITEO_CARDINALITIES = (
+    1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194,
+    27, 14992, 5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572,
+)  # fmt: skip
+NUM_NUMERICAL, ROWS_PER_GROUP = 13, 65_536
+PEER_SETTINGS = {
+    "dcn_v2": {"model": "dcn_v2", "set": {}},
+    "autoint": {"model": "autoint_plus", "set": {"attention_dim": 16}},
+}
+SMALL, LARGE = 2_000_000, 20_000_000
+# glibc's own switches for what recsys.training.allocator does by calls
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+
+
+def capped_cardinalities(total: int) -> list[int]:
+    """Criteo's, with the largest cut to one cap so that their sum is `total` at most."""
+    low, high = 0, max(CRITEO_CARDINALITIES)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = sum(min(c, middle) for c in CRITEO_CARDINALITIES) <= total
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return [min(c, low) for c in CRITEO_CARDINALITIES]
+
+
+def draw_rows(rows: int, cardinalities: list[int]) -> pa.Table:
+    """Log-uniform ids (popularity falls as 1/rank), normal numericals, a quarter of clicks."""
+    rng = np.random.default_rng(7)
+    columns: dict[str, np.ndarray] = {}
+    for i in range(NUM_NUMERICAL):
+        columns[f"I{i + 1}"] = rng.standard_normal(rows, np.float32)
+    for i, cardinality in enumerate(cardinalities):
+        ids = np.exp(rng.random(rows) * np.log(cardinality + 1)) - 1
+        columns[f"C{i + 1}"] = np.minimum(ids.astype(np.int32), cardinality - 1)
+    columns["label"] = (rng.random(rows) < 0.25).astype(np.int8)
+    table = pa.table(columns)
+    sizes = {f"C{i + 1}": c for i, c in enumerate(cardinalities)}
+    return table.replace_schema_metadata({"cardinalities": json.dumps(sizes)})
+
+
+def write_dataset(folder: Path, total_ids: int, rows: int) -> Path:
+    """A prepared data set; FuxiCTR reads its train file as it is."""
+    cardinalities = capped_cardinalities(total_ids)
+    splits = {}
+    for split, size in (("train", rows), ("valid", BATCH_SIZE)):
+        table = draw_rows(size, cardinalities)
+        path = folder / split / "part-00000.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(table, path, row_group_size=ROWS_PER_GROUP)
+        file = DataFile(path=str(path.relative_to(folder)), rows=size, sha256=sha256_of(path))
+        positives = int(table["label"].to_numpy().sum())
+        splits[split] = Split(rows=size, positives=positives, files=(file,))
+    features = [
+        Feature(name=f"I{i + 1}", kind="numerical", column=f"I{i + 1}")
+        for i in range(NUM_NUMERICAL)
+    ]
+    features += [
+        Feature(name=f"C{i + 1}", kind="categorical", column=f"C{i + 1}", cardinality=c)
+        for i, c in enumerate(cardinalities)
+    ]
+    schema = Schema(name=folder.name, features=tuple(features), splits=splits)
+    (folder / SCHEMA_FILE).write_text(schema.model_dump_json())
+    return folder
+
+
+def measure(command: list[object], environment: dict[str, str], threads: int) -> dict:
+    """The JSON line that a contender's process ends with."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{command[2]} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def our_command(arguments: argparse.Namespace, kind: str, model: str, data: Path) -> list[object]:
+    command = [sys.executable, "-m", "benchmarks.speed.training_contenders", kind, "--data", data]
+    return [*command, "--model", model, "--steps", arguments.steps, "--threads", arguments.threads]
+
+
+def peer_command(arguments: argparse.Namespace, model: str, data: Path) -> list[object]:
+    peer = PEER_SETTINGS[model]
+    settings = {"batch_size": BATCH_SIZE, "embedding_regularizer": None, **peer["set"]}
+    script = Path(__file__).parents[1] / "peers" / "fuxictr_train.py"
+    command = [arguments.peer_python, script, "--checkout", arguments.checkout]
+    command += ["--throughput", data / "train" / "part-00000.parquet", "--work", arguments.work]
+    command += ["--model", peer["model"], "--set", json.dumps(settings)]
+    command += ["--workers", arguments.peer_workers, "--threads", arguments.threads]
+    return [*command, "--warmup-steps", 5, "--steps", arguments.steps - 5]
+
+
+def run_rounds(arguments: argparse.Namespace, small: Path, large: Path) -> dict[str, list[float]]:
+    """Samples/s of every contender, one run each in every round."""
+    found: dict[str, list[float]] = {}
+    for _ in range(arguments.rounds):
+        for model in MODELS:
+            peer, threads = peer_command(arguments, model, small), arguments.threads
+            runs = {
+                "ours": (our_command(arguments, "ours", model, small), {}),
+                "bare": (our_command(arguments, "bare", model, small), {}),
+                "ours_20m_ids": (our_command(arguments, "ours", model, large), {}),
+                "fuxictr": (peer, {}),
+                "fuxictr_kept_memory": (peer, KEEP_MEMORY),
+            }
+            for name, (command, environment) in runs.items():
+                speed = measure(command, environment, threads)["samples_per_second"]
+                found.setdefault(f"{model}/{name}", []).append(speed)
+                print(f"{model} {name}: {speed:,.0f} samples/s", flush=True)
+    return found
+
+
+def summarise(found: dict[str, list[float]]) -> dict[str, dict]:
+    """Medians, ratios and step times, by model."""
+    results = {}
+    for model in MODELS:
+        speed = {
+            key.split("/")[1]: statistics.median(values)
+            for key, values in found.items()
+            if key.startswith(f"{model}/")
+        }
+        results[model] = {
+            "samples_per_second": speed,
+            "step_milliseconds": {k: round(BATCH_SIZE / v * 1e3, 2) for k, v in speed.items()},
+            "ours_over_fuxictr": speed["ours"] / speed["fuxictr"],
+            "ours_over_fuxictr_kept_memory": speed["ours"] / speed["fuxictr_kept_memory"],
+            "ours_over_bare": speed["ours"] / speed["bare"],
+            "step_growth_2m_to_20m_ids": speed["ours"] / speed["ours_20m_ids"] - 1,
+            "runs": {k: v for k, v in found.items() if k.startswith(f"{model}/")},
+        }
+    return results
+
+
+def to_markdown(results: dict[str, dict], arguments: argparse.Namespace) -> str:
+    names = {
+        "ours": "ours, 2 M ids",
+        "bare": "bare loop, 2 M ids",
+        "fuxictr": "FuxiCTR, 2 M ids",
+        "fuxictr_kept_memory": "FuxiCTR, allocator keeps memory",
+        "ours_20m_ids": "ours, 20 M ids",
+    }
+    lines = [
+        f"Median of {arguments.rounds} alternating runs of {arguments.steps} steps (5 warm-up)"
+    ]
+    lines[0] += f", batch {BATCH_SIZE}, dim 16, {arguments.threads} threads."
+    lines += ["", "| | " + " | ".join(f"{m}: samples/s | {m}: ms a step" for m in results) + " |"]
+    lines += ["|---" * (1 + 2 * len(results)) + "|"]
+    for key, name in names.items():
+        cells = [
+            f"{r['samples_per_second'][key]:,.0f} | {r['step_milliseconds'][key]:.1f}"
+            for r in results.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for model, r in results.items():
+        lines += [
+            "",
+            f"{model}: {r['ours_over_fuxictr']:.2f} × FuxiCTR "
+            f"({r['ours_over_fuxictr_kept_memory']:.2f} × when its allocator keeps memory too), "
+            f"{r['ours_over_bare']:.2f} × the bare loop; "
+            f"a step takes {r['step_growth_2m_to_20m_ids']:+.1%} at 20 M ids.",
+        ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer-python", type=Path, required=True)
+    parser.add_argument("--checkout", type=Path, required=True, help="a clone of reczoo/FuxiCTR")
+    parser.add_argument("--peer-workers", type=int, default=1, help="of its DataLoader")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=45)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--no-record", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.work = Path(folder) / "fuxictr"
+        rows = (arguments.steps + 1) * BATCH_SIZE
+        small = write_dataset(Path(folder) / "ids_2m", SMALL, rows)
+        large = write_dataset(Path(folder) / "ids_20m", LARGE, rows)
+        results = summarise(run_rounds(arguments, small, large))
+    print(to_markdown(results, arguments))
+    if not arguments.no_record:
+        print(write_record("training_speed", results, to_markdown(results, arguments)))
+
+
+if __name__ == "__main__":
+    main()
