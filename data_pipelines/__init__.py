@@ -17,7 +17,7 @@ from data_pipelines.recipe import Recipe, load_recipe, override_recipe
 from data_pipelines.sources import amazon, avazu, criteo, movielens, taobao
 from data_pipelines.sources.joined import joined_source
 from data_pipelines.sources.table import Source, TableSource
-from recsys.base_config import validate
+from recsys.config.base import validate
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Schema, load_schema
 

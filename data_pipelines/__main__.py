@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_pipelines import DATASETS, check_leakage, prepare
 from recsys.errors import RecsysError
-from recsys.stop_signals import ended_by_signals
+from recsys.io.stop_signals import ended_by_signals
 
 
 @ended_by_signals()

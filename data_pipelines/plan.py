@@ -9,8 +9,8 @@ import polars as pl
 from data_pipelines.encoding.transforms import makes_tokens
 from data_pipelines.recipe import EncodingRule, Recipe, TransformRule, VocabularyRule
 from data_pipelines.rules.splits import ByGroup, ByTime
+from recsys.config.name_patterns import names_matching
 from recsys.errors import RecsysError, did_you_mean
-from recsys.name_patterns import names_matching
 from recsys.schema import Hour, Weekday
 
 

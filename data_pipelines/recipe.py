@@ -21,7 +21,7 @@ from data_pipelines.rules.splits import (
 )
 from data_pipelines.rules.tagged import named
 from data_pipelines.rules.times import TimeColumns
-from recsys.base_config import BaseConfig, apply_overrides, read_yaml, validate
+from recsys.config.base import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.schema import CriteoBucket, Keep, Log
 
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines.encoding.statistics import FeatureStatistics
-from recsys.checksums import sha256_of
 from recsys.errors import RecsysError
-from recsys.file_lock import file_lock
 from recsys.io.atomic import atomic_folder, write_text
+from recsys.io.checksums import sha256_of
+from recsys.io.lock import file_lock
 from recsys.schema import SCHEMA_FILE, DataFile, Schema, Split
 
 ROW_GROUP_ROWS = 1 << 15

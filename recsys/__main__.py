@@ -15,10 +15,10 @@ from rich.table import Table
 
 from recsys.errors import RecsysError
 from recsys.io.memory import is_out_of_memory, out_of_memory
-from recsys.stop_signals import ended_by_signals
+from recsys.io.stop_signals import ended_by_signals
 
 if TYPE_CHECKING:
-    from recsys.training.ranks import Ranks
+    from recsys.distributed.context import Ranks
 
 app = typer.Typer(
     help="Train and export click-through-rate models; each feature has its own embedding method.",
@@ -52,7 +52,7 @@ Moved = Annotated[
 @app.command()
 def doctor() -> None:
     """Check the installed packages and the device; print the commands that fix what is wrong."""
-    from recsys.doctor import diagnose
+    from recsys.cli.doctor import diagnose
 
     findings = diagnose()
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -76,7 +76,7 @@ def demo(
     rows: Annotated[int, typer.Option(help="number of rows to generate", min=10_000)] = 150_000,
 ) -> None:
     """Run prepare, train, evaluate, export and verify on generated rows."""
-    from recsys.demo import run_demo
+    from recsys.cli.demo import run_demo
 
     run_demo(out, rows)
 
@@ -107,8 +107,8 @@ def prepare(
     Any other dataset needs a recipe in YAML.
     """
     import data_pipelines
-    from recsys.dataset_text import describe_statistics
-    from recsys.progress import progress_report
+    from recsys.cli.dataset_text import describe_statistics
+    from recsys.cli.progress import progress_report
 
     if not raw or out is None:
         raise RecsysError("prepare needs --raw FILE and --out DIR")
@@ -136,8 +136,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a model, evaluate it on valid and test, and write the report."""
-    from recsys.config import load_config, load_stored_config
-    from recsys.run_commands import evaluate, new_or_resumed, on_devices
+    from recsys.cli.commands import evaluate, new_or_resumed, on_devices
+    from recsys.config.run import load_config, load_stored_config
     from recsys.training.train import train as run_training
 
     run_dir, file, changes = new_or_resumed("train", config, overrides, out, resume)
@@ -163,8 +163,8 @@ def search(
     ] = None,
 ) -> None:
     """Search which table rows and columns to keep (optembed, dnis); write an allocation file."""
-    from recsys.config import load_config, load_stored_config
-    from recsys.run_commands import new_or_resumed, on_devices
+    from recsys.cli.commands import new_or_resumed, on_devices
+    from recsys.config.run import load_config, load_stored_config
     from recsys.search.search import SUPERNET, describe
     from recsys.search.search import search as run_search
 
@@ -193,8 +193,8 @@ def evaluate(
     A run that is not finished is scored with its best checkpoint so far or, before the first
     validation, with its last one.
     """
-    from recsys import run_commands
-    from recsys.training.runs import load_run_config
+    from recsys.cli import commands as run_commands
+    from recsys.training.run_folder.folder import load_run_config
 
     run_commands.on_devices(
         load_run_config(run),
@@ -218,9 +218,9 @@ def export(
     data: Moved = None,
 ) -> None:
     """Write tables, vocabularies and graphs that can be served without this package."""
-    from recsys.export.export import export_run
-    from recsys.export.manifest import load_manifest
-    from recsys.run_commands import open_run
+    from recsys.cli.commands import open_run
+    from recsys.export.write import export_run
+    from recsys.serving.manifest import load_manifest
 
     export_run(open_run(run, data=data), out, tables)
     for note in load_manifest(out).notes:
@@ -250,8 +250,8 @@ def verify(
 
     Always scored too: the reference rows that the export keeps with the trained model's logits.
     """
-    from recsys.verification import describe_parity
-    from recsys.verification import verify as run_verification
+    from recsys.cli.verification import describe_parity
+    from recsys.cli.verification import verify as run_verification
 
     typer.echo(describe_parity(run_verification(export_dir, data, run, encoded=encoded)))
 
@@ -273,8 +273,8 @@ def plan(  # noqa: PLR0913  # the options of a command
 
     Needs only the dataset's schema.json: no rows, no GPU, no process group.
     """
-    from recsys.sharding.command import plan_on_paper
-    from recsys.sharding.plan_text import render
+    from recsys.distributed.planner.command import plan_on_paper
+    from recsys.distributed.planner.plan_text import render
 
     size = (world_size, devices_per_node or min(8, world_size))
     planned = plan_on_paper(config, overrides or [], size, device, hbm, host_memory)
@@ -340,7 +340,7 @@ def _outside_cause(error: Exception) -> RecsysError | None:
 
 def _exit_if_rank_lost(error: Exception) -> None:
     if isinstance(error, RuntimeError):
-        from recsys.training.launch import LOST_CONTACT, is_lost_contact
+        from recsys.distributed.launch import LOST_CONTACT, is_lost_contact
 
         if is_lost_contact(error):
             typer.echo("stopped: another rank ended", err=True)

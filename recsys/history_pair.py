@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 from recsys.errors import RecsysError, did_you_mean
 from recsys.io.paths import RelativePath, file_inside, read_bytes
 from recsys.io.plain_data import shorten

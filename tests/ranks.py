@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 300
 def run_on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What `function(*arguments)` returns on each rank; it must be importable by its name."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recsys.training.train", "recsys.torchrec_quietly"])
+    context.set_forkserver_preload(["recsys.training.train", "recsys.compat.torchrec"])
     port = free_port()
     answers = context.SimpleQueue()
     processes = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys.byte_sizes import format_bytes, parse_bytes
+from recsys.config.byte_sizes import format_bytes, parse_bytes
 from recsys.errors import RecsysError
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from recsys import doctor, fbgemm_kernels
+from recsys.cli import doctor
+from recsys.compat import fbgemm as fbgemm_kernels
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.optimizers import SgdConfig
+from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.tables.optimizers import SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements"
 

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from recsys.helper_threads import compute_alone
+from recsys.compat.threads import compute_alone
 
 
 def test_only_the_thread_itself_computes_alone():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys.name_patterns import all_matching, names_matching
+from recsys.config.name_patterns import all_matching, names_matching
 
 NAMES = ["cat0", "cat[0]", "a*b", "axb"]
 

@@ -23,15 +23,15 @@ import torch
 
 from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_history_dataset
 from benchmarks.record import write_record
-from recsys.config import RunConfig
-from recsys.export.export import export_run
-from recsys.export.manifest import TOLERANCE
-from recsys.export.reader import ExportReader
-from recsys.export.reference import RunReference
-from recsys.export.rows import read_encoded
+from recsys.config.run import RunConfig
+from recsys.distributed.context import Ranks
+from recsys.export.checks.reference import RunReference
+from recsys.export.write import export_run
 from recsys.schema import load_schema
-from recsys.training.ranks import Ranks
-from recsys.training.runs import TrainedRun, build_model
+from recsys.serving.manifest import TOLERANCE
+from recsys.serving.reader import ExportReader
+from recsys.serving.rows import read_encoded
+from recsys.training.run_folder.folder import TrainedRun, build_model
 
 ITEMS, CATEGORIES, LONGEST = 20_000, 20, 200
 WIDTH, TABLE_ROWS = 4, 8192

@@ -18,7 +18,7 @@ from benchmarks.exactness.folder_comparison import differences
 from benchmarks.exactness.killing import Launch, finish, has_ended, kill
 from benchmarks.speed.events import RECIPE, write_events
 from data_pipelines.synthetic import generate_criteo
-from recsys.checksums import verify_checksums
+from recsys.io.checksums import verify_checksums
 
 EVENTS, ROWS = 300_000, 150_000  # of the data that is prepared
 SEARCHES = {

@@ -22,7 +22,7 @@ WORKERS = (
 PRELOADED = (
     "data_pipelines",
     "onnxscript",
-    "recsys.export.export",
+    "recsys.export.write",
     "recsys.reports",
     "recsys.search.search",
     "recsys.training.train",

@@ -19,13 +19,13 @@ import torch
 from pydantic import TypeAdapter
 
 from benchmarks.record import write_record
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.optimizers import SgdConfig
+from recsys.embeddings.tables.optimizers import SgdConfig
 from recsys.models import ModelConfig
 from recsys.models.ctr_model import CTRModel, build_ctr_model
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 TOLERANCE = 1e-5
 STORES = ("fused", "plain")

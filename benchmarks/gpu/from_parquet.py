@@ -15,10 +15,10 @@ import torch.distributed as dist
 from benchmarks.gpu.setting import Point, Setting
 from benchmarks.speed.training import write_dataset
 from benchmarks.speed.training_contenders import run_config
-from recsys.base_config import apply_overrides, validate
-from recsys.config import RunConfig
-from recsys.training.ranks import join_ranks
-from recsys.training.runs import TRAINING_FILE
+from recsys.config.base import apply_overrides, validate
+from recsys.config.run import RunConfig
+from recsys.distributed.context import join_ranks
+from recsys.training.run_folder.folder import TRAINING_FILE
 from recsys.training.train import train
 
 IDS, ROWS, BATCH_SIZE = 10_000_000, 3_000_000, 16_384

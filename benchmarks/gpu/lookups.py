@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.setting import Point, Setting
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.optimizers import RowwiseAdagradConfig
+from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 TABLES = 26
 FLOAT_BYTES = 4

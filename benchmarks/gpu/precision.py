@@ -14,11 +14,11 @@ import data_pipelines
 from benchmarks.gpu.setting import Point, Setting
 from benchmarks.quality.real_rows import REAL_DATA, prepared
 from data_pipelines.synthetic import generate_criteo
-from recsys.config import load_config
-from recsys.demo import CONFIG
+from recsys.cli.demo import CONFIG
+from recsys.config.run import load_config
+from recsys.evaluation.score import evaluate_split
 from recsys.metrics import compute_auc, compute_log_loss
-from recsys.training.evaluation import evaluate_split
-from recsys.training.runs import load_trained
+from recsys.training.run_folder.folder import load_trained
 from recsys.training.train import train
 
 ROWS, SMALL_ROWS = 300_000, 10_000

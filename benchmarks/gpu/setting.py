@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-import recsys.torchrec_quietly  # noqa: F401  loads fbgemm
+import recsys.compat.torchrec  # noqa: F401  loads fbgemm
+from recsys.compat.fbgemm import has_cuda_kernels
 from recsys.errors import RecsysError
-from recsys.fbgemm_kernels import has_cuda_kernels
 
 Point = dict[str, object]
 

@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from benchmarks.gpu.setting import Point, Setting, peak_memory_bytes
 from benchmarks.speed.training import CRITEO_CARDINALITIES, NUM_NUMERICAL, capped_cardinalities
 from benchmarks.speed.training_contenders import MODELS
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.optimizers import (
+from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.tables.optimizers import (
     RowwiseAdagradConfig,
     SparseAdamConfig,
     TableOptimizerConfig,
@@ -28,8 +29,7 @@ from recsys.models.ctr_model import CTRModel
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.models.network import build_network
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
-from recsys.training.lightning_module import DENSE_OPTIMIZERS
+from recsys.training.lightning.module import DENSE_OPTIMIZERS
 
 DIM, HELD_BATCHES = 16, 4
 CONFIGS = {"dcn_v2": DCNv2Config, "autoint": AutoIntConfig}

@@ -24,7 +24,7 @@ import yaml
 
 from benchmarks.histories.runs import DATASETS, RunLog, describe, mean_std, prepared, train_ours
 from benchmarks.record import write_record
-from recsys.base_config import apply_overrides
+from recsys.config.base import apply_overrides
 from recsys.metrics import compare_grouped_aucs
 
 SAMPLES = ("grocery", "beauty", "sports", "movielens")

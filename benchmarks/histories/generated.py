@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.checksums import sha256_of
+from recsys.io.checksums import sha256_of
 from recsys.schema import SCHEMA_FILE, DataFile, Feature, Schema, Split, VocabularyEncoding
 
 # history feature → the target feature with its vocabulary

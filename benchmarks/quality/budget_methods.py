@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from recsys.base_config import apply_overrides, read_yaml, validate
-from recsys.config import RunConfig
+from recsys.config.base import apply_overrides, read_yaml, validate
+from recsys.config.run import RunConfig
+from recsys.distributed.planner.dry_run import count_run_bytes
 from recsys.errors import RecsysError
 from recsys.schema import Schema, load_schema
-from recsys.sharding.paper_run import count_run_bytes
 
 REAL_DATA = Path(os.environ.get("RECSYS_REAL_DATA", "../shared/data"))
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -8,7 +8,16 @@ from pathlib import Path
 from markupsafe import Markup
 
 from benchmarks.quality.budget_methods import FULL, METHODS, SEARCHES
-from recsys.reports.svg import BOTTOM, LEFT, RIGHT, Axis, Chart, label, round_ticks, tick_text
+from recsys.reports.charts.svg import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    Axis,
+    Chart,
+    label,
+    round_ticks,
+    tick_text,
+)
 
 COLORS = (
     "#16202c", "#c0392b", "#2471a3", "#17a2b8", "#e6a09a", "#a9c8e6",

@@ -24,14 +24,14 @@ from benchmarks.quality.budget_methods import (
     search_config,
     serve_bytes,
 )
-from recsys.config import RunConfig, load_config
+from recsys.config.run import RunConfig, load_config
 from recsys.errors import RecsysError
+from recsys.evaluation.score import evaluate_split
 from recsys.reports import write_report
 from recsys.schema import load_schema
 from recsys.search.search import STATE_FILE, SUPERNET
 from recsys.search.search import search as run_search
-from recsys.training.evaluation import evaluate_split
-from recsys.training.runs import load_trained
+from recsys.training.run_folder.folder import load_trained
 from recsys.training.train import train as run_training
 
 NONE_FITS = "no candidate fits into the budget"

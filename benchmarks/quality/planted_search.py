@@ -21,13 +21,13 @@ import torch
 import yaml
 
 from benchmarks.record import write_record
-from recsys.base_config import apply_overrides
-from recsys.config import load_config
+from recsys.config.base import apply_overrides
+from recsys.config.run import load_config
+from recsys.evaluation.score import evaluate_split
 from recsys.metrics import compute_auc
 from recsys.schema import Feature, VocabularyEncoding
 from recsys.search.search import search
-from recsys.training.evaluation import evaluate_split
-from recsys.training.runs import load_trained
+from recsys.training.run_folder.folder import load_trained
 from recsys.training.train import train
 from tests.tiny_dataset import write_dataset, write_vocabulary
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from benchmarks.record import write_record
 from benchmarks.seed_intervals import unpaired
 from data_pipelines import prepare
-from recsys.base_config import apply_overrides, read_yaml, validate
-from recsys.config import RunConfig
+from recsys.config.base import apply_overrides, read_yaml, validate
+from recsys.config.run import RunConfig
+from recsys.evaluation.score import evaluate_split
 from recsys.reports import write_report
-from recsys.training.evaluation import evaluate_split
-from recsys.training.runs import load_trained
+from recsys.training.run_folder.folder import load_trained
 from recsys.training.train import train
 
 REAL_DATA = Path(os.environ.get("RECSYS_REAL_DATA", "../shared/data"))

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.histories.generated import HISTORIES, PAIR
 from benchmarks.speed.training_contenders import run_ours
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
 
 BATCH_SIZE, EMBEDDING_DIM = 1024, 16
 

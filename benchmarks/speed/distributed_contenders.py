@@ -18,24 +18,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.speed.training_contenders import run_config
-from recsys.config import RunConfig
-from recsys.data.loader import BatchLoader
-from recsys.embeddings.fused_group import torch_optimizer
-from recsys.embeddings.torchrec_collection import build_collection
-from recsys.models.network import build_network
-from recsys.schema import load_schema
-from recsys.sharding.cluster import this_cluster
-from recsys.sharding.paper_run import PaperRun
-from recsys.sharding.run_plan import plan_run
-from recsys.torchrec_quietly import (
+from recsys.compat.malloc import keep_freed_memory
+from recsys.compat.torchrec import (
     DistributedModelParallel,
     EmbeddingBagCollectionSharder,
     ShardingEnv,
     apply_optimizer_in_backward,
 )
-from recsys.training.allocator import keep_freed_memory
-from recsys.training.ranks import Ranks, join_ranks
-from recsys.training.runs import TRAINING_FILE
+from recsys.config.run import RunConfig
+from recsys.data.loader import BatchLoader
+from recsys.distributed.context import Ranks, join_ranks
+from recsys.distributed.planner.cluster import this_cluster
+from recsys.distributed.planner.dry_run import PaperRun
+from recsys.distributed.planner.run_plan import plan_run
+from recsys.embeddings.tables.fused import torch_optimizer
+from recsys.embeddings.tables.torchrec_collection import build_collection
+from recsys.models.network import build_network
+from recsys.schema import load_schema
+from recsys.training.run_folder.folder import TRAINING_FILE
 from recsys.training.train import train
 
 WARM_UP_STEPS = 5

@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from benchmarks.histories.generated import PAIR
 from benchmarks.record import write_record
+from recsys.compat.malloc import keep_freed_memory
 from recsys.layers.history import History
 from recsys.models.base import Field, HistoryShape
 from recsys.models.dare import DAREConfig
-from recsys.training.allocator import keep_freed_memory
 
 LENGTHS = (1_000, 2_000, 5_000, 10_000)
 ITEMS, CATEGORIES = 1_000_000, 10_000

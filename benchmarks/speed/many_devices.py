@@ -37,7 +37,7 @@ def worker(contender: str, devices: int, threads: int, *arguments: object) -> fl
     """Samples/s of one run of `distributed_contenders`, on so many processes."""
     words = [contender, *(str(argument) for argument in arguments), "--threads", str(threads)]
     code = (
-        "import sys; from recsys.training.launch import launch; "
+        "import sys; from recsys.distributed.launch import launch; "
         f"sys.exit(launch({words!r}, {devices}, module='benchmarks.speed.distributed_contenders'))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}

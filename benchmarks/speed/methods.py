@@ -18,15 +18,15 @@ import torch
 from benchmarks.record import write_record
 from benchmarks.speed.training import capped_cardinalities
 from benchmarks.speed.training_contenders import MODELS
-from recsys.base_config import validate
+from recsys.compat.malloc import keep_freed_memory
+from recsys.compat.torchrec import KeyedJaggedTensor
+from recsys.config.base import validate
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.optimizers import RowwiseAdagradConfig
+from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.models.network import build_network
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
-from recsys.training.allocator import keep_freed_memory
 
 BATCH_SIZE, DIM, TOTAL_IDS = 4096, 16, 2_000_000
 SMALL = 200

@@ -8,15 +8,15 @@ with every cardinality × 11, so that tables of 128 floats and row-wise Adagrad'
 import time
 
 from benchmarks.record import write_record
-from recsys.base_config import validate
-from recsys.byte_sizes import format_bytes
-from recsys.config import RunConfig
+from recsys.config.base import validate
+from recsys.config.byte_sizes import format_bytes
+from recsys.config.run import RunConfig
+from recsys.distributed.planner.cluster import Cluster
+from recsys.distributed.planner.description import PlanDescription, describe_plan
+from recsys.distributed.planner.dry_run import PaperRun, count_run_bytes
+from recsys.distributed.planner.run_plan import plan_run
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, Schema
-from recsys.sharding.cluster import Cluster
-from recsys.sharding.description import PlanDescription, describe_plan
-from recsys.sharding.paper_run import PaperRun, count_run_bytes
-from recsys.sharding.run_plan import plan_run
 
 CRITEO_TERABYTE = (
     45_833_188, 36_746, 17_245, 7_413, 20_243, 3, 7_114, 1_441, 62, 29_275_261, 1_572_176,

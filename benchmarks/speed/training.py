@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.record import write_record
 from benchmarks.speed.training_contenders import BATCH_SIZE, MODELS
-from recsys.checksums import sha256_of
+from recsys.io.checksums import sha256_of
 from recsys.schema import SCHEMA_FILE, DataFile, Feature, Schema, Split
 
 # Values of C1 … C26 in the full Criteo Kaggle rows; capped so that their sum is what is asked for.
@@ -37,7 +37,7 @@ PEER_SETTINGS = {
     "autoint": {"model": "autoint_plus", "set": {"attention_dim": 16}},
 }
 SMALL, LARGE = 2_000_000, 20_000_000
-# glibc's own switches for what recsys.training.allocator does by calls
+# glibc's own switches for what recsys.compat.malloc does by calls
 KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),

@@ -24,11 +24,11 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 )
 from torch.nn import functional as F
 
-from recsys.config import RunConfig
+from recsys.compat.malloc import keep_freed_memory
+from recsys.config.run import RunConfig
 from recsys.models.network import Network, build_network
 from recsys.schema import Schema, load_schema
-from recsys.training.allocator import keep_freed_memory
-from recsys.training.runs import TRAINING_FILE
+from recsys.training.run_folder.folder import TRAINING_FILE
 from recsys.training.train import train
 
 BATCH_SIZE, EMBEDDING_DIM = 4096, 16

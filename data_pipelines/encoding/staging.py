@@ -38,8 +38,8 @@ from data_pipelines.rules.splits import (
     StratifiedFolds020,
 )
 from data_pipelines.sources.table import Source
+from recsys.config.name_patterns import all_matching
 from recsys.errors import RecsysError
-from recsys.name_patterns import all_matching
 from recsys.schema import TimeUnit
 
 

@@ -26,7 +26,7 @@ from data_pipelines.events.rows import RowMaker, to_ids
 from data_pipelines.reading.blocks import Progress
 from data_pipelines.recipe import Recipe
 from data_pipelines.sources.table import Source
-from recsys.base_config import validate
+from recsys.config.base import validate
 from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
 from recsys.schema import Schema, VocabularyEncoding

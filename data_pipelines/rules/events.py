@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from data_pipelines.rules.file_format import FileFormat
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 
 
 class Targets(BaseConfig):

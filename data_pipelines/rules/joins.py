@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from data_pipelines.rules.file_format import FileFormat
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 
 
 class JoinFile(FileFormat):

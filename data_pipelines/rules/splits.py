@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
 from data_pipelines.rules.tagged import named
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 
 Fractions = tuple[float, float, float]
 

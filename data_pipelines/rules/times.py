@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 from recsys.schema import Hour, TimeUnit, Weekday
 
 Part = Literal["hour", "weekday"]

@@ -16,9 +16,9 @@ from data_pipelines.rules.file_format import FileFormat
 from data_pipelines.rules.joins import Join
 from data_pipelines.sources.keyed_table import KeyedTable
 from data_pipelines.sources.table import NumberedFrame, Source, read_table, table_columns
+from recsys.config.name_patterns import all_matching
 from recsys.errors import RecsysError, did_you_mean
 from recsys.io.memory import check_memory
-from recsys.name_patterns import all_matching
 from recsys.schema import JoinCounts
 
 

@@ -14,8 +14,8 @@ from data_pipelines.reading.libsvm import read_sparse, sparse_columns
 from data_pipelines.reading.numbers import bounded_numbers
 from data_pipelines.recipe import Recipe, SequenceColumns
 from data_pipelines.rules.file_format import FileFormat
+from recsys.config.name_patterns import all_matching
 from recsys.errors import RecsysError, did_you_mean
-from recsys.name_patterns import all_matching
 
 NumberedFrame = tuple[int, pl.DataFrame]  # the data row number of the frame's first row, from 1
 

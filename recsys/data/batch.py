@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.occurrences import Occurrences
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 
 class Cursor(NamedTuple):

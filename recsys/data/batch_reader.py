@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from recsys.data.assemble import BatchAssembler
 from recsys.data.batch import Batch, Cursor
-from recsys.data.batch_assembler import BatchAssembler
 from recsys.data.columns import RowGroupColumns, WindowColumns, gather_window
 from recsys.data.row_groups import RowGroups
 from recsys.data.row_order import RowOrder, Window

@@ -2,9 +2,9 @@
 
 from pydantic import Field, PositiveInt
 
-from recsys.base_config import AbsolutePath, BaseConfig
+from recsys.config.base import AbsolutePath, BaseConfig
+from recsys.config.name_patterns import all_matching, names_matching
 from recsys.errors import RecsysError, did_you_mean
-from recsys.name_patterns import all_matching, names_matching
 from recsys.schema import Schema, load_schema
 
 

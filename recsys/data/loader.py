@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from recsys.compat.threads import compute_alone
 from recsys.data.batch import Batch, Cursor
 from recsys.data.batch_reader import BatchReader
 from recsys.data.config import DataConfig
 from recsys.data.row_groups import RowGroups
 from recsys.data.row_order import FileOrder, RowOrder, ShuffledOrder
-from recsys.helper_threads import compute_alone
 from recsys.schema import Schema
 
 Transform = Callable[[Batch], Batch]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from recsys.torchrec_quietly import KeyedJaggedTensor
+from recsys.compat.torchrec import KeyedJaggedTensor
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.data.column_checks import (
+from recsys.data.checks import (
     Place,
     check_filled,
     check_finite,

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from recsys.base_config import BaseConfig
-from recsys.checksums import sha256_of
-from recsys.embeddings.kept_ids import pack_bits
-from recsys.embeddings.pruned import PrunedConfig
+from recsys.config.base import BaseConfig
+from recsys.embeddings.id_mapping.id_bitmap import pack_bits
+from recsys.embeddings.methods.pruned import PrunedConfig
 from recsys.errors import RecsysError
 from recsys.io.atomic import atomic_write, write_json
+from recsys.io.checksums import sha256_of
 from recsys.io.paths import file_inside, read_bytes, regular_file
 from recsys.schema import Schema
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from recsys.compat.fbgemm import check_fused
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch
 from recsys.data.occurrences import Occurrences
-from recsys.embeddings.base import EmbeddingMethod
-from recsys.embeddings.combination import Answers, Combination, Combined
+from recsys.embeddings.combine import Answers, Combination, Combined
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import (
     ATTENTION,
@@ -19,16 +20,15 @@ from recsys.embeddings.feature_methods import (
     source_of,
     unique_tables,
 )
-from recsys.embeddings.one_by_one import OneByOne
-from recsys.embeddings.optimizers import TableOptimizerConfig
-from recsys.embeddings.row_penalty import Charge, OccurrencePenalty, RowPenalty
-from recsys.embeddings.stores import Reads, build_store
-from recsys.embeddings.table_store import TableGroup, TableStore
+from recsys.embeddings.methods.base import EmbeddingMethod
+from recsys.embeddings.tables.base import TableGroup, TableStore
+from recsys.embeddings.tables.build import Reads, build_store
+from recsys.embeddings.tables.optimizers import TableOptimizerConfig
+from recsys.embeddings.tables.regularization import Charge, OccurrencePenalty, RowPenalty
+from recsys.embeddings.tables.unpooled_lookup import OneByOne
 from recsys.errors import RecsysError
-from recsys.fbgemm_kernels import check_fused
 from recsys.history_pair import HistoryPair
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 
 class PhysicalIds(NamedTuple):

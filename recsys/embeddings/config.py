@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, PositiveFloat
 
-from recsys.base_config import BaseConfig
-from recsys.byte_sizes import parse_bytes
-from recsys.embeddings import MethodConfig
-from recsys.embeddings.base import BaseMethodConfig
-from recsys.embeddings.placement import PlacementConfig
+from recsys.config.base import BaseConfig
+from recsys.config.byte_sizes import parse_bytes
+from recsys.config.name_patterns import names_matching
+from recsys.embeddings.methods import MethodConfig
+from recsys.embeddings.methods.base import BaseMethodConfig
+from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError, did_you_mean
-from recsys.name_patterns import names_matching
 from recsys.schema import Feature, Schema
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from recsys.embeddings.base import EmbeddingMethod, RowsOf, TableSpec
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.methods.base import EmbeddingMethod, RowsOf, TableSpec
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair
 from recsys.schema import Schema

@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from recsys.base_config import BaseConfig
-from recsys.byte_sizes import format_bytes
-from recsys.embeddings.base import EmbeddingMethod, TableSpec
+from recsys.config.base import BaseConfig
+from recsys.config.byte_sizes import format_bytes
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import source_of
-from recsys.embeddings.optimizers import STATE_FLOATS_PER_ROW
-from recsys.embeddings.table_store import padded_dim
+from recsys.embeddings.methods.base import EmbeddingMethod, TableSpec
+from recsys.embeddings.tables.base import padded_dim
+from recsys.embeddings.tables.optimizers import STATE_FLOATS_PER_ROW
 from recsys.errors import RecsysError
 
 FLOAT_BYTES = 4

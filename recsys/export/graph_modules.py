@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.combination import Combined, sum_by_row
+from recsys.embeddings.combine import Combined, sum_by_row
 from recsys.embeddings.feature_methods import ATTENTION, source_of
 from recsys.export.signatures import Histories
 from recsys.models.network import Network, history_of

@@ -21,12 +21,12 @@ from torch.overrides import TorchFunctionMode
 
 from recsys.errors import RecsysError
 from recsys.export.graph_modules import DenseGraph, WholeGraph
-from recsys.export.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
-from recsys.export.onnx_checks import read_graph
 from recsys.export.signatures import describe_graphs, histories_of
 from recsys.models.ctr_model import CTRModel
 from recsys.models.two_stage import TwoStage
 from recsys.schema import Schema
+from recsys.serving.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
+from recsys.serving.onnx_checks import read_graph
 
 LARGEST = 1 << 48  # rows, or behaviours of all rows: a graph needs a bound to add 1 to a size
 # Operators that add to one place from several threads, on a GPU at least, or draw numbers.

@@ -7,15 +7,15 @@ from safetensors.torch import save_file
 
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.feature_methods import ATTENTION
-from recsys.export.embeddings import ExportedPair, ExportedSearch, PhysicalTable
+from recsys.export.materialized_tables import TENSOR_NAME
 from recsys.export.signatures import histories_of, input_names_of
-from recsys.export.tables import TENSOR_NAME
 from recsys.history_pair import HistoryPair
 from recsys.layers.two_stage_attention import RankEmbedding, TwoStageAttention
 from recsys.models.ctr_model import CTRModel
 from recsys.models.network import columns_of
 from recsys.models.two_stage import TwoStage
 from recsys.schema import Schema
+from recsys.serving.features import ExportedPair, ExportedSearch, PhysicalTable
 
 
 def write_pairs(model: CTRModel, schema: Schema, folder: Path) -> tuple[ExportedPair, ...]:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.feature_methods import history_features, source_of
 from recsys.errors import RecsysError
-from recsys.export.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
 from recsys.history_pair import HistoryPair
 from recsys.schema import Schema
+from recsys.serving.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
 
 DENSE_INPUT = "dense"
 OUTPUTS = (

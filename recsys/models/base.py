@@ -8,7 +8,7 @@ from pydantic import Field as PydanticField
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair
 from recsys.layers.history import History

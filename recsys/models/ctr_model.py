@@ -9,8 +9,8 @@ from recsys.data.batch import Batch
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import row_counts
-from recsys.embeddings.optimizers import TableOptimizerConfig
-from recsys.embeddings.row_penalty import Charge
+from recsys.embeddings.tables.optimizers import TableOptimizerConfig
+from recsys.embeddings.tables.regularization import Charge
 from recsys.errors import RecsysError
 from recsys.models.base import BaseModelConfig, SequenceModelConfig, pairs_of
 from recsys.models.network import Network, build_network

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recsys.embeddings.combination import Combined
+from recsys.embeddings.combine import Combined
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import ATTENTION, history_features
 from recsys.errors import RecsysError

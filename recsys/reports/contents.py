@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from recsys.reports.attention import PairAttention
+from recsys.reports.attention.contents import PairAttention
 from recsys.reports.run_folder import AllocationRecord, Curve, EmbeddingBytes, Record, TrainingFacts
 from recsys.reports.split_metrics import SplitMetrics
 from recsys.schema import Schema

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 from recsys.metrics import compute_auc_interval, compute_grouped_auc
 
 FIRST_LENGTHS = (0, 1, 3, 6, 11, 21, 51, 101)  # of the buckets; the last has no end

@@ -5,15 +5,15 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recsys.reports import text
-from recsys.reports.attention_figures import draw_attention
-from recsys.reports.contents import Report
-from recsys.reports.figures import (
+from recsys.reports.attention.figures import draw_attention
+from recsys.reports.charts.figures import (
     Figure,
     draw_reliability,
     draw_roc,
     draw_train_loss,
     draw_valid_auc,
 )
+from recsys.reports.contents import Report
 from recsys.reports.tables import (
     strip_for,
     tabulate_bytes,

@@ -6,7 +6,7 @@ from typing import Any
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_text
 from recsys.metrics import SupportRule
-from recsys.reports.attention import PairAttention, measure_attention
+from recsys.reports.attention.contents import PairAttention, measure_attention
 from recsys.reports.contents import Report, choose_main_split, describe_dataset
 from recsys.reports.page import render_page
 from recsys.reports.run_folder import RunFolder, TrainingRecord, load_run

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 from recsys.data.readable import readable
 from recsys.io.paths import file_inside
 from recsys.metrics import compute_auc_interval, compute_calibration

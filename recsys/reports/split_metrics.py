@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.base_config import BaseConfig
+from recsys.config.base import BaseConfig
 from recsys.errors import RecsysError
 from recsys.io.paths import regular_file
 from recsys.metrics import (

@@ -1,11 +1,11 @@
 """The rows that the architecture is chosen on: batches of `valid`, by number."""
 
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
 from recsys.data.batch import Batch, Cursor
+from recsys.distributed.context import Ranks
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
-from recsys.training.ranks import Ranks
 from recsys.training.train import build_loader
 
 SPLIT = "valid"

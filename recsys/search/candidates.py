@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from recsys.config.search import BaseSearchConfig
 from recsys.errors import RecsysError
-from recsys.search_config import BaseSearchConfig
 
 
 class Candidate(NamedTuple):

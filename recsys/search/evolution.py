@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recsys.config.search import OptEmbedSearchConfig
 from recsys.search.candidates import Candidate, rank
-from recsys.search_config import OptEmbedSearchConfig
 
 Genes = tuple[int, ...]
 TRIES = 20  # for a candidate that was not scored yet

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
+from recsys.config.search import DnisSearchConfig
+from recsys.config.train import TrainConfig
 from recsys.data.batch import Batch
-from recsys.embeddings.dnis import Dnis
+from recsys.distributed.context import Ranks
+from recsys.embeddings.methods.dnis import Dnis
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
 from recsys.search.architecture_rows import ArchitectureRows, FactorRows, chooses
 from recsys.search.lookups import RowCopies, copied_rows, detached_tables
-from recsys.search_config import DnisSearchConfig
-from recsys.train_config import TrainConfig
-from recsys.training.lightning_module import CTRModule, Forward
-from recsys.training.ranks import Ranks
+from recsys.training.lightning.module import CTRModule, Forward
 
 TINY = 1e-8
 

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch
-from recsys.embeddings.combination import sum_by_row
-from recsys.embeddings.table_store import TableGroup, TableStore
+from recsys.embeddings.combine import sum_by_row
+from recsys.embeddings.tables.base import TableGroup, TableStore
 from recsys.models.ctr_model import CTRModel
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 Replacement = Callable[[TableGroup, KeyedJaggedTensor, Tensor], Tensor]
 

@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from recsys.embeddings.allocation import Allocation, FeatureAllocation
 from recsys.io.atomic import write_text
-from recsys.reports.svg import Axis, Chart, padded, tick_text
+from recsys.reports.charts.svg import Axis, Chart, padded, tick_text
 from recsys.reports.text import count, percent, size
 from recsys.search.candidates import Candidate
 

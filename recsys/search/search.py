@@ -5,25 +5,31 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
+from recsys.config.search import DnisSearchConfig, OptEmbedSearchConfig, SearchConfig
+from recsys.distributed.context import Ranks
 from recsys.embeddings.allocation import Allocation, load_allocation, save_allocation
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json
+from recsys.io.stop_signals import StopSignals
 from recsys.reports.text import percent, size
 from recsys.schema import Schema
-from recsys.search.dnis_search import search_dnis
+from recsys.search.dnis import search_dnis
 from recsys.search.factor_module import FactorModule
-from recsys.search.found import IN_FILE, Found, StopIfAsked, full_bytes, searched_tables
-from recsys.search.optembed_search import search_optembed
+from recsys.search.optembed import search_optembed
 from recsys.search.page import write_page
+from recsys.search.result import IN_FILE, Found, StopIfAsked, full_bytes, searched_tables
 from recsys.search.shared_bands import with_band_ends
 from recsys.search.threshold_module import ThresholdModule
-from recsys.search_config import DnisSearchConfig, OptEmbedSearchConfig, SearchConfig
-from recsys.stop_signals import StopSignals
-from recsys.training.ranks import Ranks
-from recsys.training.run_lock import run_lock
-from recsys.training.runs import CONFIG_FILE, TRAINING_FILE, TrainedRun, check_dataset, load_trained
-from recsys.training.signals import StoppedBySignal
+from recsys.training.lightning.signals import StoppedBySignal
+from recsys.training.run_folder.folder import (
+    CONFIG_FILE,
+    TRAINING_FILE,
+    TrainedRun,
+    check_dataset,
+    load_trained,
+)
+from recsys.training.run_folder.lock import run_lock
 from recsys.training.train import ModuleBuilder, ranks_of, train
 
 SUPERNET, STATE_FILE = "supernet", "candidates.json"

@@ -5,12 +5,12 @@ from itertools import accumulate
 
 import numpy as np
 
-from recsys.config import RunConfig
-from recsys.data.id_counts import count_ids
-from recsys.embeddings.dnis import DnisConfig
+from recsys.config.run import RunConfig
+from recsys.data.statistics import count_ids
+from recsys.embeddings.methods.dnis import DnisConfig
 from recsys.errors import RecsysError
 from recsys.schema import Schema
-from recsys.search.found import searched_tables
+from recsys.search.result import searched_tables
 
 
 def with_band_ends(config: RunConfig, schema: Schema) -> RunConfig:

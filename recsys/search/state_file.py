@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from recsys.distributed.context import Ranks
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json
 from recsys.io.paths import read_bytes
 from recsys.io.plain_data import parse_json
-from recsys.training.ranks import Ranks
 
 
 def write_state(path: Path, state: dict[str, Any], ranks: Ranks) -> None:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from recsys.embeddings.optembed import OptEmbed
+from recsys.config.search import OptEmbedSearchConfig
+from recsys.config.train import TrainConfig
+from recsys.distributed.context import Ranks
+from recsys.embeddings.methods.optembed import OptEmbed
 from recsys.models.ctr_model import CTRModel
-from recsys.search_config import OptEmbedSearchConfig
-from recsys.train_config import TrainConfig
-from recsys.training.lightning_module import CTRModule, Forward
-from recsys.training.ranks import Ranks
+from recsys.training.lightning.module import CTRModule, Forward
 
 
 class ThresholdModule(CTRModule):

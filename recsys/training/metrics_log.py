@@ -17,7 +17,7 @@ from lightning import Callback, LightningModule
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from recsys.errors import RecsysError
-from recsys.training.callbacks import Speed, as_ctr_module
+from recsys.training.lightning.callbacks import Speed, as_ctr_module
 
 METRICS_FILE, TENSORBOARD_DIR = "metrics.csv", "tensorboard"
 COLUMNS = (

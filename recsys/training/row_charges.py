@@ -1,12 +1,12 @@
 """charge_rows: the L2 of sparse updates, as the config asks for it."""
 
-from recsys.config import RunConfig
-from recsys.data.id_counts import count_ids
-from recsys.embeddings.row_penalty import Charge
+from recsys.config.run import RunConfig
+from recsys.data.statistics import count_ids
+from recsys.distributed.context import Ranks
+from recsys.embeddings.tables.regularization import Charge
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
-from recsys.training.ranks import Ranks
 
 
 def charge_rows(model: CTRModel, config: RunConfig, schema: Schema, ranks: Ranks) -> None:

@@ -11,42 +11,53 @@ from pathlib import Path
 import torch
 from lightning import Callback, Trainer
 
-from recsys.config import RunConfig
+from recsys.compat.malloc import keep_freed_memory
+from recsys.config.run import RunConfig
+from recsys.config.train import TrainConfig
 from recsys.data.loader import BatchLoader
+from recsys.distributed.context import Ranks, join_ranks, local_world_size
+from recsys.distributed.device import choose_device, describe_device
+from recsys.distributed.planner.description import describe_plan
+from recsys.distributed.planner.dry_run import count_run_bytes
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json
+from recsys.io.stop_signals import StopSignals
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
-from recsys.sharding.description import describe_plan
-from recsys.sharding.paper_run import count_run_bytes
-from recsys.stop_signals import StopSignals
-from recsys.train_config import TrainConfig
-from recsys.training.allocator import keep_freed_memory
-from recsys.training.callbacks import ProgressBar, Speed, ValidationSchedule, build_progress
-from recsys.training.checkpoint_io import SafetensorsCheckpointIO
-from recsys.training.checkpoints import (
+from recsys.training.checkpoint.io import SafetensorsCheckpointIO
+from recsys.training.checkpoint.policy import (
     Checkpoints,
     checkpoint_io_of,
     latest_whole_checkpoint,
     whole_checkpoints,
 )
-from recsys.training.device import choose_device, describe_device
-from recsys.training.epoch_stream import ContinueStream, EpochStream
-from recsys.training.lightning_module import CTRModule
-from recsys.training.metrics_log import MetricsLog
-from recsys.training.pipeline import (
+from recsys.training.lightning.callbacks import (
+    ProgressBar,
+    Speed,
+    ValidationSchedule,
+    build_progress,
+)
+from recsys.training.lightning.module import CTRModule
+from recsys.training.lightning.pipeline import (
     DetachPipeline,
     loader_transform,
     look_ahead,
     training_forward,
 )
-from recsys.training.ranks import Ranks, join_ranks, local_world_size
-from recsys.training.restoring import TrainingStart, restoring
-from recsys.training.resume_point import ResumePoint
+from recsys.training.lightning.restoring import TrainingStart, restoring
+from recsys.training.lightning.resumable_loader import ContinueStream, EpochStream
+from recsys.training.lightning.resume_point import ResumePoint
+from recsys.training.lightning.signals import StopOnSignal
+from recsys.training.lightning.strategy import (
+    Forward,
+    OneDeviceStrategy,
+    TorchRecStrategy,
+    build_on_ranks,
+)
+from recsys.training.metrics_log import MetricsLog
+from recsys.training.preflight import check_run, fit_to_data
 from recsys.training.row_charges import charge_rows
-from recsys.training.run_checks import check_run, fit_to_data
-from recsys.training.run_lock import run_lock
-from recsys.training.runs import (
+from recsys.training.run_folder.folder import (
     CONFIG_FILE,
     PLAN_FILE,
     TRAINING_FILE,
@@ -54,10 +65,9 @@ from recsys.training.runs import (
     continue_run_folder,
     start_run_folder,
 )
-from recsys.training.signals import StopOnSignal
-from recsys.training.strategy import Forward, OneDeviceStrategy, TorchRecStrategy, build_on_ranks
-from recsys.training.training_record import describe_training
-from recsys.training.warm_start import WARM_START_FILE, WarmStart, describe, warm_start
+from recsys.training.run_folder.lock import run_lock
+from recsys.training.run_folder.record import describe_training
+from recsys.training.run_folder.warm_start import WARM_START_FILE, WarmStart, describe, warm_start
 
 # Far enough apart that no rank's dropout repeats another's under a neighbouring seed.
 RANK_SEEDS = 1_000_003

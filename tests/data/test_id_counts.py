@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow.parquet as pq
 
-from recsys.data.id_counts import count_ids
+from recsys.data.statistics import count_ids
 from tests.tiny_dataset import write_tiny_dataset
 
 

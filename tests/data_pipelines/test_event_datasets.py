@@ -11,7 +11,7 @@ from data_pipelines import DATASETS, check_leakage, encode, prepare, read_raw
 from data_pipelines.rules.events import ItemTable
 from data_pipelines.sources.amazon import read_item_table
 from recsys.errors import RecsysError
-from recsys.export.encoders import RawEncoder
+from recsys.serving.encoders import RawEncoder
 from tests.data_pipelines.event_logs import Log, plain_samples
 
 TAOBAO = [("u", "pv"), ("u", "cart"), ("u", "pv"), ("u", "pv"), ("u", "pv")]

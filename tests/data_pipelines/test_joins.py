@@ -11,7 +11,7 @@ import yaml
 import data_pipelines
 from data_pipelines import encode, read_raw
 from data_pipelines.sources.keyed_table import KeyedTable
-from recsys.dataset_text import describe_statistics
+from recsys.cli.dataset_text import describe_statistics
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
 from tests.data_pipelines.event_logs import Log

@@ -6,7 +6,7 @@ import pytest
 
 import data_pipelines
 from data_pipelines.encoding.statistics import LEAK_ROWS
-from recsys.dataset_text import describe_statistics
+from recsys.cli.dataset_text import describe_statistics
 from recsys.errors import RecsysError
 from recsys.schema import FeatureCounts, Schema, load_schema
 from tests.data_pipelines.event_logs import Log

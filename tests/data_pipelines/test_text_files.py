@@ -22,7 +22,7 @@ from data_pipelines.reading.csv_tables import read_text, text_columns
 from data_pipelines.recipe import SequenceColumns
 from data_pipelines.rules.file_format import FileFormat
 from data_pipelines.sources.table import read_table, table_columns
-from recsys.base_config import validate
+from recsys.config.base import validate
 from recsys.errors import RecsysError
 
 CITIES = ["Orléans", "Zürich", "Łódź", "東京", "", "Paris", 'the "city"', "a,b", "c\nd", "end"]

@@ -10,8 +10,8 @@ import yaml
 import data_pipelines
 from data_pipelines import FrameEncoder, read_raw
 from recsys.errors import RecsysError
-from recsys.export.encoders import RawEncoder
 from recsys.schema import Hour, Weekday, load_schema
+from recsys.serving.encoders import RawEncoder
 from tests.data_pipelines.event_logs import Log
 
 TEXTS = [

@@ -11,9 +11,9 @@ from data_pipelines.encoding.staging import group_ids, parse_times
 from data_pipelines.reading.arrow_values import canonical_frame, check_arrow_types
 from data_pipelines.recipe import Label
 from recsys.errors import RecsysError
-from recsys.export.encoders import RawEncoder
-from recsys.export.raw_values import to_numbers, to_token_lists, to_tokens
 from recsys.schema import load_schema
+from recsys.serving.encoders import RawEncoder
+from recsys.serving.raw_values import to_numbers, to_token_lists, to_tokens
 from tests.data_pipelines.value_types import CASES, REFUSED, documented_table
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.type} {c.value}"[:60])

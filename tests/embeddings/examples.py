@@ -1,15 +1,15 @@
 """One example of every embedding method: what the contract tests, sharded ones too, go through."""
 
-from recsys.embeddings.base import BaseMethodConfig
-from recsys.embeddings.compositional import CompositionalConfig
-from recsys.embeddings.dnis import DnisConfig
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.hashed import HashedConfig
-from recsys.embeddings.mixed_dimension import FrequencyBandConfig, MixedDimensionConfig
-from recsys.embeddings.optembed import OptEmbedConfig
-from recsys.embeddings.partitions import QuotientRemainder
-from recsys.embeddings.pruned import PrunedConfig
-from recsys.embeddings.unified import UnifiedConfig
+from recsys.embeddings.id_mapping.partitions import QuotientRemainder
+from recsys.embeddings.methods.base import BaseMethodConfig
+from recsys.embeddings.methods.compositional import CompositionalConfig
+from recsys.embeddings.methods.dnis import DnisConfig
+from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.methods.hashed import HashedConfig
+from recsys.embeddings.methods.mixed_dimension import FrequencyBandConfig, MixedDimensionConfig
+from recsys.embeddings.methods.optembed import OptEmbedConfig
+from recsys.embeddings.methods.pruned import PrunedConfig
+from recsys.embeddings.methods.unified import UnifiedConfig
 
 CARDINALITY, DIM = 50, 4
 EXAMPLES: list[BaseMethodConfig] = [

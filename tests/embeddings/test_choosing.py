@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recsys.base_config import validate
+from recsys.config.base import validate
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import build_methods
 from recsys.schema import Feature, Schema

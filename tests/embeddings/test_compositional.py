@@ -6,16 +6,16 @@ import math
 import pytest
 import torch
 
-from recsys.base_config import validate
-from recsys.embeddings.base import NormalInit, UniformInit
-from recsys.embeddings.compositional import CompositionalConfig
+from recsys.config.base import validate
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.partitions import (
+from recsys.embeddings.id_mapping.partitions import (
     ChineseRemainder,
     MixedRadix,
     QuotientRemainder,
     least_remainders,
 )
+from recsys.embeddings.methods.base import NormalInit, UniformInit
+from recsys.embeddings.methods.compositional import CompositionalConfig
 from recsys.errors import RecsysError
 from tests.embeddings.criteo import CRITEO, CRITEO_SIZES
 

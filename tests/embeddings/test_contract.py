@@ -5,15 +5,15 @@ from typing import get_args
 import pytest
 import torch
 
-from recsys.embeddings import MethodConfig
-from recsys.embeddings.base import NormalInit
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.memory import OptimizerNames, count_bytes
-from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
-from recsys.embeddings.table_store import padded_dim
+from recsys.embeddings.methods import MethodConfig
+from recsys.embeddings.methods.base import NormalInit
+from recsys.embeddings.tables.base import padded_dim
+from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig, SgdConfig
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
 from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
 
 STORES = ["fused", "plain"]

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from recsys.embeddings.base import NormalInit
-from recsys.embeddings.dnis import DnisConfig, frequency_bands
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.table_store import table_generator
+from recsys.embeddings.methods.base import NormalInit
+from recsys.embeddings.methods.dnis import DnisConfig, frequency_bands
+from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.tables.base import table_generator
 from recsys.errors import RecsysError
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from recsys.embeddings.hashed import HashedConfig
-from recsys.embeddings.hashing import feature_salt, hash_chunks, hash_rows
+from recsys.embeddings.id_mapping.hashing import feature_salt, hash_chunks, hash_rows
+from recsys.embeddings.methods.hashed import HashedConfig
 
 MASK = 2**64 - 1
 

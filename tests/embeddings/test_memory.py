@@ -6,23 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from recsys.base_config import validate
-from recsys.embeddings.base import EmbeddingMethod, Lookup, NormalInit, TableSpec
+from recsys.config.base import validate
 from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import build_methods
-from recsys.embeddings.full_table import FullTable, FullTableConfig
 from recsys.embeddings.memory import (
     DENSE_STATE_FLOATS,
     OptimizerNames,
     check_budget,
     count_bytes,
 )
-from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.methods.base import EmbeddingMethod, Lookup, NormalInit, TableSpec
+from recsys.embeddings.methods.full_table import FullTable, FullTableConfig
+from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair
 from recsys.schema import Feature, Schema
-from recsys.training.lightning_module import DENSE_OPTIMIZERS
+from recsys.training.lightning.module import DENSE_OPTIMIZERS
 
 CPU = torch.device("cpu")
 

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import row_counts
-from recsys.embeddings.hashed import HashedConfig
-from recsys.embeddings.hashing import feature_salt, hash_rows
-from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SparseAdamConfig
-from recsys.embeddings.row_penalty import Charge, RowPenalty
+from recsys.embeddings.id_mapping.hashing import feature_salt, hash_rows
+from recsys.embeddings.methods.hashed import HashedConfig
+from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SparseAdamConfig
+from recsys.embeddings.tables.regularization import Charge, RowPenalty
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema, VocabularyEncoding
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 CPU = torch.device("cpu")
 ADAGRAD = RowwiseAdagradConfig(learning_rate=0.5)

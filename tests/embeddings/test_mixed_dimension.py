@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.base_config import validate
-from recsys.embeddings.base import NormalInit
+from recsys.compat.torchrec import KeyedJaggedTensor
+from recsys.config.base import validate
 from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import row_counts
-from recsys.embeddings.mixed_dimension import MixedDimensionConfig
-from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
-from recsys.embeddings.power_rule import anchored_dims, count_floats, dims_within
+from recsys.embeddings.id_mapping.power_rule import anchored_dims, count_floats, dims_within
+from recsys.embeddings.methods.base import NormalInit
+from recsys.embeddings.methods.mixed_dimension import MixedDimensionConfig
+from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import build_ctr_model
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
 from tests.embeddings.criteo import CRITEO, CRITEO_SIZES
 
 CPU = torch.device("cpu")

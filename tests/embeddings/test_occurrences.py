@@ -5,13 +5,13 @@ from typing import Literal
 import pytest
 import torch
 
-from recsys.embeddings.base import EmbeddingMethod, Lookup, NormalInit, TableSpec
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
-from recsys.embeddings.stores import Reads, build_store
+from recsys.embeddings.methods.base import EmbeddingMethod, Lookup, NormalInit, TableSpec
+from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.tables.build import Reads, build_store
+from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig, SgdConfig
 from recsys.schema import Feature
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 CARDINALITY, DIM = 12, 4
 IDS = {

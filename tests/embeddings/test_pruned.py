@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.kept_ids import pack_ids, smallest_dtype, unpack_ids
-from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
-from recsys.embeddings.pruned import PrunedConfig
+from recsys.embeddings.id_mapping.id_bitmap import pack_ids, smallest_dtype, unpack_ids
+from recsys.embeddings.methods.pruned import PrunedConfig
+from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
 
 CPU = torch.device("cpu")
 CHOSEN = torch.arange(10) % 3 == 0  # ids 0, 3, 6, 9
@@ -75,7 +75,7 @@ def test_kept_entries_start_as_the_full_tables_and_others_are_zero(options, stor
 
 
 def test_initial_rows_of_a_large_table_come_from_all_its_blocks(monkeypatch):
-    monkeypatch.setattr("recsys.embeddings.table_store.ROWS_DRAWN_AT_ONCE", 4)
+    monkeypatch.setattr("recsys.embeddings.tables.base.ROWS_DRAWN_AT_ONCE", 4)
     expected = full_table() * mask_of(CONFIGS["chosen and narrow"])
     table = embeddings_of(config_of(**CONFIGS["chosen and narrow"])).materialise("a")
     assert torch.equal(table, expected)

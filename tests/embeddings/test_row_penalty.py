@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.occurrences import Occurrences
-from recsys.embeddings.base import Lookup, NormalInit, TableSpec
-from recsys.embeddings.row_penalty import Charge, OccurrencePenalty, RowPenalty
-from recsys.torchrec_quietly import KeyedJaggedTensor
+from recsys.embeddings.methods.base import Lookup, NormalInit, TableSpec
+from recsys.embeddings.tables.regularization import Charge, OccurrencePenalty, RowPenalty
 
 TABLES = [TableSpec("a", 4, 2, NormalInit()), TableSpec("b", 3, 1, NormalInit())]
 COUNTS = {"a": torch.tensor([1.0, 10.0, 5.0, 0.0]), "b": torch.tensor([2.0, 4.0, 8.0])}

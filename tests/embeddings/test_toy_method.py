@@ -8,16 +8,16 @@ import pytest
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from recsys.embeddings import MethodConfig
-from recsys.embeddings.base import (
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.id_mapping.hashing import hash_rows
+from recsys.embeddings.methods import MethodConfig
+from recsys.embeddings.methods.base import (
     BaseMethodConfig,
     EmbeddingMethod,
     Lookup,
     NormalInit,
     TableSpec,
 )
-from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.hashing import hash_rows
 from tests.embeddings import test_contract
 from tests.embeddings.contract_cases import contract_cases
 from tests.embeddings.examples import DIM

@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from recsys.base_config import validate
-from recsys.embeddings.base import NormalInit, UniformInit
+from recsys.compat.torchrec import KeyedJaggedTensor
+from recsys.config.base import validate
 from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.hashed import HashedConfig
-from recsys.embeddings.hashing import feature_salt, hash_rows
-from recsys.embeddings.optimizers import SgdConfig
-from recsys.embeddings.unified import UnifiedConfig
+from recsys.embeddings.id_mapping.hashing import feature_salt, hash_rows
+from recsys.embeddings.methods.base import NormalInit, UniformInit
+from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.methods.hashed import HashedConfig
+from recsys.embeddings.methods.unified import UnifiedConfig
+from recsys.embeddings.tables.optimizers import SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, Schema, VocabularyEncoding
-from recsys.torchrec_quietly import KeyedJaggedTensor
 from tests.embeddings.criteo import CRITEO
 
 CPU, SGD = torch.device("cpu"), SgdConfig(learning_rate=1.0)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from recsys.embeddings.base import BaseMethodConfig
-from recsys.embeddings.compositional import CompositionalConfig
-from recsys.embeddings.hashed import HashedConfig
-from recsys.embeddings.mixed_dimension import MixedDimensionConfig
-from recsys.embeddings.partitions import ChineseRemainder, MixedRadix, QuotientRemainder
-from recsys.embeddings.unified import UnifiedConfig
+from recsys.embeddings.id_mapping.partitions import ChineseRemainder, MixedRadix, QuotientRemainder
+from recsys.embeddings.methods.base import BaseMethodConfig
+from recsys.embeddings.methods.compositional import CompositionalConfig
+from recsys.embeddings.methods.hashed import HashedConfig
+from recsys.embeddings.methods.mixed_dimension import MixedDimensionConfig
+from recsys.embeddings.methods.unified import UnifiedConfig
 from tests.embeddings.contract_cases import contract_cases
 from tests.embeddings.examples import CARDINALITY, DIM
 

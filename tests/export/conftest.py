@@ -11,12 +11,12 @@ import torch
 
 import data_pipelines
 from data_pipelines import FrameEncoder, read_raw
-from recsys.config import RunConfig, dump_config
-from recsys.embeddings.base import RowsOf
-from recsys.export.export import export_run
+from recsys.config.run import RunConfig, dump_config
+from recsys.embeddings.methods.base import RowsOf
+from recsys.export.write import export_run
 from recsys.schema import SCHEMA_FILE, load_schema
-from recsys.training.checkpoint_io import save_weights
-from recsys.training.runs import TrainedRun, build_model, load_trained
+from recsys.training.checkpoint.io import save_weights
+from recsys.training.run_folder.folder import TrainedRun, build_model, load_trained
 from tests.export.histories import make_place
 
 ROWS = 300

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from recsys.config import RunConfig
-from recsys.export.export import export_run
+from recsys.config.run import RunConfig
+from recsys.export.write import export_run
 from recsys.schema import Feature, HashEncoding
 from tests.tiny_dataset import write_dataset
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from recsys.embedding_rule import (
+from recsys.errors import RecsysError
+from recsys.lookup_spec import (
     Band,
     Concat,
     FloorDivide,
@@ -24,8 +25,7 @@ from recsys.embedding_rule import (
     identity,
     looked_up,
 )
-from recsys.errors import RecsysError
-from recsys.export.decoder import Decoder, hash_rows
+from recsys.serving.decoder import Decoder, hash_rows
 
 # table t: row r is (r, 10 r); table u: row r is (1, -r)
 TABLES = {
@@ -109,7 +109,7 @@ def test_weights_of_each_ids_own():
 
 
 def test_many_ids_are_decoded_in_blocks(monkeypatch):
-    monkeypatch.setattr("recsys.export.decoder.IDS_AT_ONCE", 2)
+    monkeypatch.setattr("recsys.serving.decoder.IDS_AT_ONCE", 2)
     assert decode(FIRST, 1, 2, 3, 4, 5) == [[r, 10 * r] for r in range(1, 6)]
     assert decode(FIRST) == []
 

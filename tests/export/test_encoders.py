@@ -8,7 +8,6 @@ import pytest
 
 from data_pipelines.encoding.hashing import hash64_text
 from recsys.errors import RecsysError
-from recsys.export.encoders import RawEncoder, hash_texts
 from recsys.schema import (
     CriteoBucket,
     Feature,
@@ -19,6 +18,7 @@ from recsys.schema import (
     Standardize,
     VocabularyEncoding,
 )
+from recsys.serving.encoders import RawEncoder, hash_texts
 
 VOCABULARY = "vocabularies/v.parquet"
 

@@ -10,13 +10,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from recsys.errors import RecsysError
-from recsys.export.export import export_run
-from recsys.export.manifest import load_manifest
-from recsys.export.reader import ExportReader
-from recsys.export.reference import RunReference, WholeGraphFile
-from recsys.export.verify import verify_export
-from recsys.training.checkpoint_io import save_weights
-from recsys.training.runs import load_trained
+from recsys.export.checks.reference import RunReference, WholeGraphFile
+from recsys.export.checks.verify import verify_export
+from recsys.export.write import export_run
+from recsys.serving.manifest import load_manifest
+from recsys.serving.reader import ExportReader
+from recsys.training.checkpoint.io import save_weights
+from recsys.training.run_folder.folder import load_trained
 from tests.export.histories import DIM, LONGEST, MODELS, ROWS, rows_of
 
 each_model = pytest.mark.parametrize("model", MODELS)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.embedding_rule import Product, Rule, Sum, TableLookup, looked_up
-from recsys.embeddings import MethodConfig
-from recsys.embeddings.base import RowsOf
-from recsys.embeddings.compositional import CompositionalConfig
-from recsys.embeddings.hashed import HashedConfig
-from recsys.embeddings.hashing import hash_step
-from recsys.embeddings.kept_ids import pack_ids
-from recsys.embeddings.partitions import MixedRadix, QuotientRemainder
-from recsys.embeddings.pruned import BandConfig, PrunedConfig
-from recsys.export.decoder import Decoder
+from recsys.embeddings.id_mapping.hashing import hash_step
+from recsys.embeddings.id_mapping.id_bitmap import pack_ids
+from recsys.embeddings.id_mapping.partitions import MixedRadix, QuotientRemainder
+from recsys.embeddings.methods import MethodConfig
+from recsys.embeddings.methods.base import RowsOf
+from recsys.embeddings.methods.compositional import CompositionalConfig
+from recsys.embeddings.methods.hashed import HashedConfig
+from recsys.embeddings.methods.pruned import BandConfig, PrunedConfig
+from recsys.lookup_spec import Product, Rule, Sum, TableLookup, looked_up
+from recsys.serving.decoder import Decoder
 from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
 from tests.embeddings.test_toy_method import WeightedHash, WeightedHashConfig
 from tests.embeddings.test_variants import VARIANTS

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.full_table import FullTableConfig
-from recsys.embeddings.optimizers import SgdConfig
+from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.tables.optimizers import SgdConfig
 from recsys.export.graphs import load_whole_graph, write_graphs
-from recsys.export.manifest import ONNX_FILE
 from recsys.models.autoint import AutoIntConfig
 from recsys.models.ctr_model import build_ctr_model
 from recsys.schema import Feature, Schema
+from recsys.serving.manifest import ONNX_FILE
 
 DIMS = {"a": 6, "b": 4, "c": 6, "d": 2, "e": 6}
 ROWS = 7

@@ -10,17 +10,17 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file
 
-from recsys.checksums import write_checksums
-from recsys.config import RunConfig
-from recsys.embedding_rule import identity
-from recsys.embeddings.hashed import Hashed
+from recsys.config.run import RunConfig
 from recsys.embeddings.memory import OptimizerNames, count_bytes
+from recsys.embeddings.methods.hashed import Hashed
 from recsys.errors import RecsysError
-from recsys.export.export import export_run
-from recsys.export.manifest import load_manifest
-from recsys.export.reader import ExportReader
-from recsys.export.verify import verify_export
+from recsys.export.checks.verify import verify_export
+from recsys.export.write import export_run
+from recsys.io.checksums import write_checksums
+from recsys.lookup_spec import identity
 from recsys.schema import Feature, HashEncoding
+from recsys.serving.manifest import load_manifest
+from recsys.serving.reader import ExportReader
 from tests.embeddings.examples import CARDINALITY, EXAMPLES
 from tests.export.conftest import write_run
 from tests.tiny_dataset import write_dataset
@@ -104,7 +104,7 @@ def exports(trained):
 
     def export_tables(out, tables):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("recsys.export.export.write_graphs", copy_graphs)
+            patch.setattr("recsys.export.write.write_graphs", copy_graphs)
             return export_run(trained, out, tables)
 
     def copy_graphs(*arguments):
@@ -209,7 +209,7 @@ def test_a_method_without_a_rule_is_materialised_and_the_manifest_says_so(
 
 
 def test_tables_that_would_be_too_large_are_left_out_with_a_note(exports, tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.export.forms.MATERIALISED_LIMIT", 1000)
+    monkeypatch.setattr("recsys.export.table_forms.MATERIALISED_LIMIT", 1000)
     manifest = load_manifest(exports.tables(tmp_path / "export", "both"))
     forms = {f.name: f.forms for f in manifest.sparse}
     assert forms["full_table"] == ("materialised", "native")

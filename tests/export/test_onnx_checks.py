@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from recsys.errors import RecsysError
-from recsys.export import onnx_checks
-from recsys.export.onnx_checks import read_graph
+from recsys.serving import onnx_checks
+from recsys.serving.onnx_checks import read_graph
 
 FLOAT = TensorProto.FLOAT
 

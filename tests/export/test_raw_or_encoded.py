@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 import data_pipelines
+from recsys.cli.verification import is_encoded, verify
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
-from recsys.verification import is_encoded, verify
 
 ROWS = 40
 TYPED = """
@@ -46,7 +46,7 @@ def place(workplace):
 @pytest.fixture
 def manifest_of(monkeypatch):
     """Lets a data set's schema stand for an export's manifest: it has the same features."""
-    monkeypatch.setattr("recsys.verification.load_manifest", load_schema)
+    monkeypatch.setattr("recsys.cli.verification.load_manifest", load_schema)
 
 
 def test_a_data_set_its_splits_and_their_files_are_encoded(place):

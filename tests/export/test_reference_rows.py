@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.checksums import write_checksums
 from recsys.errors import RecsysError
-from recsys.export.manifest import load_manifest
-from recsys.export.reference import RunReference
-from recsys.export.reference_rows import count_rows, read_reference
-from recsys.export.verify import verify_export
+from recsys.export.checks.reference import RunReference
+from recsys.export.checks.reference_rows import count_rows, read_reference
+from recsys.export.checks.verify import verify_export
+from recsys.io.checksums import write_checksums
+from recsys.serving.manifest import load_manifest
 from tests.export.histories import LONGEST
 
 

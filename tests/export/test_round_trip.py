@@ -14,16 +14,16 @@ import torch
 from safetensors.numpy import load_file
 
 import data_pipelines
-from recsys.base_config import validate
-from recsys.config import RunConfig
+from recsys.config.base import validate
+from recsys.config.run import RunConfig
 from recsys.errors import RecsysError
-from recsys.export.export import export_run
-from recsys.export.manifest import check_export, load_manifest
-from recsys.export.reader import ExportReader
-from recsys.export.reference import RunReference
+from recsys.export.checks.reference import RunReference
+from recsys.export.checks.verify import verify_export
 from recsys.export.signatures import graph_input_names
-from recsys.export.verify import verify_export
-from recsys.training.runs import load_trained
+from recsys.export.write import export_run
+from recsys.serving.manifest import check_export, load_manifest
+from recsys.serving.reader import ExportReader
+from recsys.training.run_folder.folder import load_trained
 from recsys.training.train import train
 from tests.export.conftest import MODELS
 
@@ -154,7 +154,7 @@ def test_a_full_disk_leaves_nothing(workplace, tmp_path, monkeypatch):
     def write_graphs(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("recsys.export.export.write_graphs", write_graphs)
+    monkeypatch.setattr("recsys.export.write.write_graphs", write_graphs)
     with pytest.raises(RecsysError, match="No space left on device"):
         export_run(workplace("logistic_regression").trained, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -170,7 +170,7 @@ def test_graphs_that_score_otherwise_are_not_exported(workplace, tmp_path, monke
             model.network.model.head.bias += 0.1
         return spec
 
-    monkeypatch.setattr("recsys.export.export.write_graphs", write_graphs)
+    monkeypatch.setattr("recsys.export.write.write_graphs", write_graphs)
     with pytest.raises(RecsysError, match="so the dense part differs"):
         export_run(load_trained(place.trained.run_dir), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

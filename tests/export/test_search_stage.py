@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recsys.errors import RecsysError
-from recsys.export.reference import RunReference
-from recsys.export.search_stage import SearchStage
+from recsys.export.checks.reference import RunReference
+from recsys.serving.search_stage import SearchStage
 from tests.export.histories import ITEMS, LONGEST, rows_of
 
 

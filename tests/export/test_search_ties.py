@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.export.comparison import Comparison
-from recsys.export.search_check import SearchTies
-from recsys.export.search_stage import Retrieved
-from recsys.verification import describe_parity
+from recsys.cli.verification import describe_parity
+from recsys.export.checks.comparison import Comparison
+from recsys.export.checks.search_check import SearchTies
+from recsys.serving.search_stage import Retrieved
 
 MANIFEST = SimpleNamespace(label="label", embeddings=(), histories=frozenset())
 REFERENCE = SimpleNamespace(name="run")

@@ -3,9 +3,9 @@
 import pytest
 
 from benchmarks.exactness.export_threads import MODELS, random_run, stress, write_rows
-from recsys.export.export import export_run
-from recsys.export.manifest import load_manifest
-from recsys.export.onnx_checks import read_graph
+from recsys.export.write import export_run
+from recsys.serving.manifest import load_manifest
+from recsys.serving.onnx_checks import read_graph
 
 ROWS = 4000  # with 6,000 rows a graph with scatters gave 5 results in 6 passes
 

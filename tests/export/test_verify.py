@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from recsys.errors import RecsysError
-from recsys.export.manifest import load_manifest
-from recsys.export.reader_process import READER_PROGRAM
-from recsys.export.verify import verify_export
-from recsys.training.checkpoint_io import save_weights
-from recsys.training.runs import load_trained
+from recsys.export.checks.reader_process import READER_PROGRAM
+from recsys.export.checks.verify import verify_export
+from recsys.serving.manifest import load_manifest
+from recsys.training.checkpoint.io import save_weights
+from recsys.training.run_folder.folder import load_trained
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_the_reader_imports_nothing_of_the_training_side(place):
 
 
 def test_a_reader_that_dies_is_a_failure_of_ours(place, export, monkeypatch):
-    program = "recsys.export.reader_process.READER_PROGRAM"
+    program = "recsys.export.checks.reader_process.READER_PROGRAM"
     monkeypatch.setattr(program, "raise SystemExit('no room')")
     with pytest.raises(RuntimeError, match="no room"):
         verify_export(export, place.dataset)

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.faults.commands import Outcome
 
 IMPORTED_ONCE = (
-    "recsys.export.export",
+    "recsys.export.write",
     "recsys.reports",
     "recsys.training.train",
     "data_pipelines",

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from recsys.checksums import write_checksums
-from recsys.export.manifest import GraphSpec
+from recsys.io.checksums import write_checksums
+from recsys.serving.manifest import GraphSpec
 from tests.faults.commands import files_below, run
 
 

@@ -9,7 +9,7 @@ import shutil
 import pytest
 import yaml
 
-from recsys.checksums import verify_checksums
+from recsys.io.checksums import verify_checksums
 from tests.faults.commands import files_below, run
 from tests.faults.forked import can_mount
 

@@ -5,19 +5,19 @@ import math
 import pytest
 import torch
 
-from recsys.base_config import validate
-from recsys.config import RunConfig
+from recsys.config.base import validate
+from recsys.config.run import RunConfig
 from recsys.data.loader import BatchLoader
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
-from recsys.training.finite_checks import (
+from recsys.training.nan_checks import (
     check_gradients,
     check_loss,
     check_state,
     first_non_finite,
     is_finite,
 )
-from recsys.training.runs import build_model
+from recsys.training.run_folder.folder import build_model
 from tests.faults.conftest import CONFIG
 
 NAN, INF = float("nan"), float("inf")

@@ -9,11 +9,11 @@ import yaml
 
 from data_pipelines import __main__ as data_pipelines_main
 from data_pipelines import pipeline
-from recsys.export import export
-from recsys.search import optembed_search
-from recsys.stop_signals import Interrupted, StopSignals, ended_by_signals
-from recsys.training import evaluation
-from recsys.training.lightning_module import CTRModule
+from recsys.evaluation import score as evaluation
+from recsys.export import write as export
+from recsys.io.stop_signals import Interrupted, StopSignals, ended_by_signals
+from recsys.search import optembed as optembed_search
+from recsys.training.lightning.module import CTRModule
 from tests.faults.commands import files_below, run
 from tests.faults.conftest import CONFIG
 

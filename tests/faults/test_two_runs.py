@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from recsys.errors import RecsysError
-from recsys.training import run_lock as run_lock_module
-from recsys.training.run_lock import LOCK_FILE, run_lock
+from recsys.training.run_folder import lock as run_lock_module
+from recsys.training.run_folder.lock import LOCK_FILE, run_lock
 
 # By file: importing the package would import torch.
 HOLD = """

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from recsys.data import row_groups
-from recsys.training import lightning_module
+from recsys.training.lightning import module as lightning_module
 from tests.faults.commands import run
 
 PART = "part-00001.parquet"

@@ -8,8 +8,8 @@ import os
 import pytest
 import torch
 
-import recsys.torchrec_quietly  # noqa: F401  loads fbgemm
-from recsys.fbgemm_kernels import has_cuda_kernels
+import recsys.compat.torchrec  # noqa: F401  loads fbgemm
+from recsys.compat.fbgemm import has_cuda_kernels
 
 DEVICE = torch.device(os.environ.get("RECSYS_GPU_TESTS_ON", "cuda"))
 IS_CUDA = DEVICE.type == "cuda"

@@ -11,19 +11,19 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from recsys.config import RunConfig, dump_config
+from recsys.cli.verification import verify
+from recsys.compat.fbgemm import has_cuda_kernels
+from recsys.config.run import RunConfig, dump_config
+from recsys.distributed.context import join_ranks
+from recsys.distributed.device import check_bf16
 from recsys.errors import RecsysError
-from recsys.export.export import export_run
-from recsys.fbgemm_kernels import has_cuda_kernels
+from recsys.evaluation.score import evaluate_split
+from recsys.export.write import export_run
 from recsys.metrics import compute_auc
-from recsys.training.checkpoint_io import SafetensorsCheckpointIO
-from recsys.training.checkpoints import whole_checkpoints
-from recsys.training.device import check_bf16
-from recsys.training.evaluation import evaluate_split
-from recsys.training.ranks import join_ranks
-from recsys.training.runs import load_trained
+from recsys.training.checkpoint.io import SafetensorsCheckpointIO
+from recsys.training.checkpoint.policy import whole_checkpoints
+from recsys.training.run_folder.folder import load_trained
 from recsys.training.train import train
-from recsys.verification import verify
 from tests.gpu.machine import DEVICE, HAS_FUSED, IS_CUDA, needs_fused, needs_fused_cuda, stores
 from tests.training.test_train import MODELS, config_of, weights_of
 

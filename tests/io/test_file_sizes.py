@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
-from recsys.checksums import verify_checksums, write_checksums
 from recsys.errors import RecsysError
+from recsys.io.checksums import verify_checksums, write_checksums
 from recsys.io.file_sizes import check_size
 
 

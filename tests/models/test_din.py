@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recsys.base_config import validate
+from recsys.config.base import validate
 from recsys.errors import RecsysError
 from recsys.models.base import Field, HistoryShape
 from recsys.models.din import DINConfig

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from recsys.base_config import validate
+from recsys.config.base import validate
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.full_table import FullTableConfig
+from recsys.embeddings.methods.full_table import FullTableConfig
 from recsys.errors import RecsysError
 from recsys.layers.field_projection import FieldPadding, FieldProjection
 from recsys.models.autoint import AutoIntConfig

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from recsys.base_config import validate
+from recsys.config.base import validate
 from recsys.errors import RecsysError
 from recsys.models.base import Field, HistoryShape
 from recsys.models.dare import DAREConfig

@@ -3,14 +3,15 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.config.train import ReportConfig
 from recsys.errors import RecsysError
 from recsys.metrics import SupportRule
-from recsys.reports import relevance_counts, write_report
-from recsys.reports.attention import PairAttention, RankAttention
-from recsys.reports.attention_figures import draw_attention, weight_title
-from recsys.reports.attention_map import AttentionMap, MapLabel
-from recsys.reports.heat_map import draw_heat_map
-from recsys.train_config import ReportConfig
+from recsys.reports import write_report
+from recsys.reports.attention import relevance_counts
+from recsys.reports.attention.contents import PairAttention, RankAttention
+from recsys.reports.attention.figures import draw_attention, weight_title
+from recsys.reports.attention.map import AttentionMap, MapLabel
+from recsys.reports.charts.heat_map import draw_heat_map
 from tests.metrics.histories import information_by_loop, ndcg_by_loop, split_rows
 from tests.reports.synthetic_attention import SAMPLED_ROWS, sample_of, write_attention
 from tests.reports.test_report import Outline
@@ -241,7 +242,7 @@ def test_the_title_says_how_weights_fall(first, last, words):
 
 @pytest.mark.usefixtures("truth")
 def test_ranks_beyond_the_listed_are_put_together(run_dir, monkeypatch):
-    monkeypatch.setattr("recsys.reports.attention.MAX_RANKS", 3)
+    monkeypatch.setattr("recsys.reports.attention.contents.MAX_RANKS", 3)
     whole = pl.DataFrame(write_report(run_dir)["attention"][0]["by_rank"])
     assert whole["rank"].to_list() == [1, 2, 3, None]
     assert whole["share"].sum() == pytest.approx(1)

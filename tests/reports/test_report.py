@@ -6,7 +6,7 @@ import pytest
 
 from recsys.errors import RecsysError
 from recsys.reports import evaluate_predictions, write_report
-from recsys.reports.figures import train_loss_title
+from recsys.reports.charts.figures import train_loss_title
 from tests.reports.synthetic_run import CONFIG, make_training_record, write_run
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -1,6 +1,6 @@
 import pytest
 
-from recsys.reports.svg import Axis, Chart, padded, round_ticks, tick_text
+from recsys.reports.charts.svg import Axis, Chart, padded, round_ticks, tick_text
 from recsys.reports.text import count, fixed, interval, percent, short, size
 
 

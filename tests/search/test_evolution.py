@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from recsys.config.search import OptEmbedSearchConfig
 from recsys.errors import RecsysError
 from recsys.search.candidates import Candidate, choose, largest, rank
 from recsys.search.evolution import Evolution, Sizes
-from recsys.search_config import OptEmbedSearchConfig
 
 SIZES = Sizes(rows=(100, 50, 10), fixed_bytes=8, embedding_dims=(6, 6, 6))
 FULL = SIZES.bytes_of((6, 6, 6))

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from benchmarks.exactness.folder_comparison import differences
-from recsys.base_config import apply_overrides, validate
-from recsys.config import RunConfig, dump_config, load_config
+from recsys.config.base import apply_overrides, validate
+from recsys.config.run import RunConfig, dump_config, load_config
+from recsys.distributed.context import join_ranks
 from recsys.embeddings.allocation import load_allocation
 from recsys.errors import RecsysError
+from recsys.evaluation.score import evaluate_split
 from recsys.reports import write_report
 from recsys.schema import load_schema
 from recsys.search.scoring import Scorer
 from recsys.search.search import search
-from recsys.training.evaluation import evaluate_split
-from recsys.training.ranks import join_ranks
-from recsys.training.runs import build_model, load_trained
-from recsys.training.signals import StopOnSignal, StoppedBySignal
+from recsys.training.lightning.signals import StopOnSignal, StoppedBySignal
+from recsys.training.run_folder.folder import build_model, load_trained
 from recsys.training.train import train
 from tests.ranks import run_on_ranks
 from tests.tiny_dataset import write_tiny_dataset

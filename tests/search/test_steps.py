@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
 from recsys.data.batch import Cursor
-from recsys.embeddings.dnis import Dnis
+from recsys.distributed.context import Ranks
+from recsys.embeddings.methods.dnis import Dnis
 from recsys.schema import load_schema
 from recsys.search.architecture_rows import ArchitectureRows, FactorRows, chooses
 from recsys.search.factor_module import FactorModule, looked_ahead, normalized
 from recsys.search.shared_bands import with_band_ends
 from recsys.search.threshold_module import ThresholdModule
-from recsys.training.pipeline import loader_transform
-from recsys.training.ranks import Ranks
-from recsys.training.runs import build_model
+from recsys.training.lightning.pipeline import loader_transform
+from recsys.training.run_folder.folder import build_model
 from recsys.training.train import build_loader
 from tests.search.test_search import SECTIONS, config_of
 

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
+from recsys.distributed.planner.cluster import Cluster
 from recsys.schema import SCHEMA_FILE, Feature, HashEncoding, Schema
-from recsys.sharding.cluster import Cluster
 
 CARDINALITIES = {"C1": 1_000_000, "C2": 200_000, "C3": 10}
 GB = 10**9

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_history_dataset
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
 from recsys.data.mean_lengths import mean_lengths
+from recsys.distributed.planner.description import describe_plan
+from recsys.distributed.planner.dry_run import PaperRun, count_run_bytes
+from recsys.distributed.planner.run_plan import plan_run
 from recsys.embeddings.collection import build_embeddings
-from recsys.embeddings.stores import sharded_groups
+from recsys.embeddings.tables.build import sharded_groups
 from recsys.models.base import pairs_of
 from recsys.schema import load_schema
-from recsys.sharding.description import describe_plan
-from recsys.sharding.paper_run import PaperRun, count_run_bytes
-from recsys.sharding.run_plan import plan_run
 
 LENGTHS = np.array([3, 1, 4, 0])  # the empty one counts as 1: 9 ÷ 4
 SGD = {"name": "sgd", "learning_rate": 0.1}
@@ -74,7 +74,7 @@ def test_longer_histories_cost_more_and_the_plan_says_why(folder, make_cluster, 
     short = plan()
     assert any("3.2 for item/rows" in line for line in short.assumptions)
     longer = dict.fromkeys(PAIR["history"], 400.0)
-    monkeypatch.setattr("recsys.sharding.paper_run.mean_lengths", lambda *_: longer)
+    monkeypatch.setattr("recsys.distributed.planner.dry_run.mean_lengths", lambda *_: longer)
     assert plan().step_milliseconds > 2 * short.step_milliseconds
 
 

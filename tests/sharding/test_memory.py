@@ -2,11 +2,11 @@
 
 import pytest
 
-from recsys.config import RunConfig, dump_config
+from recsys.config.run import RunConfig, dump_config
+from recsys.distributed.planner.description import describe_plan
+from recsys.distributed.planner.dry_run import PaperRun, check_run_budget, count_run_bytes
+from recsys.distributed.planner.run_plan import plan_run
 from recsys.errors import RecsysError
-from recsys.sharding.description import describe_plan
-from recsys.sharding.paper_run import PaperRun, check_run_budget, count_run_bytes
-from recsys.sharding.run_plan import plan_run
 
 AUTOINT = {"name": "autoint", "attention_dim": 8, "mixed_widths": "project"}
 

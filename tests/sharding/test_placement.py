@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from recsys.base_config import validate
-from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
-from recsys.embeddings.placement import PlacementConfig
+from recsys.config.base import validate
+from recsys.distributed.planner.choices import constraints, sharding_choices, table_placements
+from recsys.distributed.planner.dry_run import PaperRun
+from recsys.distributed.planner.run_plan import plan_run
+from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError
-from recsys.sharding.choices import constraints, sharding_choices, table_placements
-from recsys.sharding.paper_run import PaperRun
-from recsys.sharding.run_plan import plan_run
 
 ADAGRAD, SGD, ADAM = (
     optimizer(learning_rate=0.1).name for optimizer in (RowwiseAdagradConfig, SgdConfig, AdamConfig)

@@ -7,19 +7,19 @@ import sys
 
 import pytest
 
-from recsys.config import load_config
-from recsys.embeddings.base import Lookup, NormalInit, TableSpec
-from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
-from recsys.embeddings.placement import PlacementConfig
+from recsys.compat.torchrec_planner import EmbeddingEnumerator
+from recsys.config.run import load_config
+from recsys.distributed.planner.cluster import Cluster, this_cluster
+from recsys.distributed.planner.description import PlanDescription, describe_plan
+from recsys.distributed.planner.dry_run import PaperRun, count_run_bytes
+from recsys.distributed.planner.planner import DoesNotFitError, PlanRequest, find_plan, make_plan
+from recsys.distributed.planner.proposals import step_milliseconds
+from recsys.distributed.planner.run_plan import plan_run
+from recsys.embeddings.methods.base import Lookup, NormalInit, TableSpec
+from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
-from recsys.sharding.cluster import Cluster, this_cluster
-from recsys.sharding.description import PlanDescription, describe_plan
-from recsys.sharding.paper_run import PaperRun, count_run_bytes
-from recsys.sharding.planner import DoesNotFitError, PlanRequest, find_plan, make_plan
-from recsys.sharding.proposals import step_milliseconds
-from recsys.sharding.run_plan import plan_run
-from recsys.torchrec_planning_quietly import EmbeddingEnumerator
 
 PATH = "embeddings.store.collection"
 TABLES = [
@@ -211,12 +211,12 @@ def test_totals_are_of_the_slowest_and_the_fullest_rank(make_config, schema, mak
 SCRIPT = """
 import sys
 from pathlib import Path
-from recsys.config import load_config
+from recsys.config.run import load_config
 from recsys.schema import load_schema
-from recsys.sharding.cluster import Cluster
-from recsys.sharding.description import describe_plan
-from recsys.sharding.paper_run import PaperRun, count_run_bytes
-from recsys.sharding.run_plan import plan_run
+from recsys.distributed.planner.cluster import Cluster
+from recsys.distributed.planner.description import describe_plan
+from recsys.distributed.planner.dry_run import PaperRun, count_run_bytes
+from recsys.distributed.planner.run_plan import plan_run
 config = load_config(Path(sys.argv[1]))
 schema = load_schema(config.data.path)
 cluster = Cluster(world_size=16, devices_per_node=8, device_type="cuda", hbm_bytes=10**9)

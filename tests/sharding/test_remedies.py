@@ -5,12 +5,12 @@ import re
 import pytest
 import yaml
 
-from recsys.base_config import apply_overrides
-from recsys.config import RunConfig
+from recsys.config.base import apply_overrides
+from recsys.config.run import RunConfig
+from recsys.distributed.planner.dry_run import PaperRun
+from recsys.distributed.planner.planner import find_plan
+from recsys.distributed.planner.run_plan import plan_run
 from recsys.errors import RecsysError
-from recsys.sharding.paper_run import PaperRun
-from recsys.sharding.planner import find_plan
-from recsys.sharding.run_plan import plan_run
 
 MB = 10**6
 # rows of 16 floats and their accumulator: C1 68 MB, C2 13.6 MB

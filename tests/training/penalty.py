@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import torch
 
-from recsys.base_config import validate
-from recsys.config import RunConfig
+from recsys.compat.torchrec import KeyedJaggedTensor
+from recsys.config.base import validate
+from recsys.config.run import RunConfig
+from recsys.distributed.context import Ranks, join_ranks
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.feature_methods import source_of
 from recsys.schema import SCHEMA_FILE, load_schema
-from recsys.torchrec_quietly import KeyedJaggedTensor
-from recsys.training.ranks import Ranks, join_ranks
+from recsys.training.lightning.strategy import build_on_ranks
 from recsys.training.row_charges import charge_rows
-from recsys.training.strategy import build_on_ranks
 from recsys.training.train import build_loader
 from tests.embeddings.examples import EXAMPLES
 from tests.ranks import run_on_ranks

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import torch
 
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
+from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
-from recsys.training.epoch_stream import EpochStream
-from recsys.training.lightning_module import DENSE_OPTIMIZERS
-from recsys.training.ranks import join_ranks
+from recsys.training.lightning.module import DENSE_OPTIMIZERS
+from recsys.training.lightning.resumable_loader import EpochStream
+from recsys.training.lightning.strategy import build_on_ranks
 from recsys.training.row_charges import charge_rows
-from recsys.training.strategy import build_on_ranks
 from recsys.training.train import build_loader
 
 

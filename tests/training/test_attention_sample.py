@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from recsys.data.loader import BatchLoader
-from recsys.embeddings.combination import Combined
+from recsys.distributed.context import Ranks, join_ranks
+from recsys.embeddings.combine import Combined
+from recsys.evaluation import attention_sample
+from recsys.evaluation.attention_sample import feature_alone
+from recsys.evaluation.score import evaluate_split
 from recsys.history_pair import HistoryPair
 from recsys.layers.history import History
 from recsys.models.network import history_of
 from recsys.reports import write_report
-from recsys.reports.sampled_attention import read_sample
+from recsys.reports.attention.sampled import read_sample
 from recsys.schema import load_schema
-from recsys.training import attention_sample
-from recsys.training.attention_sample import feature_alone
-from recsys.training.evaluation import evaluate_split
-from recsys.training.ranks import Ranks, join_ranks
-from recsys.training.runs import TrainedRun, start_run_folder, write_json
-from recsys.training.strategy import build_on_ranks
+from recsys.training.lightning.strategy import build_on_ranks
+from recsys.training.run_folder.folder import TrainedRun, start_run_folder, write_json
 from tests.ranks import run_on_ranks
 from tests.reports.synthetic_run import make_training_record
 from tests.training.test_histories import config_of
@@ -104,7 +104,7 @@ def test_a_model_without_attention_leaves_no_sample(tiny_dataset, tmp_path):
 
 
 def test_the_sample_is_spread_over_the_split_and_bounded(run, monkeypatch):
-    monkeypatch.setattr("recsys.training.evaluation.MAX_ROWS", 70)
+    monkeypatch.setattr("recsys.evaluation.score.MAX_ROWS", 70)
     evaluate_split(run, "test")
     rows = pl.read_parquet(sorted((run.dataset_dir / "test").glob("*.parquet")))
     expected = [*range(64), *range(128, 134)]  # batches 0 and 2 of 4, as many as there is room for

@@ -12,9 +12,10 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from recsys.errors import RecsysError
-from recsys.training import checkpoint_io, table_storage
-from recsys.training.checkpoint_io import SafetensorsCheckpointIO, load_weights, save_weights
-from recsys.training.checkpoints import latest_whole_checkpoint, whole_checkpoints
+from recsys.training.checkpoint import io as checkpoint_io
+from recsys.training.checkpoint import table_storage
+from recsys.training.checkpoint.io import SafetensorsCheckpointIO, load_weights, save_weights
+from recsys.training.checkpoint.policy import latest_whole_checkpoint, whole_checkpoints
 
 TABLES = {
     "C1/weight": torch.arange(12.0).reshape(3, 4),
@@ -262,7 +263,7 @@ def test_weights_are_read_from_a_checkpoint_of_either_kind(io, tmp_path):
 KILLED = """
 import os, shutil, sys, torch
 from pathlib import Path
-from recsys.training.checkpoint_io import SafetensorsCheckpointIO
+from recsys.training.checkpoint.io import SafetensorsCheckpointIO
 torch.set_num_threads(1)
 
 def save(place, step, name, *old):

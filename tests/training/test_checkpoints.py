@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from recsys.config.train import TrainConfig
 from recsys.errors import RecsysError
-from recsys.train_config import TrainConfig
-from recsys.training import checkpoint_io
-from recsys.training.checkpoint_io import SafetensorsCheckpointIO
-from recsys.training.checkpoints import (
+from recsys.training.checkpoint import io as checkpoint_io
+from recsys.training.checkpoint.io import SafetensorsCheckpointIO
+from recsys.training.checkpoint.policy import (
     Checkpoints,
     checkpoint_io_of,
     latest_whole_checkpoint,

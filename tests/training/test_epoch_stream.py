@@ -4,7 +4,7 @@ from recsys.data.batch import Cursor
 from recsys.data.config import DataConfig
 from recsys.data.loader import BatchLoader
 from recsys.schema import load_schema
-from recsys.training.epoch_stream import EpochStream
+from recsys.training.lightning.resumable_loader import EpochStream
 
 
 def build_stream(dataset) -> EpochStream:

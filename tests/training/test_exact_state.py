@@ -2,8 +2,8 @@
 
 import torch
 
-from recsys.embeddings.blocks import Block, BlockRows
-from recsys.training.random_state import get_random_state, set_random_state
+from recsys.embeddings.methods.blocks import Block, BlockRows
+from recsys.training.checkpoint.random_state import get_random_state, set_random_state
 from tests.embeddings.test_contract import EXAMPLES, SINGLE, bags, build, look_up
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recsys.base_config import apply_overrides, validate
-from recsys.config import RunConfig
+from recsys.config.base import apply_overrides, validate
+from recsys.config.run import RunConfig
 from tests.embeddings.examples import EXAMPLES
 from tests.ranks import run_on_ranks
 from tests.training.steps import train_steps

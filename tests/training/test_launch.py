@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from recsys.config import dump_config
-from recsys.training.launch import needs_launch
+from recsys.config.run import dump_config
+from recsys.distributed.launch import needs_launch
 from tests.training.test_sharded import ADAGRAD, config_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]

@@ -5,7 +5,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recsys.io.atomic import remove_folder
-from recsys.training.checkpoints import whole_checkpoints
+from recsys.training.checkpoint.policy import whole_checkpoints
 from recsys.training.train import train
 from tests.training.test_train import config_of
 

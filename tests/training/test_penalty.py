@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
-from recsys.training.ranks import join_ranks
+from recsys.training.lightning.strategy import build_on_ranks
 from recsys.training.row_charges import charge_rows
-from recsys.training.strategy import build_on_ranks
 from recsys.training.train import build_loader
 from tests.training.penalty import (
     BATCH_ROWS,

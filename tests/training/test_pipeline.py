@@ -12,17 +12,22 @@ import torch
 from safetensors.torch import load_file
 from torch import distributed as dist
 
-from recsys.base_config import apply_overrides, validate
-from recsys.config import RunConfig, dump_config, load_config
+from recsys.config.base import apply_overrides, validate
+from recsys.config.run import RunConfig, dump_config, load_config
 from recsys.data.batch import Batch
+from recsys.distributed.context import Ranks, join_ranks
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
-from recsys.training.checkpoints import whole_checkpoints
-from recsys.training.epoch_stream import EpochStream
-from recsys.training.pipeline import SparsePipeline, copied_aside, look_ahead, training_forward
-from recsys.training.ranks import Ranks, join_ranks
-from recsys.training.signals import StoppedBySignal
-from recsys.training.strategy import build_on_ranks
+from recsys.training.checkpoint.policy import whole_checkpoints
+from recsys.training.lightning.pipeline import (
+    SparsePipeline,
+    copied_aside,
+    look_ahead,
+    training_forward,
+)
+from recsys.training.lightning.resumable_loader import EpochStream
+from recsys.training.lightning.signals import StoppedBySignal
+from recsys.training.lightning.strategy import build_on_ranks
 from recsys.training.train import build_loader, train
 from tests.embeddings.examples import EXAMPLES
 from tests.ranks import free_port, run_on_ranks

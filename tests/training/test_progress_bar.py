@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from recsys.training.callbacks import ProgressBar, Speed
+from recsys.training.lightning.callbacks import ProgressBar, Speed
 
 
 def test_the_bar_counts_epochs_from_one_from_its_first_frame_on(capsys):

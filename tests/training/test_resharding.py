@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recsys.config import RunConfig
+from recsys.config.run import RunConfig
+from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
-from recsys.training.checkpoint_io import SafetensorsCheckpointIO, load_weights
-from recsys.training.checkpoints import whole_checkpoints
-from recsys.training.ranks import join_ranks
-from recsys.training.strategy import build_on_ranks
+from recsys.training.checkpoint.io import SafetensorsCheckpointIO, load_weights
+from recsys.training.checkpoint.policy import whole_checkpoints
+from recsys.training.lightning.strategy import build_on_ranks
 from recsys.training.train import build_loader, train
 from tests.ranks import run_on_ranks
 from tests.tiny_dataset import write_tiny_dataset

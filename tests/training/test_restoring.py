@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from recsys.checksums import write_checksums
 from recsys.errors import RecsysError
-from recsys.training.checkpoints import whole_checkpoints
-from recsys.training.restoring import TrainingStart, restoring
+from recsys.io.checksums import write_checksums
+from recsys.training.checkpoint.policy import whole_checkpoints
+from recsys.training.lightning.restoring import TrainingStart, restoring
 from recsys.training.train import train
 from tests.training.test_train import config_of
 

@@ -5,8 +5,8 @@ import torch
 
 from recsys.errors import RecsysError
 from recsys.schema import Split, load_schema
-from recsys.training import run_checks
-from recsys.training.run_checks import check_run, fit_to_data
+from recsys.training import preflight as run_checks
+from recsys.training.preflight import check_run, fit_to_data
 from recsys.training.train import train
 from tests.training.test_train import config_of
 

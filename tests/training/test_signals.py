@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 
 from recsys.__main__ import main
-from recsys.config import dump_config
-from recsys.stop_signals import SAME_SIGNAL_SECONDS, StopSignals
-from recsys.training.checkpoints import whole_checkpoints
-from recsys.training.lightning_module import CTRModule
-from recsys.training.runs import load_trained
-from recsys.training.signals import StoppedBySignal
+from recsys.config.run import dump_config
+from recsys.io.stop_signals import SAME_SIGNAL_SECONDS, StopSignals
+from recsys.training.checkpoint.policy import whole_checkpoints
+from recsys.training.lightning.module import CTRModule
+from recsys.training.lightning.signals import StoppedBySignal
+from recsys.training.run_folder.folder import load_trained
 from recsys.training.train import train
 from tests.ranks import run_on_ranks
 from tests.training.test_train import assert_same_weights, config_of

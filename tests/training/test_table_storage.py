@@ -17,8 +17,8 @@ from torch.distributed._shard.sharded_tensor import (
 )
 
 from recsys.errors import RecsysError
-from recsys.training import table_reader, table_storage
-from recsys.training.table_storage import load_tables, save_tables
+from recsys.training.checkpoint import table_reader, table_storage
+from recsys.training.checkpoint.table_storage import load_tables, save_tables
 
 ROWS, COLUMNS = 7, 8
 WHOLE = {

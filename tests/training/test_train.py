@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recsys.base_config import apply_overrides, validate
-from recsys.config import RunConfig, dump_config, load_config
+from recsys.config.base import apply_overrides, validate
+from recsys.config.run import RunConfig, dump_config, load_config
 from recsys.errors import RecsysError
+from recsys.evaluation.score import evaluate_split
 from recsys.metrics import compute_auc
-from recsys.training.checkpoint_io import SafetensorsCheckpointIO
-from recsys.training.checkpoints import whole_checkpoints
-from recsys.training.evaluation import evaluate_split
-from recsys.training.runs import load_trained
+from recsys.training.checkpoint.io import SafetensorsCheckpointIO
+from recsys.training.checkpoint.policy import whole_checkpoints
+from recsys.training.run_folder.folder import load_trained
 from recsys.training.train import train
 from tests.tiny_dataset import (
     CARDINALITIES,

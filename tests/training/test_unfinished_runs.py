@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from benchmarks.exactness.folder_comparison import differences
-from recsys.config import load_config
-from recsys.export.manifest import check_export
-from recsys.run_commands import open_run
-from recsys.training.lightning_module import CTRModule
-from recsys.training.runs import load_run_config
+from recsys.cli.commands import open_run
+from recsys.config.run import load_config
+from recsys.serving.manifest import check_export
+from recsys.training.lightning.module import CTRModule
+from recsys.training.run_folder.folder import load_run_config
 from tests.faults.commands import run
 from tests.faults.conftest import CONFIG, write_config
 

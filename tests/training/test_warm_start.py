@@ -11,13 +11,19 @@ import pytest
 import torch
 import yaml
 
-from recsys.embeddings.base import NormalInit, TableSpec
-from recsys.embeddings.table_store import TableShard
+from recsys.embeddings.methods.base import NormalInit, TableSpec
+from recsys.embeddings.tables.base import TableShard
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, load_schema
-from recsys.training.runs import build_model, load_run_config, load_trained
+from recsys.training.run_folder.folder import build_model, load_run_config, load_trained
+from recsys.training.run_folder.warm_start import (
+    SameIds,
+    copy_rows,
+    describe,
+    match_ids,
+    warm_start,
+)
 from recsys.training.train import train
-from recsys.training.warm_start import SameIds, copy_rows, describe, match_ids, warm_start
 from tests.training.test_train import config_of
 
 # The new shops: ids 1, 2, … in this order; 4, 9 and 19 have gone, three are new.

@@ -1,0 +1,120 @@
+"""What the commands that work on a run have in common: devices, signals, scoring."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys.compat.malloc import keep_freed_memory
+from recsys.config.run import RunConfig
+from recsys.distributed.context import Ranks
+from recsys.distributed.launch import launch, needs_launch
+from recsys.errors import RecsysError
+from recsys.evaluation.score import evaluate_split
+from recsys.io.stop_signals import Interrupted
+from recsys.metrics import SupportRule
+from recsys.reports import write_report
+from recsys.reports.text import fixed
+from recsys.training.lightning.signals import StoppedBySignal
+from recsys.training.run_folder.folder import (
+    TrainedRun,
+    check_dataset,
+    load_run_config,
+    load_trained,
+)
+from recsys.training.run_folder.record import unfinished_record
+from recsys.training.train import ranks_of
+
+
+def on_devices(config: RunConfig, work: Callable[[Ranks], None], resume_command: str) -> None:
+    """Does `work` on the config's devices, or starts a process for each of them that will."""
+    if needs_launch(config.train.devices, config.train.nodes):
+        raise typer.Exit(launch(sys.argv[1:], config.train.devices))
+    keep_freed_memory()
+    with ranks_of(config) as ranks:
+        try:
+            work(ranks)
+        except StoppedBySignal as stop:
+            if ranks.is_first:
+                typer.echo(f"{stop}; continue with `{resume_command}`", err=True)
+        except Interrupted as stop:
+            if ranks.is_first:
+                typer.echo(f"{stop}; continue with `{resume_command}`", err=True)
+            raise typer.Exit(stop.exit_code) from None
+
+
+def new_or_resumed(
+    command: str,
+    config: Path | None,
+    overrides: list[str] | None,
+    out: Path | None,
+    resume: Path | None,
+) -> tuple[Path, Path | None, list[str]]:
+    """The folder, the config file if one was named, and the overrides."""
+    changes = list(overrides or [])
+    if resume is not None and config is not None and "=" in str(config):
+        changes, config = [str(config), *changes], None
+    folder = resume or out
+    if folder is None or (config is None and resume is None):
+        raise RecsysError(
+            f"{command} needs a config and --out, or --resume",
+            expected=f"recsys {command} CONFIG --out DIR, or recsys {command} --resume DIR",
+        )
+    return folder, config, changes
+
+
+def open_run(run_dir: Path, ranks: Ranks | None = None, data: Path | None = None) -> TrainedRun:
+    """The run with its best weights; says which they are if training has not ended.
+
+    `data`: where the dataset is now, if it has moved since the run was started.
+    """
+    config = load_run_config(run_dir).data
+    check_dataset(run_dir, config if data is None else config.model_copy(update={"path": data}))
+    trained = load_trained(run_dir, ranks, data)
+    if trained.unfinished is not None and trained.ranks.is_first:
+        typer.echo(trained.unfinished.describe(run_dir), err=True)
+    return trained
+
+
+def evaluate(
+    run_dir: Path, splits: list[str] | None, ranks: Ranks, data: Path | None = None
+) -> None:
+    """Scores splits, valid and test unless named, writes the report and prints its figures."""
+    trained = open_run(run_dir, ranks, data)
+    if splits is None:
+        splits = [name for name in ("valid", "test") if name in trained.schema.splits]
+    for split in splits:
+        trained.schema.split(split)
+        evaluate_split(trained, split)
+    if not ranks.is_first:
+        return
+    rule = SupportRule(**trained.config.report.retrieval.model_dump())
+    report = write_report(run_dir, trained.dataset_dir, rule, unfinished_record(trained))
+    print_figures(report["splits"])
+    for name, facts in report["splits"].items():
+        if facts["auc_reason"]:
+            typer.echo(f"{name}: {facts['auc_reason']}")
+    typer.echo(f"report: {run_dir / 'report.html'}")
+
+
+def print_figures(splits: Mapping[str, dict[str, Any]]) -> None:
+    """A line for each split; GAUC where rows have groups."""
+    has_groups = any(facts["gauc_groups"] is not None for facts in splits.values())
+    columns = ("split", "rows", "AUC", "95 % interval", "log loss", "calibration")
+    table = Table(*columns, *(("GAUC",) if has_groups else ()), box=None)
+    for name, facts in splits.items():
+        low, high = facts["auc_ci95"] or (None, None)
+        figures = (
+            name,
+            f"{facts['rows']:,}",
+            fixed(facts["auc"], 5),
+            f"{fixed(low, 5)} – {fixed(high, 5)}",
+            fixed(facts["log_loss"], 5),
+            fixed(facts["calibration"], 4),
+        )
+        table.add_row(*figures, *((fixed(facts["gauc"], 5),) if has_groups else ()))
+    Console().print(table)

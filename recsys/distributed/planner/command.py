@@ -1,0 +1,45 @@
+"""What `recsys plan` does: a config file and words for a cluster → a described plan."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recsys.config.byte_sizes import parse_bytes
+from recsys.config.run import load_config
+from recsys.distributed.planner.cluster import Cluster
+from recsys.distributed.planner.description import PlanDescription, describe_plan
+from recsys.distributed.planner.dry_run import PaperRun, check_run_budget, count_run_bytes
+from recsys.distributed.planner.run_plan import plan_run
+from recsys.errors import RecsysError, did_you_mean
+
+DEVICES = ("cuda", "cpu")
+
+
+def plan_on_paper(
+    config_path: Path,
+    overrides: Sequence[str],
+    size: tuple[int, int],
+    device: str,
+    hbm: str,
+    host_memory: str,
+) -> PlanDescription:
+    """The plan for `size` = (devices, devices of a node); sizes of memory as text."""
+    if device not in DEVICES:
+        raise RecsysError(
+            f"unknown device {device!r}",
+            where="--device",
+            expected=" or ".join(DEVICES),
+            fix=did_you_mean(device, DEVICES),
+        )
+    cluster = Cluster(
+        world_size=size[0],
+        devices_per_node=size[1],
+        device_type=device,
+        hbm_bytes=parse_bytes(hbm, "--hbm") if device == "cuda" else 0,
+        host_bytes=parse_bytes(host_memory, "--host-memory"),
+    )
+    config = load_config(config_path, overrides)
+    schema = config.data.load_schema()
+    check_run_budget(config, schema)
+    found = plan_run(config, schema, cluster)
+    embeddings = PaperRun(config, schema, cluster).embeddings()
+    return describe_plan(found, embeddings, count_run_bytes(config, schema))

@@ -1,0 +1,44 @@
+"""Refuses a model that this machine's memory cannot hold, before its tables are allocated."""
+
+import torch
+
+from recsys.config.run import RunConfig
+from recsys.distributed.planner.dry_run import count_run_bytes, paper_embeddings
+from recsys.embeddings.memory import FLOAT_BYTES
+from recsys.io.memory import check_memory
+from recsys.models.network import build_network
+from recsys.schema import Schema
+
+DENSE_FLOATS = 4  # of each weight: itself, its gradient, two of Adam's state
+
+
+def check_model_memory(config: RunConfig, schema: Schema, device: torch.device) -> None:
+    """Compares the tables, their optimizer state and the network with the CPU's memory.
+
+    Raises:
+        RecsysError: names the feature whose tables are largest. GPUs are planned by torchrec.
+    """
+    if device.type != "cpu":
+        return
+    counted = count_run_bytes(config, schema)
+    largest = max(counted.features, key=lambda name: counted.features[name].train_bytes)
+    facts = counted.features[largest]
+    check_memory(
+        counted.train_bytes,
+        "the embedding tables and their optimizer state",
+        where=f"{largest}, the largest: {facts.cardinality:,} ids, {facts.train_bytes:,} bytes",
+        fix="fewer ids (min_count, hashing), a smaller embedding_dim, or a compressed method",
+    )
+    check_memory(
+        counted.train_bytes + _network_bytes(config, schema),
+        "the network beside its embedding tables",
+        where="model",
+        fix="smaller hidden_dims",
+    )
+
+
+def _network_bytes(config: RunConfig, schema: Schema) -> int:
+    widths = paper_embeddings(config, schema).output_dims
+    with torch.device("meta"):
+        network = build_network(config.model, config.embeddings, schema, widths)
+    return sum(weight.numel() for weight in network.parameters()) * FLOAT_BYTES * DENSE_FLOATS

@@ -1,0 +1,139 @@
+"""The three-part contract of every embedding method: rows, tables, combine.
+
+    rows(ids)      logical ids (L,) → row numbers (L,), one tensor for each lookup; integers only
+    tables()       the physical tables it needs; equal names are shared storage
+    combine(...)   looked-up vectors [(L, d_j) …] → (L, D)
+
+Methods own no table: a store does (see `stores.py`), so that all methods share one fused lookup,
+one sharding plan and one export.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from recsys.config.base import BaseConfig
+from recsys.lookup_spec import Rule
+
+
+class NormalInit(BaseConfig):
+    """Rows drawn from N(0, std²)."""
+
+    distribution: Literal["normal"] = "normal"
+    std: PositiveFloat = 0.01
+
+    def fill_(self, weight: Tensor, generator: torch.Generator) -> None:
+        weight.normal_(0.0, self.std, generator=generator)
+
+    def scaled(self, factor: float) -> "NormalInit":
+        return NormalInit(std=self.std * factor)
+
+
+class UniformInit(BaseConfig):
+    """Rows drawn from U(-bound, bound)."""
+
+    distribution: Literal["uniform"] = "uniform"
+    bound: PositiveFloat
+
+    def fill_(self, weight: Tensor, generator: torch.Generator) -> None:
+        weight.uniform_(-self.bound, self.bound, generator=generator)
+
+    def scaled(self, factor: float) -> "UniformInit":
+        return UniformInit(bound=self.bound * factor)
+
+
+Init = Annotated[NormalInit | UniformInit, Field(discriminator="distribution")]
+
+
+class TableSpec(NamedTuple):
+    """A physical table of `num_rows` × `dim` float32."""
+
+    name: str
+    num_rows: int
+    dim: int
+    init: "NormalInit | UniformInit | RowsOf"
+
+
+class RowsOf(NamedTuple):
+    """Rows that start as those of another table would: its row numbers, -1 for zeros, and columns.
+
+    rows: (num_rows,) int64, ascending but for -1. columns: (dim,) int64. The other table need not
+    exist.
+    """
+
+    source: TableSpec
+    rows: Tensor
+    columns: Tensor
+
+
+class Lookup(NamedTuple):
+    """One key of the physical KeyedJaggedTensor and the table that it reads."""
+
+    key: str
+    table: str
+
+
+class BaseMethodConfig(BaseConfig, ABC):
+    """What every method's config has."""
+
+    embedding_dim: PositiveInt
+    init: Init = NormalInit()
+
+    def resolve(self, cardinalities: Mapping[str, int]) -> "Mapping[str, BaseMethodConfig]":
+        """The config of each feature that this one speaks of; for methods that share a budget.
+
+        `cardinalities`: ids by feature, for all features that were given this very config.
+        """
+        return dict.fromkeys(cardinalities, self)
+
+    @abstractmethod
+    def build(self, feature: str, cardinality: int, table: str) -> "EmbeddingMethod":
+        """The method for one feature; `table` is the name under which its storage may be shared."""
+
+
+class EmbeddingMethod(nn.Module, ABC):
+    """How one feature's ids become vectors of width `output_dim`."""
+
+    name: str
+    lookups: tuple[Lookup, ...]
+    output_dim: int
+    cardinality: int
+    # True when combine(Σ v) = Σ combine(v), so that bags may be pooled by the fused lookup itself.
+    commutes_with_sum: bool = True
+
+    @abstractmethod
+    def tables(self) -> tuple[TableSpec, ...]:
+        """The physical tables it reads."""
+
+    @abstractmethod
+    def rows(self, ids: Tensor) -> tuple[Tensor, ...]:
+        """Logical ids (L,) → row numbers (L,), one tensor for each lookup."""
+
+    @abstractmethod
+    def combine(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Looked-up vectors, (L, d_j) for each lookup → (L, D)."""
+
+    def rule(self) -> Rule | None:
+        """The method in primitives that an export's reader knows; its tensors are our own names.
+
+        Without one the method can only be exported as a plain table.
+        """
+        return None
+
+    @property
+    def is_plain_table(self) -> bool:
+        """True when the vector of id i is row i of its only table: nothing to compute."""
+        return False
+
+    def materialise(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The method as a plain (cardinality, D) table: row i is the vector of id i."""
+        ids = torch.arange(self.cardinality)
+        vectors = [
+            weights[lookup.table][rows]
+            for lookup, rows in zip(self.lookups, self.rows(ids), strict=True)
+        ]
+        return self.combine(vectors)

@@ -1,0 +1,79 @@
+"""Blocks: ids of a feature that share columns, each with a row of a compact table or without one.
+
+Ids without a row read the table's last row, which is zero and stays so: `without_zero_rows` passes
+no gradient on to it, and no optimiser of ours moves a zero row whose gradient is zero.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recsys.embeddings.id_mapping.id_bitmap import smallest_dtype
+from recsys.embeddings.methods.base import RowsOf, TableSpec
+from recsys.lookup_spec import Band, Remap, Step
+
+
+class Block(NamedTuple):
+    """Ids from `first` on: which are kept, (n,) bool, and the columns that they store."""
+
+    first: int
+    is_kept: Tensor
+    dims: tuple[int, ...]
+
+
+class BlockRows(nn.Module):
+    """The row of each id of a block; all others share the last row, which is zero."""
+
+    row_of_id: Tensor | None
+
+    def __init__(self, block: Block, cardinality: int) -> None:
+        super().__init__()
+        kept = block.is_kept
+        self.first, self.num_kept = block.first, int(kept.sum())
+        self.has_none = self.num_kept < cardinality
+        is_range = bool(kept[: self.num_kept].all())
+        self.length = self.num_kept if is_range else len(kept)
+        numbers = torch.where(kept, kept.cumsum(0) - 1, self.num_kept)
+        row_of_id = None if is_range else numbers.to(smallest_dtype(self.num_kept))
+        self.register_buffer("row_of_id", row_of_id, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Stays where it is: batches are made on the CPU, whatever device the model goes to."""
+        return self
+
+    def of(self, ids: Tensor) -> Tensor:
+        """Ids (L,) → rows (L,)."""
+        if not self.has_none:
+            return ids
+        local = ids.long() - self.first
+        inside = (local >= 0) & (local < self.length)
+        if self.row_of_id is not None:
+            numbers = self.row_of_id.to(ids.device)
+            local = numbers[local.clamp(0, self.length - 1)].long()
+        return torch.where(inside, local, self.num_kept)
+
+    def steps(self, prefix: str) -> tuple[Step, ...]:
+        """The same as an export says it; `prefix` leads to this module's tensors."""
+        if not self.has_none:
+            return ()
+        band = Band(first=self.first, end=self.first + self.length)
+        if self.row_of_id is None:
+            return (band,)
+        return (band, Remap(rows=f"{prefix}row_of_id"))
+
+    def table(self, name: str, source: TableSpec, block: Block) -> TableSpec:
+        """The compact table: it starts as these rows and columns of `source`."""
+        if not self.has_none and len(block.dims) == source.dim:
+            return source
+        ids = block.is_kept.nonzero().squeeze(1) + block.first
+        rows = F.pad(ids, (0, int(self.has_none)), value=-1)
+        init = RowsOf(source, rows, torch.tensor(block.dims))
+        return TableSpec(name, len(rows), len(block.dims), init)
+
+
+def without_zero_rows(vectors: Tensor) -> Tensor:
+    """The same vectors (L, d), of which those that are all zero pass no gradient on."""
+    return vectors * (vectors != 0).any(dim=1, keepdim=True)

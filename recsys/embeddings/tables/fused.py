@@ -1,0 +1,137 @@
+"""FusedGroup: whole tables in one torchrec collection on one device, updated inside backward."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from recsys.compat.torchrec import (
+    FusedEmbeddingBagCollection,
+    KeyedJaggedTensor,
+    RowWiseAdagrad,
+)
+from recsys.embeddings.methods.base import Lookup, TableSpec
+from recsys.embeddings.tables.base import TableGroup, TableShard, padded_dim
+from recsys.embeddings.tables.optimizers import (
+    AdamConfig,
+    RowwiseAdagradConfig,
+    SgdConfig,
+    TableOptimizerConfig,
+)
+from recsys.embeddings.tables.torchrec_collection import bag_configs, numbered, table_name
+from recsys.errors import RecsysError
+
+
+class FusedGroup(TableGroup):
+    """One fused lookup for all tables."""
+
+    columns: Tensor | None
+
+    def __init__(
+        self,
+        tables: Sequence[TableSpec],
+        lookups: Sequence[Lookup],
+        optimizer: TableOptimizerConfig,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.lookups, self.numbered = tuple(lookups), numbered(tables, lookups)
+        self.tables = tuple(table for _, table in self.numbered)
+        self.learning_rate = optimizer.learning_rate
+        optimizer_type, kwargs = torch_optimizer(optimizer, device)
+        self.collection = FusedEmbeddingBagCollection(
+            tables=bag_configs(tables, lookups),
+            optimizer_type=optimizer_type,
+            optimizer_kwargs=kwargs,
+            device=device,
+        )
+        for bag in self.collection.embedding_bags.values():
+            bag.weight.data.zero_()
+        columns = _wanted_columns(self.tables, lookups)
+        self.output_dim = len(columns)
+        answered_dim = sum(padded_dim(t.dim) * _reads(t, lookups) for t in self.tables)
+        is_as_wanted = columns == list(range(answered_dim))
+        self.register_buffer(
+            "columns",
+            None if is_as_wanted else torch.tensor(columns, device=device),
+            persistent=False,
+        )
+
+    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
+        if rows.stride() == 0:  # fbgemm refuses an empty batch
+            return torch.zeros(0, self.output_dim, device=rows.device())
+        vectors = self.collection(rows).values()  # (B, Σ padded d), table by table
+        return vectors if self.columns is None else vectors.index_select(1, self.columns)
+
+    def shards(self) -> Iterator[TableShard]:
+        for i, table in self.numbered:
+            yield TableShard(table, 0, 0, self._padded_weight(i)[:, : table.dim])
+
+    def state(self) -> dict[str, Tensor]:
+        state = self.collection.fused_optimizer().state_dict()["state"]
+        named = {}
+        for i, table in self.numbered:
+            named[f"{table.name}/weight"] = self._padded_weight(i)
+            for name, value in state.get(f"{table_name(i)}.weight", {}).items():
+                # torchrec writes momentum_1 here and momentum1 in a sharded collection
+                slot = name.rsplit(".", 1)[1].replace("_", "")
+                named[f"{table.name}/{slot}"] = value
+        return named
+
+    def kernels(self) -> Iterable[nn.Module]:
+        return (lookup._emb_module for lookup in self.collection._emb_modules)  # hides them
+
+    def _padded_weight(self, index: int) -> Tensor:
+        weight: Tensor = self.collection.embedding_bags[table_name(index)].weight.data
+        return weight
+
+    def scale_learning_rate(self, factor: float) -> None:
+        optimizer = self.collection.fused_optimizer()
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate * factor
+        optimizer.step()  # hands the rate to fbgemm; the tables are not touched
+
+
+def _reads(table: TableSpec, lookups: Sequence[Lookup]) -> int:
+    return sum(look.table == table.name for look in lookups)
+
+
+def _wanted_columns(tables: Sequence[TableSpec], lookups: Sequence[Lookup]) -> list[int]:
+    """Where the columns of each lookup, in order, stand in torchrec's table-by-table answer."""
+    first_column, start = {}, 0
+    for table in tables:
+        for look in lookups:
+            if look.table == table.name:
+                first_column[look.key] = start
+                start += padded_dim(table.dim)
+    dims = {table.name: table.dim for table in tables}
+    return [
+        first_column[look.key] + column for look in lookups for column in range(dims[look.table])
+    ]
+
+
+def torch_optimizer(
+    config: TableOptimizerConfig, device: torch.device
+) -> tuple[type[torch.optim.Optimizer], dict[str, object]]:
+    """The class that names a fused optimiser for torchrec, and its arguments."""
+    if isinstance(config, RowwiseAdagradConfig):
+        return RowWiseAdagrad, {"lr": config.learning_rate, "eps": config.eps}
+    if isinstance(config, SgdConfig):
+        return torch.optim.SGD, {"lr": config.learning_rate}
+    if isinstance(config, AdamConfig) and device.type == "cuda":
+        if config.betas != AdamConfig(learning_rate=1.0).betas:
+            raise RecsysError(
+                "the fused Adam has fixed betas",
+                where="train.embedding_optimizer.betas",
+                expected=AdamConfig(learning_rate=1.0).betas,
+                got=config.betas,
+                fix="drop the key, or set embeddings.store: plain",
+            )
+        return torch.optim.Adam, {"lr": config.learning_rate, "eps": config.eps}
+    raise RecsysError(
+        f"the fused store has no {config.name} on this device ({device.type})",
+        where="train.embedding_optimizer.name",
+        expected="rowwise_adagrad or sgd" + (", or adam" if device.type == "cuda" else ""),
+        got=config.name,
+        fix="choose one of these, or set embeddings.store: plain",
+    )

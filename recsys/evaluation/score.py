@@ -1,0 +1,148 @@
+"""Scoring a split with the best model: predictions in Parquet, in file order."""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from recsys.data.batch import Batch
+from recsys.data.loader import BatchLoader
+from recsys.distributed.context import Ranks
+from recsys.errors import RecsysError
+from recsys.evaluation.attention_sample import MAX_ROWS, AttentionSample
+from recsys.io.atomic import atomic_write
+from recsys.models.ctr_model import CTRModel
+from recsys.schema import Schema, VocabularyEncoding
+from recsys.training.run_folder.folder import TrainedRun
+
+MAX_SLICES, MIN_SLICE_IDS, MAX_SLICE_IDS = 3, 3, 50
+
+
+def evaluate_split(trained: TrainedRun, split: str) -> Path:
+    """Scores every row of a split into `predictions/<split>.parquet`.
+
+    Columns: label int8, logit and probability float32, group_id where the data have one,
+    `slice/<feature>` ids of the features that the report looks at one by one, and
+    `history_length/<feature>`. For a model with attention a sample of what it does goes to
+    `attention/<split>.parquet`.
+    """
+    loader = BatchLoader(
+        trained.dataset_dir,
+        trained.schema,
+        split,
+        trained.config.data,
+        seed=0,
+        shuffle=False,
+        rank=trained.ranks.rank,
+        world_size=trained.ranks.world_size,
+    )
+    slices = choose_slices(trained.schema, trained.config.report.slices)
+    lengths = choose_histories(trained.schema, trained.model)
+    batches = -(-MAX_ROWS // trained.config.data.global_batch_size)
+    every, rows = max(1, len(loader) // batches), -(-MAX_ROWS // trained.ranks.world_size)
+    sample = AttentionSample(trained.model, trained.schema, every, rows)
+    path = trained.run_dir / "predictions" / f"{split}.parquet"
+    scored = _gathered(predict(trained.model, loader, slices, lengths, sample), trained.ranks)
+    if trained.ranks.is_first:
+        _write(scored, path)
+    else:
+        deque(scored, maxlen=0)  # each batch is looked up by all ranks together
+    samples = [part for part in trained.ranks.gather(sample.table()) if part is not None]
+    if samples and trained.ranks.is_first:
+        _write(iter(pa.concat_tables(samples).to_batches()), attention_path(path))
+    return path
+
+
+def attention_path(predictions: Path) -> Path:
+    """Where the sample of attention is that belongs to a split's predictions."""
+    return predictions.parents[1] / "attention" / predictions.name
+
+
+def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The features to report by value: as configured, else the smallest categorical ones."""
+    ids = {f.name: f.num_ids for f in schema.of_kind("categorical")}
+    for name in wanted or ():
+        if schema.feature(name).name not in ids:
+            raise RecsysError(
+                f"{name!r} cannot be reported by value",
+                where="report.slices",
+                expected=f"categorical features: {', '.join(ids)}",
+                got=f"a {schema.feature(name).kind} feature",
+            )
+    if wanted is not None:
+        return wanted
+    small = [name for name, count in ids.items() if MIN_SLICE_IDS <= count <= MAX_SLICE_IDS]
+    return tuple(sorted(small, key=lambda name: ids[name])[:MAX_SLICES])
+
+
+def choose_histories(schema: Schema, model: CTRModel) -> tuple[str, ...]:
+    """Sequences of what came before: those of a model's pairs, and those in a target's ids."""
+    of_pairs = {name for pair in model.network.pairs for name in pair.history}
+    of_targets = [f.encoding for f in schema.of_kind("categorical") if f.encoding is not None]
+    return tuple(
+        f.name
+        for f in schema.of_kind("sequence")
+        if f.name in of_pairs
+        or (isinstance(f.encoding, VocabularyEncoding) and f.encoding in of_targets)
+    )
+
+
+def predict(
+    model: CTRModel,
+    loader: BatchLoader,
+    slices: tuple[str, ...] = (),
+    histories: tuple[str, ...] = (),
+    sample: AttentionSample | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Scores the loader's batches, which hold logical ids, in their order."""
+    device = next(model.network.parameters()).device
+    model.eval()
+    with torch.no_grad():  # inference mode has no fused lookup on the CPU
+        for number, batch in enumerate(loader):
+            physical = model.embeddings.to_physical(batch).to(device)
+            logits = model(physical)[0].float().cpu()
+            if sample is not None and sample.wants(number):
+                sample.observe(batch, physical)
+            yield _record_batch(batch, logits, slices, histories)
+
+
+def _record_batch(
+    batch: Batch, logits: torch.Tensor, slices: tuple[str, ...], histories: tuple[str, ...]
+) -> pa.RecordBatch:
+    columns: dict[str, np.ndarray] = {
+        "label": batch.labels.numpy().astype(np.int8),
+        "logit": logits.numpy(),
+        "probability": torch.sigmoid(logits).numpy(),
+    }
+    if batch.group_ids is not None:
+        columns["group_id"] = batch.group_ids.numpy()
+    for name in slices:
+        columns[f"slice/{name}"] = batch.sparse[name].values().numpy().astype(np.int32)
+    for name in histories:
+        columns[f"history_length/{name}"] = batch.sparse[name].lengths().numpy().astype(np.int32)
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _gathered(scored: Iterator[pa.RecordBatch], ranks: Ranks) -> Iterator[pa.RecordBatch]:
+    """The ranks' parts of each batch, in order: together they are the batch in file order."""
+    for part in scored:
+        yield from ranks.gather(part)
+
+
+def _write(batches: Iterator[pa.RecordBatch], path: Path) -> None:
+    """One file, complete or not at all."""
+    try:
+        with atomic_write(path) as partial:
+            first = next(batches)
+            with pq.ParquetWriter(partial, first.schema) as writer:
+                writer.write_batch(first)
+                for batch in batches:
+                    writer.write_batch(batch)
+    except OSError as error:
+        raise RecsysError(
+            "the predictions cannot be written", where=path, got=error.strerror
+        ) from None

@@ -1,0 +1,77 @@
+"""What the manifest says of each feature, from the run and from what was written of it."""
+
+from typing import NamedTuple
+from urllib.parse import quote
+
+from recsys.embeddings.feature_methods import ATTENTION
+from recsys.export.materialized_tables import parquet_twin
+from recsys.export.signatures import DENSE_INPUT, histories_of, input_names_of
+from recsys.schema import Feature
+from recsys.serving.features import (
+    ExportedAttention,
+    ExportedFeature,
+    ExportedPair,
+    NativeForm,
+    PhysicalTable,
+)
+from recsys.training.run_folder.folder import TrainedRun
+
+
+class WrittenTables(NamedTuple):
+    """Files of materialised embeddings, tables by name, native embeddings, pairs, notes."""
+
+    materialised: dict[str, str]
+    physical: dict[str, PhysicalTable]
+    native: dict[str, NativeForm]
+    pairs: tuple[ExportedPair, ...]
+    notes: tuple[str, ...]
+
+
+class FeatureDescriber:
+    """Feature → ExportedFeature."""
+
+    def __init__(self, trained: TrainedRun, tables: WrittenTables) -> None:
+        self.config, self.schema = trained.config.embeddings, trained.schema
+        self.embeddings, self.tables = trained.model.embeddings, tables
+        self.histories = histories_of(self.embeddings, self.schema)
+        self.inputs = input_names_of(self.embeddings, self.histories).embeddings
+
+    def __call__(self, feature: Feature) -> ExportedFeature:
+        known = feature.model_dump()
+        if feature.kind == "numerical":
+            method = self.config.numerical_of(feature.name)
+            known |= {
+                "graph_input": DENSE_INPUT,
+                "dense_column": self.schema.numerical.index(feature),
+                "method": method,
+                "dim": self.config.default.embedding_dim if method == "vector" else 1,
+            }
+            return ExportedFeature.model_validate(known)
+        if feature.encoding is not None and feature.encoding.kind == "vocabulary":
+            known["encoding"]["file"] = quote(feature.encoding.file)
+        known |= self._vectors(feature.name)
+        known |= {"pooling": self._pooling(feature), "attention": self._attention(feature)}
+        return ExportedFeature.model_validate(known)
+
+    def _vectors(self, embedding: str) -> dict[str, object]:
+        table = self.tables.materialised.get(embedding)
+        return {
+            "graph_input": self.inputs[embedding],
+            "method": self.embeddings.methods[embedding].name,
+            "dim": self.embeddings.output_dims[embedding],
+            "table": table,
+            "table_parquet": None if table is None else parquet_twin(table),
+            "native": self.tables.native.get(embedding),
+            "default_row": 0,
+        }
+
+    def _pooling(self, feature: Feature) -> str | None:
+        is_pooled = feature.kind == "sequence" and feature.name not in self.histories.leaders
+        return self.config.pooling_of(feature.name) if is_pooled else None
+
+    def _attention(self, feature: Feature) -> ExportedAttention | None:
+        name = feature.name + ATTENTION
+        if name not in self.embeddings.methods:
+            return None
+        known = {"name": name, "cardinality": feature.num_ids, **self._vectors(name)}
+        return ExportedAttention.model_validate(known)

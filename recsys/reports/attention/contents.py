@@ -1,0 +1,165 @@
+"""What attention does with histories, and what the labels say it should do."""
+
+from pathlib import Path
+
+import numpy as np
+
+from recsys.config.base import BaseConfig
+from recsys.metrics import (
+    Relevance,
+    SupportRule,
+    compute_attention_by_rank,
+    compute_retrieval_quality,
+)
+from recsys.metrics.predictions import Ints
+from recsys.reports.attention.map import (
+    AttentionMap,
+    MapLabel,
+    grid,
+    label,
+    map_categories,
+    map_positions,
+    most_frequent,
+)
+from recsys.reports.attention.relevance_counts import count_rows, shares_vocabulary
+from recsys.reports.attention.sampled import SampledPair, read_sample
+from recsys.reports.slices import read_names
+from recsys.schema import Schema
+
+MAX_RANKS = 200  # listed one by one
+
+
+class RankAttention(BaseConfig):
+    """Behaviours of one rank, 1 = the most recent; `rank` None: all ranks not listed.
+
+    share: of the sum of absolute weights of all behaviours.
+    """
+
+    rank: int | None
+    behaviours: int
+    mean_weight: float
+    share: float
+
+
+class RetrievalRule(BaseConfig):
+    """Which rows are judged, see `recsys.metrics.SupportRule`."""
+
+    min_target_rows: int
+    min_count: int
+    max_unsupported: float
+
+
+class Retrieval(BaseConfig):
+    """NDCG of the K behaviours that the model retrieves; gain: information with the label.
+
+    most_recent and random: what the last K behaviours, and K drawn blindly, get. None: no row has
+    enough support. Of `rows` with a history, rare_target_rows and unsupported_rows are left out.
+    """
+
+    k: int
+    ndcg: float | None
+    most_recent: float | None
+    random: float | None
+    rows: int
+    rows_used: int
+    rare_target_rows: int
+    unsupported_rows: int
+    rule: RetrievalRule
+
+
+class PairAttention(BaseConfig):
+    """One pair of target and history, from `rows` sampled rows.
+
+    Information is counted from `counted_rows` rows of all splits; without the data set, and where
+    target and history have vocabularies of their own, there is none. categories: the most frequent
+    targets against the same behaviours, mean of the ranks 1 to 10. positions: behaviours by rank
+    beside `positions_target`. retrieval_by_feature: searched by this feature and the ranks alone.
+    """
+
+    target: str
+    history: str
+    rows: int
+    behaviours: int
+    by_rank: tuple[RankAttention, ...]
+    counted_rows: int | None = None
+    retrieval: Retrieval | None = None
+    retrieval_by_feature: Retrieval | None = None
+    categories: AttentionMap | None = None
+    positions_target: MapLabel | None = None
+    positions: AttentionMap | None = None
+
+
+def measure_attention(
+    path: Path, schema: Schema, dataset_dir: Path | None, rule: SupportRule
+) -> tuple[PairAttention, ...]:
+    """Every pair of a sample; what needs the labels of many rows needs the data set."""
+    return tuple(measure_pair(pair, schema, dataset_dir, rule) for pair in read_sample(path))
+
+
+def measure_pair(
+    pair: SampledPair, schema: Schema, dataset_dir: Path | None, rule: SupportRule
+) -> PairAttention:
+    measured = PairAttention(
+        target=pair.target,
+        history=pair.history,
+        rows=len(pair.behaviours.targets),
+        behaviours=len(pair.behaviours.ids),
+        by_rank=list_ranks(pair),
+    )
+    if dataset_dir is None or not shares_vocabulary(pair, schema):
+        return measured
+    return measured.model_copy(update=hold_against_labels(pair, schema, dataset_dir, rule))
+
+
+def hold_against_labels(
+    pair: SampledPair, schema: Schema, dataset_dir: Path, rule: SupportRule
+) -> dict[str, object]:
+    """What needs many rows' labels; maps only of targets with enough of them."""
+    rows = pair.behaviours
+    targets = most_frequent(rows.targets)
+    first = targets[:1]
+    behaviours = most_frequent(rows.ids[np.isin(rows.targets[rows.rows], first)])
+    cells = [grid(pair, targets, targets), grid(pair, first, behaviours)]
+    relevance = count_rows(pair, schema, dataset_dir, cells)
+    found: dict[str, object] = {
+        "counted_rows": int(relevance.target_rows().sum()),
+        "retrieval": judge(relevance, pair, pair.retrieved, rule),
+        "retrieval_by_feature": judge(relevance, pair, pair.retrieved_by_feature, rule),
+    }
+    ids = sorted({*targets.tolist(), *behaviours.tolist()})
+    names = read_names(pair.target, ids, schema, dataset_dir)
+    has_rows = relevance.target_rows() >= rule.min_target_rows
+    if np.count_nonzero(has_rows[targets]) > 1:
+        found["categories"] = map_categories(relevance, pair, targets[has_rows[targets]], names)
+    if has_rows[first].any() and len(behaviours):
+        found["positions_target"] = label(first[0], names)
+        found["positions"] = map_positions(relevance, pair, first[0], behaviours, names)
+    return found
+
+
+def list_ranks(pair: SampledPair) -> tuple[RankAttention, ...]:
+    found = compute_attention_by_rank(pair.weights, pair.behaviours.ranks)
+    columns = (found.behaviours, found.mean_weight, found.share)
+    ranks = [
+        RankAttention(rank=number, behaviours=count, mean_weight=mean, share=share)
+        for number, (count, mean, share) in enumerate(
+            zip(*(column[:MAX_RANKS].tolist() for column in columns), strict=True), start=1
+        )
+    ]
+    far = found.behaviours[MAX_RANKS:]
+    if len(far):
+        mean = float(far @ found.mean_weight[MAX_RANKS:] / far.sum())
+        share = float(found.share[MAX_RANKS:].sum())
+        ranks.append(
+            RankAttention(rank=None, behaviours=int(far.sum()), mean_weight=mean, share=share)
+        )
+    return tuple(ranks)
+
+
+def judge(
+    relevance: Relevance, pair: SampledPair, retrieved: Ints | None, rule: SupportRule
+) -> Retrieval | None:
+    if retrieved is None:
+        return None
+    found = compute_retrieval_quality(relevance, pair.behaviours, retrieved, rule)
+    return Retrieval.model_validate(vars(found) | {"rule": vars(rule)})

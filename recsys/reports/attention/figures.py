@@ -1,0 +1,148 @@
+"""Charts of what attention does: by rank, and in maps beside what the labels say."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+
+from recsys.reports.attention.contents import PairAttention, RankAttention
+from recsys.reports.attention.map import AttentionMap, MapLabel
+from recsys.reports.charts.figures import Figure, rate_text
+from recsys.reports.charts.heat_map import draw_heat_map, value_range
+from recsys.reports.charts.svg import Axis, Chart, padded, tick_text
+from recsys.reports.text import count, fixed, percent, short
+
+FEW_BEHAVIOURS = 20  # a mean of fewer is not drawn
+RECENT = 10
+
+
+def draw_attention(pair: PairAttention) -> list[Figure]:
+    figures = [draw_weight_by_rank(pair), draw_share_by_rank(pair)]
+    if pair.categories is not None:
+        bits, target, behaviour = strongest(pair.categories)
+        figures += draw_maps(
+            pair.categories,
+            f"Most informative pair: {pair.target} {name_of(behaviour)} in the history of target "
+            f"{pair.target} {name_of(target)} ({bits:.2g} bits)",
+            f"Down: target {pair.target}; across: behaviour in {pair.history}; mean over the most "
+            "recent ranks.",
+        )
+    if pair.positions is not None and pair.positions_target is not None:
+        bits, behaviour, rank = strongest(pair.positions)
+        beside = name_of(pair.positions_target)
+        figures += draw_maps(
+            pair.positions,
+            f"Most informative for target {pair.target} {beside}: {pair.target} "
+            f"{name_of(behaviour)} at rank {rank.id} ({bits:.2g} bits)",
+            f"Rows with target {pair.target} {beside}. Down: behaviour in {pair.history}; across: "
+            "its rank, 1 = the most recent.",
+            columns=[str(each.id) for each in pair.positions.columns],
+        )
+    return [figure for figure in figures if figure is not None]
+
+
+def draw_weight_by_rank(pair: PairAttention) -> Figure | None:
+    ranks = [(r.rank, r) for r in pair.by_rank if r.rank and r.behaviours >= FEW_BEHAVIOURS]
+    if len(ranks) < 2:
+        return None
+    low, high = padded([0.0, *(r.mean_weight for _, r in ranks)])
+    low = low if any(r.mean_weight < 0 for _, r in ranks) else 0.0
+    chart = rank_chart(ranks[-1][0], Axis("mean weight", low, high, tick_text(low, high)))
+    chart.line([(number, r.mean_weight) for number, r in ranks], "curve")
+    for number, r in ranks if len(ranks) <= 50 else []:
+        hint = f"rank {number}: {r.mean_weight:.4g}, {count(r.behaviours)} behaviours"
+        chart.dot((number, r.mean_weight), "dot", hint, radius=2.5)
+    return Figure(
+        weight_title(ranks[0][1], ranks[-1][1]),
+        f"Mean attention weight of a behaviour of {pair.history} by its rank, 1 = the most recent, "
+        f"over {count(pair.rows)} rows.",
+        chart.svg(),
+    )
+
+
+def weight_title(first: RankAttention, last: RankAttention) -> str:
+    if first.mean_weight <= 0 or last.mean_weight <= 0:
+        return "Mean attention weight by rank"
+    ratio = first.mean_weight / last.mean_weight
+    if 0.8 < ratio < 1.25:
+        return f"The most recent behaviour weighs about as much as that of rank {last.rank}"
+    if ratio > 1:
+        return f"The most recent behaviour weighs {ratio:.3g} times that of rank {last.rank}"
+    return f"The most recent behaviour weighs {ratio:.2g} times that of rank {last.rank}"
+
+
+def draw_share_by_rank(pair: PairAttention) -> Figure | None:
+    listed = [r for r in pair.by_rank if r.rank]
+    if len(listed) < 2:
+        return None
+    total = sum(r.behaviours for r in pair.by_rank)
+    chart = rank_chart(len(listed), Axis("cumulative share", 0.0, 1.0, rate_text))
+    points, everyone = [(0.0, 0.0)], [(0.0, 0.0)]
+    for r in listed:
+        points.append((float(r.rank or 0), points[-1][1] + r.share))
+        everyone.append((float(r.rank or 0), everyone[-1][1] + r.behaviours / total))
+    chart.area(points, "area")
+    chart.line(everyone, "reference")
+    chart.line(points, "curve")
+    chart.text(everyone[len(everyone) // 2], "share of the behaviours", "note", dy=18)
+    recent = min(RECENT, len(listed) // 2)
+    words = "most recent behaviour gets"
+    if recent > 1:
+        words = f"{recent} most recent behaviours get"
+    return Figure(
+        f"The {words} {percent(points[recent][1])} of the attention",
+        "Cumulative share of the absolute attention weights by rank. Dashed: cumulative share of "
+        "the behaviours, which equal weights would give.",
+        chart.svg(),
+    )
+
+
+def rank_chart(last: int, y: Axis) -> Chart:
+    title = "rank of the behaviour, 1 = the most recent"
+    return Chart(Axis(title, 0.0, 1.02 * last, short), y, f"{y.title} by rank", height=260)
+
+
+def strongest(found: AttentionMap) -> tuple[float, MapLabel, MapLabel]:
+    """The most informative cell, of equals the first: bits, row, column."""
+    cells = (
+        (cell, row, column)
+        for row, line in zip(found.rows, found.information, strict=True)
+        for column, cell in zip(found.columns, line, strict=True)
+    )
+    return max(cells, key=itemgetter(0))
+
+
+def draw_maps(
+    found: AttentionMap, title: str, axes: str, columns: Sequence[str] | None = None
+) -> list[Figure]:
+    """Information and mean weight side by side; `columns`: their names, if they are not values."""
+    rows = [name_of(each) for each in found.rows]
+    columns = columns or [name_of(each) for each in found.columns]
+    told = Figure(
+        title,
+        f"Mutual information between the label and the presence of a behaviour. {axes} "
+        f"{colours(found.information, 'bits')}",
+        draw_heat_map(found.information, rows, columns, unit="bits", label="Information"),
+    )
+    given = Figure(
+        weight_map_title(found),
+        f"Mean attention weight of the same behaviours. {axes} Empty frame: no such behaviour in "
+        f"the sample. Spearman's correlation of both maps: {fixed(found.rank_correlation, 2)}. "
+        f"{colours(found.weight, '')}",
+        draw_heat_map(found.weight, rows, columns, unit="mean weight", label="Mean weight"),
+    )
+    return [told, given]
+
+
+def colours(cells: Sequence[Sequence[float | None]], unit: str) -> str:
+    low, high = value_range(cells)
+    return f"White is {low:.3g}, the darkest {high:.3g} {unit}".rstrip() + "."
+
+
+def weight_map_title(found: AttentionMap) -> str:
+    if found.correlation is None:
+        return "Mean attention weight"
+    return f"Mean attention weight: correlation {found.correlation:.2f} with the information"
+
+
+def name_of(label: MapLabel) -> str:
+    """The raw value; where it is not known, the id, marked as one."""
+    return f"id {label.id}" if label.value is None else label.value or "(empty)"

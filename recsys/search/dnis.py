@@ -1,0 +1,186 @@
+"""DNIS after its supernet: cells of E·α below one global magnitude are dropped.
+
+A cell is a group of columns of a frequency band; its magnitude is α times the mean |E| of its
+entries. Whole cells go, so that what is left are dense tables. No index is stored but the bands'
+bounds; the factors are not stored either, training from the allocation does without.
+"""
+
+import sys
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from recsys.config.search import DnisSearchConfig
+from recsys.embeddings.allocation import FeatureAllocation, Score
+from recsys.embeddings.methods.dnis import Dnis
+from recsys.embeddings.methods.pruned import BandConfig, PrunedConfig
+from recsys.search.architecture_rows import SPLIT
+from recsys.search.candidates import Candidate, choose, largest, rank
+from recsys.search.result import (
+    FLOAT_BYTES,
+    Found,
+    SearchedTable,
+    StopIfAsked,
+    allocate,
+    full_bytes,
+    searched_tables,
+)
+from recsys.search.scoring import Scorer
+from recsys.search.state_file import read_state, write_state
+from recsys.training.run_folder.folder import TrainedRun
+from recsys.training.run_folder.warm_start_source import OldRun, open_old_run
+
+ROWS = f"{SPLIT}, batches with an odd number"
+# of the full tables' bytes: the sizes at which the supernet is scored
+SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.025, 0.01)
+
+
+class Cells(NamedTuple):
+    """One table's cells, (bands, K): magnitude and bytes of each; the bands' bounds; |α|."""
+
+    magnitudes: Tensor
+    bytes: Tensor
+    bounds: tuple[int, ...]
+    alpha: Tensor
+
+
+def search_dnis(
+    trained: TrainedRun, search: DnisSearchConfig, state: Path, stop_if_asked: StopIfAsked
+) -> Found:
+    """Scores on the rows that no factor was trained on; every rank takes part."""
+    tables = searched_tables(trained.config, trained.schema, "dnis")
+    old = open_old_run(trained.run_dir)
+    cells = [_cells(old, table) for table in tables]
+    max_bytes = search.max_bytes(full_bytes(tables))
+    scorer = Scorer(trained, only_choosing=True)
+    supernet = Score(rows=ROWS, auc=scorer.auc(), bytes=full_bytes(tables))
+    pruning = Pruning(trained, tables, cells, scorer)
+    so_far = read_state(state, trained.ranks) or {"scored": {}}
+    for share in sorted({min(max_bytes / full_bytes(tables), 1.0), *SHARES}, reverse=True):
+        stop_if_asked(len(so_far["scored"]))
+        count = pruning.count_within(share * full_bytes(tables))
+        if str(count) not in so_far["scored"]:
+            auc = so_far["scored"][str(count)] = pruning.auc(count)
+            write_state(state, so_far, trained.ranks)
+            if trained.ranks.is_first:
+                size = pruning.bytes_of(count)
+                print(f"AUC {auc:.5f} at {size:,} bytes", file=sys.stderr, flush=True)  # noqa: T201  progress is its purpose
+    candidates = [
+        Candidate((int(count),), pruning.bytes_of(int(count)), auc)
+        for count, auc in so_far["scored"].items()
+    ]
+    if search.prune_to == "budget":
+        chosen = largest(candidates, max_bytes)
+    else:
+        chosen = choose(candidates, search, max_bytes)
+    features = pruning.allocated(*chosen.genes)
+    size = sum(feature.bytes for feature in features.values())
+    chosen_score = Score(rows=ROWS, auc=chosen.auc, bytes=size)
+    return Found(features, {}, max_bytes, supernet, chosen_score, rank(candidates))
+
+
+class Pruning:
+    """Keeps the cells of largest magnitude, of all tables together."""
+
+    def __init__(
+        self,
+        trained: TrainedRun,
+        tables: Sequence[SearchedTable],
+        cells: Sequence[Cells],
+        scorer: Scorer,
+    ) -> None:
+        self.trained, self.tables, self.cells, self.scorer = trained, tables, cells, scorer
+        self.magnitudes = torch.cat([c.magnitudes.flatten() for c in cells])
+        self.order = self.magnitudes.sort(descending=True, stable=True).indices
+        sizes = torch.cat([c.bytes.flatten() for c in cells])
+        # a feature without any cell still stores one number
+        self.sums = sizes[self.order].cumsum(0) + FLOAT_BYTES * len(tables)
+
+    def count_within(self, max_bytes: float) -> int:
+        return int((self.sums <= max_bytes).sum())
+
+    def bytes_of(self, count: int) -> int:
+        return int(self.sums[count - 1]) if count else FLOAT_BYTES * len(self.tables)
+
+    def auc(self, count: int) -> float:
+        """The supernet's without the dropped cells."""
+        for table, cells, is_kept in zip(self.tables, self.cells, self._kept(count), strict=True):
+            for feature in (table.name, *table.readers):
+                method = self.trained.model.embeddings.methods[feature]
+                if isinstance(method, Dnis):
+                    method.alpha.data.copy_(cells.alpha * is_kept)
+        return self.scorer.auc()
+
+    def allocated(self, count: int) -> dict[str, FeatureAllocation]:
+        threshold = float(self.magnitudes[self.order[count - 1]]) if count else float("inf")
+        kept = zip(self.tables, self.cells, self._kept(count), strict=True)
+        return {table.name: _allocated(table, c, is_kept, threshold) for table, c, is_kept in kept}
+
+    def _kept(self, count: int) -> list[Tensor]:
+        """(bands, K) bool of each table."""
+        is_kept = torch.zeros(len(self.order), dtype=torch.bool)
+        is_kept[self.order[:count]] = True
+        parts = torch.split(is_kept, [c.magnitudes.numel() for c in self.cells])
+        return [p.view_as(c.magnitudes) for p, c in zip(parts, self.cells, strict=True)]
+
+
+def _cells(old: OldRun, table: SearchedTable) -> Cells:
+    """Features that share the table keep what one of them keeps: the largest factor counts."""
+    method = old.methods[table.name]
+    if not isinstance(method, Dnis):
+        raise TypeError(f"{table.name} has the method {method.name}")
+    features = (table.name, *table.readers)
+    alpha = torch.stack([old.method_state(feature)["alpha"] for feature in features]).amax(0)
+    means, sizes = [], []
+    for spec, (first, end) in zip(method.tables(), pairwise(method.bounds), strict=True):
+        columns = old.table(spec.name)[: end - first].abs().mean(0)  # (D,)
+        means.append(columns.view(alpha.shape[1], -1).mean(1))
+        sizes.append(spec.num_rows * method.columns_per_group * FLOAT_BYTES)
+    magnitudes = alpha * torch.stack(means)
+    return Cells(magnitudes, torch.tensor(sizes)[:, None].expand_as(alpha), method.bounds, alpha)
+
+
+def _allocated(
+    table: SearchedTable, cells: Cells, is_kept: Tensor, threshold: float
+) -> FeatureAllocation:
+    bands = _bands(cells.bounds, is_kept, table.method.embedding_dim)
+    config = PrunedConfig(
+        embedding_dim=table.method.embedding_dim,
+        init=table.method.init,
+        kept=None if bands else 0,
+        bands=bands,
+    )
+    why = {
+        "magnitude_threshold": threshold,
+        "bands": [
+            {
+                "first_id": first,
+                "end_id": end,
+                "mean_alpha": round(float(alpha.mean()), 4),
+                "largest_magnitude": round(float(magnitude.max()), 6),
+                "kept_columns": int(kept.sum()) * (table.method.embedding_dim // len(kept)),
+            }
+            for (first, end), alpha, magnitude, kept in zip(
+                pairwise(cells.bounds), cells.alpha, cells.magnitudes, is_kept, strict=True
+            )
+        ],
+    }
+    kept_rows = sum(band.end - band.first for band in bands)
+    return allocate(table, config, (kept_rows, tuple(len(band.dims) for band in bands)), why)
+
+
+def _bands(bounds: Sequence[int], is_kept: Tensor, embedding_dim: int) -> tuple[BandConfig, ...]:
+    """Bands with columns; neighbours with the same ones become one."""
+    dims = is_kept.repeat_interleave(embedding_dim // is_kept.shape[1], dim=1)
+    chosen = [tuple(row.nonzero().flatten().tolist()) for row in dims]
+    ranges = zip(pairwise(bounds), chosen, strict=True)
+    bands = []
+    for columns, group in groupby(ranges, key=lambda band: band[1]):
+        members = [first_and_end for first_and_end, _ in group]
+        if columns:
+            bands.append(BandConfig(first=members[0][0], end=members[-1][1], dims=columns))
+    return tuple(bands)

@@ -1,0 +1,191 @@
+"""What happens around the steps: schedule and stop, speed, progress."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning import Callback, LightningModule
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from recsys.config.train import TrainConfig
+from recsys.data.batch import Batch
+from recsys.distributed.context import Ranks
+from recsys.io.atomic import remove_folder
+from recsys.training.checkpoint.policy import checkpoint_io_of
+from recsys.training.lightning.module import CTRModule
+
+MIN_IMPROVEMENT = 1e-6
+SHOWN_ON_BAR = {"train/loss": "batch loss", "valid/auc": "valid AUC", "valid/gauc": "valid GAUC"}
+
+
+def as_ctr_module(module: LightningModule) -> CTRModule:
+    """Lightning hands callbacks its base class."""
+    if not isinstance(module, CTRModule):
+        raise TypeError(f"these callbacks belong to a CTRModule, not to {type(module).__name__}")
+    return module
+
+
+class ValidationSchedule(Callback):
+    """Learning-rate plateau and early stopping by the valid rows, and the best weights so far."""
+
+    def __init__(self, config: TrainConfig, checkpoints_dir: Path) -> None:
+        self.config, self.checkpoints_dir = config, checkpoints_dir
+        self.best_score = float("-inf")
+        self.best_step = 0
+        self.best_epoch = 0
+        self.validations_without_gain = 0
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        module = as_ctr_module(pl_module)
+        score = float(trainer.callback_metrics[f"valid/{self.config.monitor}"])
+        if score > self.best_score + MIN_IMPROVEMENT:
+            self.best_score, self.validations_without_gain = score, 0
+            self.best_step, self.best_epoch = trainer.global_step, module.trained.epoch
+            self._save_best(trainer, module)
+            return
+        self.validations_without_gain += 1
+        if self.validations_without_gain % self.config.plateau_patience == 0:
+            factor = module.learning_rate_factor * self.config.plateau_factor
+            module.scale_learning_rates(factor)
+        self._stop_early(trainer)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        self._stop_early(trainer)  # resumed after the last validation
+
+    def _stop_early(self, trainer: lightning.Trainer) -> None:
+        patience = self.config.early_stopping_patience
+        if patience is not None and self.validations_without_gain >= patience:
+            trainer.should_stop = True
+
+    def _save_best(self, trainer: lightning.Trainer, module: CTRModule) -> None:
+        target = self.checkpoints_dir / f"best-{self.best_step:09d}"
+        io = checkpoint_io_of(trainer)
+        tables = module.model.embeddings.store.state()
+        io.save_weights(module.model.dense_state_dict(), tables, target)
+        io.then(lambda: self._delete_all_but(target))
+
+    def _delete_all_but(self, target: Path) -> None:
+        for folder in self.checkpoints_dir.glob("best-*"):
+            if folder != target:
+                remove_folder(folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "best_score": self.best_score if self.best_step else None,
+            "best_step": self.best_step,
+            "best_epoch": self.best_epoch,
+            "validations_without_gain": self.validations_without_gain,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        score = state_dict["best_score"]
+        self.best_score = float("-inf") if score is None else score
+        self.best_step, self.best_epoch = state_dict["best_step"], state_dict["best_epoch"]
+        self.validations_without_gain = state_dict["validations_without_gain"]
+
+
+class Speed(Callback):
+    """Rows trained per second of training time; validation and the first steps do not count."""
+
+    WARM_UP_STEPS = 5
+
+    def __init__(self) -> None:
+        self.rows, self.seconds, self._seen, self._since = 0, 0.0, 0, 0.0
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    def on_train_batch_start(self, *_: object) -> None:
+        if self._since == 0.0:
+            self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        now = time.perf_counter()
+        self._seen += 1
+        if self._seen > self.WARM_UP_STEPS:
+            self.rows += batch.global_rows
+            self.seconds += now - self._since
+        self._since = now
+
+    def on_validation_start(self, *_: object) -> None:
+        self._since = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.seconds = state_dict["rows"], state_dict["seconds"]
+
+
+class PlainProgress(Callback):
+    """One line per validation, for logs and pipes."""
+
+    def __init__(self, speed: Speed) -> None:
+        self.speed = speed
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        metrics: Mapping[str, Any] = trainer.callback_metrics
+        module = as_ctr_module(pl_module)
+        print(  # noqa: T201  progress is this callback's purpose
+            f"epoch {module.trained.epoch + 1}  step {trainer.global_step}  "
+            f"{_train_loss(module)}valid AUC {float(metrics['valid/auc']):.5f}  {_gauc(metrics)}"
+            f"log loss {float(metrics['valid/log_loss']):.5f}{_speed(self.speed)}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _train_loss(module: CTRModule) -> str:
+    loss = module.mean_train_loss
+    return "" if loss is None else f"train loss {loss:.5f}  "
+
+
+def _speed(speed: Speed) -> str:
+    """Nothing until the warm-up steps are over."""
+    return f"  {speed.samples_per_second:,.0f} samples/s" if speed.seconds else ""
+
+
+def _gauc(metrics: Mapping[str, Any]) -> str:
+    return f"GAUC {float(metrics['valid/gauc']):.5f}  " if "valid/gauc" in metrics else ""
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar with the rate in samples; epochs count from 1, as everywhere."""
+
+    def __init__(self, speed: Speed) -> None:
+        super().__init__(refresh_rate=5)
+        self.speed = speed
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: object) -> None:
+        """In place of Lightning's, which counts from 0."""
+        self.train_progress_bar.reset(int(self.total_train_batches))
+        self.train_progress_bar.initial = 0
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
+
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics = dict(super().get_metrics(trainer, pl_module))
+        metrics.pop("v_num", None)
+        for name, shown in SHOWN_ON_BAR.items():
+            if name in trainer.callback_metrics:
+                metrics[shown] = f"{float(trainer.callback_metrics[name]):.4f}"
+        if self.speed.seconds:
+            metrics["samples/s"] = f"{self.speed.samples_per_second:,.0f}"
+        return metrics
+
+
+def build_progress(speed: Speed, ranks: Ranks) -> list[Callback]:
+    """A bar where a terminal is attached, plain lines elsewhere, by the first rank alone."""
+    if not ranks.is_first:
+        return []
+    return [ProgressBar(speed) if sys.stderr.isatty() else PlainProgress(speed)]

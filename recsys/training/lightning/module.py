@@ -1,0 +1,190 @@
+"""The only place where model, loss, metrics and optimisers meet."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recsys.config.train import TrainConfig
+from recsys.data.batch import Batch, Cursor
+from recsys.distributed.context import Ranks
+from recsys.errors import RecsysError
+from recsys.metrics import compute_auc, compute_log_loss
+from recsys.metrics.grouped_auc import mean_grouped_auc
+from recsys.models.ctr_model import CTRModel
+from recsys.training.checkpoint.io import MODEL_PREFIX
+from recsys.training.checkpoint.random_state import get_random_state, set_random_state
+from recsys.training.nan_checks import check_gradients, check_loss, check_state
+
+DENSE_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "adagrad": torch.optim.Adagrad,
+    "sgd": torch.optim.SGD,
+}
+Forward = Callable[[Batch], tuple[Tensor, Tensor]]
+
+
+class CTRModule(lightning.LightningModule):
+    """Trains a CTRModel on the mean log loss plus the tables' L2 penalty.
+
+    Optimisation is manual: fused tables are updated inside backward, so a closure that ran backward
+    twice would train them twice.
+    """
+
+    def __init__(
+        self, model: CTRModel, config: TrainConfig, ranks: Ranks, forward: Forward | None = None
+    ) -> None:
+        """`forward` is the model wrapped for data parallel training, where there are many ranks."""
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # the tables are saved apart, by each rank that holds some
+        self.model = model
+        self.config, self.ranks = config, ranks
+        self.train_forward: tuple[Forward] = (forward or model,)  # a tuple hides it from Module
+        self.learning_rate_factor = 1.0
+        self.trained = Cursor(0, -1)
+        self._rng_state: Tensor | None = None
+        self._scored: list[tuple[np.ndarray, ...]] = []
+        # Σ loss × rows and the rows of the steps since the last validation, on this rank
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_rows = 0
+        self.mean_train_loss: float | None = None  # over those rows of all ranks, in nats
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        dense = self.config.dense_optimizer
+        optimizer = DENSE_OPTIMIZERS[dense.name](
+            self.model.dense_parameters(),
+            lr=dense.learning_rate,
+            weight_decay=dense.weight_decay,  # type: ignore[call-arg]  # all four take it
+        )
+        return [optimizer, *self.model.embeddings.store.optimizers()]
+
+    def on_train_start(self) -> None:
+        if self._rng_state is not None:
+            set_random_state(self._rng_state, self.ranks.device)
+            self._rng_state = None
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        """One optimiser step on one batch; the loss is the mean over the rows of all ranks."""
+        is_logged = (self.trainer.global_step + 1) % self.config.log_every_steps == 0
+        logits, penalty = self.train_forward[0](batch)
+        rows = max(len(batch), 1)
+        loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum") / rows
+        if is_logged or loss.device.type == "cpu":
+            check_loss(loss.detach(), self.model, batch)
+        self.model.zero_grad()
+        # Gradients are averaged over ranks, so each rank's mean counts by its share of the rows.
+        share = rows * self.ranks.world_size / batch.global_rows
+        self.manual_backward((loss + penalty) * share if share != 1.0 else loss + penalty)
+        if is_logged or loss.device.type == "cpu":
+            check_gradients(self.model, batch.cursor)
+        self._step()
+        self.trained = batch.cursor
+        self._loss_sum = self._loss_sum + loss.detach().double() * len(batch)
+        self._loss_rows += len(batch)
+        if self.ranks.world_size == 1:
+            self.log("train/loss", loss.detach(), batch_size=rows)
+        elif is_logged or self.trainer.is_last_batch:
+            total = self.ranks.sum(loss.detach().cpu().double() * len(batch)) / batch.global_rows
+            self.log("train/loss", total, batch_size=rows)
+
+    def _step(self) -> None:
+        dense, *_ = self._optimizers()
+        if self.config.gradient_clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip_norm)
+        dense.step()  # Lightning counts the steps of this optimiser as training steps
+        self.model.embeddings.store.step()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        logits, _ = self.model(batch)
+        scored = [logits.float(), batch.labels]
+        if self.config.monitor == "gauc" and batch.group_ids is not None:
+            scored.append(batch.group_ids)
+        self._scored.append(tuple(tensor.cpu().numpy() for tensor in scored))
+
+    def on_validation_start(self) -> None:
+        since = torch.tensor([float(self._loss_sum), self._loss_rows], dtype=torch.float64)
+        total, rows = self.ranks.sum(since).tolist()
+        self.mean_train_loss = total / rows if rows else None
+        self._loss_sum, self._loss_rows = 0.0, 0
+
+    def on_validation_epoch_end(self) -> None:
+        scored = [part for parts in self.ranks.gather(self._scored) for part in parts]
+        logits, labels, *groups = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+        self._scored.clear()
+        # fused Adam has counted the validation's lookups as steps
+        self.model.embeddings.store.restore_step_count(self.trainer.global_step)
+        auc = compute_auc(logits, labels)
+        if auc is None:
+            raise RecsysError(
+                "the valid split has rows of one class only, so no AUC can choose the best model",
+                expected="labels 0 and 1",
+                got=f"only {labels[0]:g}",
+                fix="prepare the data with another split",
+            )
+        self.log("valid/auc", torch.tensor(auc, dtype=torch.float64))
+        if groups:
+            gauc = _check_gauc(mean_grouped_auc(logits, labels, groups[0]))
+            self.log("valid/gauc", torch.tensor(gauc, dtype=torch.float64))
+        self.log(
+            "valid/log_loss", torch.tensor(compute_log_loss(logits, labels), dtype=torch.float64)
+        )
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Sets every learning rate, the tables' too, to `factor` × the configured one."""
+        self.learning_rate_factor = factor
+        dense, *_ = self._optimizers()
+        for group in dense.param_groups:
+            group["lr"] = self.config.dense_optimizer.learning_rate * factor
+        self.model.embeddings.store.scale_learning_rate(factor)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_state(self.model, self.trained)
+        dense = self.model.dense_state_dict()
+        checkpoint["state_dict"] = {f"{MODEL_PREFIX}{name}": value for name, value in dense.items()}
+        checkpoint["tables"] = self.model.embeddings.store.state()
+        checkpoint["recsys"] = {
+            "trained": list(self.trained),
+            "learning_rate_factor": self.learning_rate_factor,
+            "rng_states": self.ranks.gather(get_random_state(self.ranks.device)),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning restores the rest; the tables are read in place, see `train`."""
+        weights = checkpoint["state_dict"].items()
+        self.model.check_dense_state({k.removeprefix(MODEL_PREFIX): v for k, v in weights})
+        state = checkpoint["recsys"]
+        self.trained = Cursor(*state["trained"])
+        self._rng_state = _rng_state(state["rng_states"], self.ranks, checkpoint["global_step"])
+        store = self.model.embeddings.store
+        store.restore_step_count(checkpoint["global_step"])
+        self.learning_rate_factor = state["learning_rate_factor"]
+        store.scale_learning_rate(self.learning_rate_factor)
+
+    def _optimizers(self) -> list[Any]:
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+
+def _check_gauc(gauc: float | None) -> float:
+    if gauc is None:
+        raise RecsysError(
+            "no group of the valid split has rows of both classes, so no GAUC can choose the best "
+            "model",
+            where="train.monitor",
+            fix="set it to auc, or prepare the data with another split",
+        )
+    return gauc
+
+
+def _rng_state(saved: list[Tensor], ranks: Ranks, step: int) -> Tensor:
+    """This rank's own state; on another number of ranks, a fresh one that no step has used."""
+    if len(saved) == ranks.world_size:
+        return saved[ranks.rank]
+    words = np.random.SeedSequence((int(saved[0].sum()), step, ranks.rank)).generate_state(1)
+    return torch.Generator().manual_seed(int(words[0])).get_state()

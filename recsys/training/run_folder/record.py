@@ -1,0 +1,47 @@
+"""What training.json says of a run, and what a report says in its place while there is none."""
+
+from collections.abc import Mapping
+
+from recsys.config.run import RunConfig
+from recsys.distributed.device import describe_device
+from recsys.distributed.planner.dry_run import count_run_bytes
+from recsys.reports.run_folder import TrainingRecord
+from recsys.schema import Schema
+from recsys.training.run_folder.folder import TrainedRun
+
+
+def describe_training(
+    config: RunConfig,
+    schema: Schema,
+    best: tuple[int | None, float | None],
+    training: Mapping[str, object],
+) -> dict[str, object]:
+    """The content of training.json; `best`: epoch, from 0, and score on the valid rows."""
+    facts: dict[str, object] = {
+        "model": config.model.name,
+        "seed": config.train.seed,
+        "best_epoch": best[0],
+        f"best_valid_{config.train.monitor}": best[1],
+        "training": training,
+        "embeddings": count_run_bytes(config, schema).model_dump(mode="json"),
+    }
+    if config.allocation is not None:
+        facts["allocation"] = config.allocation.model_dump(mode="json")
+    return facts
+
+
+def unfinished_record(trained: TrainedRun) -> TrainingRecord | None:
+    """What a report says of a run that has not ended; None if training.json says it."""
+    progress = trained.unfinished
+    if progress is None:
+        return None
+    training = {
+        "epochs": progress.epoch + 1,
+        "steps": progress.step,
+        "samples_per_second": progress.samples_per_second,
+        "device": describe_device(trained.ranks.device),
+        "finished": False,
+    }
+    best = (progress.best_epoch, progress.best_score)
+    facts = describe_training(trained.config, trained.schema, best, training)
+    return TrainingRecord.model_validate(facts)
