@@ -1,4 +1,4 @@
-"""Raw files → Parquet + schema.json; README.md here is the contract. polars, never torch."""
+"""Raw files → Parquet + schema.json; docs/data_contract.md is the contract. polars, never torch."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 Raw text has only text. Parquet, Arrow and ORC columns have types, and the same value may be typed
 differently in train, valid, raw and item files, for instance integers that became floats because of
-one null. So a value has one token, whatever its column's type; README.md has the table.
+one null. So a value has one token, whatever its column's type; docs/data_contract.md has the table.
 """
 
 from collections.abc import Set

@@ -1,7 +1,7 @@
 """Raw values of any type as the tokens and numbers that `prepare` made of them.
 
 Written apart from data_pipelines on purpose: an export is right when the two agree. The rule is the
-table in data_pipelines/README.md.
+table in docs/data_contract.md.
 """
 
 import re

@@ -119,8 +119,8 @@ def test_a_group_is_that_of_its_token(case, tmp_path):
     assert (groups[0] > 0, groups[1]) == (case.token is not None, 0)
 
 
-def test_the_readme_shows_this_table(pytestconfig):
-    readme = (pytestconfig.rootpath / "data_pipelines/README.md").read_text()
+def test_the_documentation_shows_this_table(pytestconfig):
+    readme = (pytestconfig.rootpath / "docs/data_contract.md").read_text()
     assert documented_table() in readme
 
 

@@ -1,6 +1,6 @@
 """The table of Arrow types: what a value becomes in each role, or that it is refused.
 
-README.md of data_pipelines shows the same table; a test compares the two.
+docs/data_contract.md shows the same table; a test compares the two.
 """
 
 import datetime as dt
@@ -71,7 +71,7 @@ CASES = [
 
 
 def documented_table() -> str:
-    """The cases as the Markdown table of data_pipelines/README.md."""
+    """The cases as the Markdown table of docs/data_contract.md."""
     lines = [
         "| Arrow type | value | token: category, item, group, label | number |",
         "|---" * 4 + "|",

@@ -1,4 +1,4 @@
-"""The choices that configs/README.md shows are accepted, and built on features of such sizes."""
+"""The choices in docs/choosing_an_embedding.md are accepted, and built on such features."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from recsys.embeddings.feature_methods import build_methods
 from recsys.schema import Feature, Schema
 from tests.embeddings.criteo import CRITEO
 
-README = Path(__file__).parents[2] / "configs" / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "choosing_an_embedding.md"
 SIZES = {**CRITEO, "item": 4_000_000, "seen": 4_000_000}
 FEATURES = tuple(
     Feature(name=name, kind="categorical", column=name, cardinality=size)
@@ -20,9 +20,8 @@ FEATURES = tuple(
 
 
 def shown() -> dict[str, dict[str, object]]:
-    section = README.read_text().split("## Choosing a method")[1]
-    choices: dict[str, dict[str, object]] = yaml.safe_load(section.split("```")[1][len("yaml") :])
-    return choices
+    blocks = PAGE.read_text().split("```yaml\n")[1:]
+    return {k: v for block in blocks for k, v in yaml.safe_load(block.split("```")[0]).items()}
 
 
 @pytest.mark.parametrize("method", shown())

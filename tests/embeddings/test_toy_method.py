@@ -1,4 +1,4 @@
-"""The method that the README writes in twenty lines keeps the contract of all methods."""
+"""The method that docs/add_a_method.md shows keeps the contract of all methods."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ from tests.embeddings import test_contract
 from tests.embeddings.contract_cases import contract_cases
 from tests.embeddings.examples import DIM
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "add_a_method.md"
 
 
-# the README shows what follows
+# shown in the documentation: begin
 class WeightedHashConfig(BaseMethodConfig):
     """A hashed row, scaled by 1 + a learned weight of each id."""
 
@@ -57,7 +57,7 @@ class WeightedHash(EmbeddingMethod):
         return vectors[0] * (1 + vectors[1])
 
 
-# the README shows what stands above
+# shown in the documentation: end
 
 
 class ListWithToy(EmbeddingsConfig):
@@ -75,10 +75,10 @@ def test_the_toy_method_keeps_every_promise(promise, arguments, monkeypatch):
     promise(method=WeightedHashConfig(embedding_dim=DIM, num_buckets=20), **arguments)
 
 
-def test_the_readme_shows_this_method():
+def test_the_documentation_shows_this_method():
     source = Path(__file__).read_text()
-    _, shown, _ = source.split("# the README shows what", maxsplit=2)
-    assert shown.removeprefix(" follows\n").strip() in README.read_text()
+    _, shown, _ = source.split("# shown in the documentation:", maxsplit=2)
+    assert shown.removeprefix(" begin\n").removesuffix("# ").strip() in PAGE.read_text()
 
 
 def test_the_methods_own_name_is_enough_in_yaml():

@@ -49,7 +49,7 @@ METHODS = {
 
 
 class WeightedHashWithRule(WeightedHash):
-    """The README's toy method, in primitives that the decoder knows already."""
+    """The toy method of docs/add_a_method.md, in primitives that the decoder knows already."""
 
     def rule(self):
         step = hash_step(0, self.tables()[0].num_rows)
@@ -101,8 +101,8 @@ def test_a_rule_needs_no_more_and_no_less_than_the_method_owns(method):
     assert {look.table for look in rule.lookups} == {table.name for table in method.tables()}
 
 
-def test_the_readme_shows_a_rule():
-    shown = (Path(__file__).parents[2] / "README.md").read_text().split("```json\n")[1]
+def test_the_documentation_shows_a_rule():
+    shown = (Path(__file__).parents[2] / "docs" / "export.md").read_text().split("```json\n")[1]
     config = CompositionalConfig(
         embedding_dim=DIM, partitions=QuotientRemainder(num_remainders=100)
     )

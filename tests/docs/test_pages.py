@@ -1,0 +1,87 @@
+"""What the documentation names exists: files, anchors, commands, options and config keys."""
+
+import re
+
+import pytest
+import typer
+
+from data_pipelines import find_recipe
+from data_pipelines.recipe import override_recipe
+from recsys.__main__ import app
+from recsys.base_config import apply_overrides, read_yaml, validate
+from recsys.config import RunConfig
+from tests.docs.pages import (
+    PAGES,
+    ROOT,
+    anchors,
+    code_blocks,
+    command_lines,
+    inline_code,
+    links,
+    paths,
+)
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
+GENERATED = re.compile(r"reference/\w+\.md")  # pages of the site that are made by its build
+COMMAND_LINES = [
+    pytest.param(words, id=" ".join(words)[:60]) for page in PAGES for words in command_lines(page)
+]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def test_the_readme_has_at_most_150_lines():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@each_page
+def test_every_path_named_exists(page):
+    missing = {path for path in paths(page) if not list(ROOT.glob(path))}
+    assert not missing
+
+
+@each_page
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for link in links(page):
+        file, _, anchor = link.partition("#")
+        if GENERATED.fullmatch(file):
+            continue
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_readmes_tree_exists():
+    tree = next(b for b in code_blocks(ROOT / "README.md") if b.text.startswith("configs/"))
+    parent = ""
+    for line in tree.text.splitlines():
+        indent, names = re.match(r"( *)((?:\w+/ ?)+)", line).groups()
+        for name in names.split():
+            path = f"{parent}{name}" if indent else name
+            assert (ROOT / path).is_dir(), path
+        parent = parent if indent else names.strip()
+
+
+@pytest.mark.parametrize("words", COMMAND_LINES)
+def test_every_command_line_is_accepted(words):
+    command = COMMANDS[words[0]]
+    context = command.make_context(words[0], list(words[1:]))
+    overrides = context.params.get("overrides") or []
+    if words[0] in ("train", "search", "plan") and context.params.get("config"):
+        config = ROOT / context.params["config"]
+        changes = [change for change in overrides if "embeddings.allocation=" not in change]
+        if config.exists():  # not that of an example run
+            validate(RunConfig, apply_overrides(read_yaml(config), changes), str(config))
+    if words[0] == "prepare":
+        recipe = find_recipe(str(context.params["name"]))
+        override_recipe(recipe, overrides)
+
+
+@each_page
+def test_every_option_named_exists(page):
+    for code in inline_code(page):
+        match = re.match(r"recsys (\w+)\b(.*)", code)
+        if match is None or match[1].isupper():
+            continue
+        known = {option for param in COMMANDS[match[1]].params for option in param.opts}
+        known |= {o for param in COMMANDS[match[1]].params for o in param.secondary_opts}
+        assert set(re.findall(r"--[\w-]+", match[2])) <= known | {"--help"}, code
