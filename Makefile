@@ -37,5 +37,12 @@ lint: install
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
+# The site, in site/; a broken link or anchor is an error.
+.PHONY: docs
+docs: install
+	@$(PIP) mkdocs-material==9.8.2
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
+	@echo "site/index.html; with search: $(VENV)/bin/python -m http.server --directory site"
+
 clean:
 	rm -rf .venv .venv-2.* demo build *.egg-info

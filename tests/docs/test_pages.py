@@ -8,8 +8,8 @@ import typer
 from data_pipelines import find_recipe
 from data_pipelines.recipe import override_recipe
 from recsys.__main__ import app
-from recsys.base_config import apply_overrides, read_yaml, validate
-from recsys.config import RunConfig
+from recsys.config.base import apply_overrides, read_yaml, validate
+from recsys.config.run import RunConfig
 from tests.docs.pages import (
     PAGES,
     ROOT,
@@ -55,10 +55,10 @@ def test_the_readmes_tree_exists():
     parent = ""
     for line in tree.text.splitlines():
         indent, names = re.match(r"( *)((?:\w+/ ?)+)", line).groups()
+        parent = parent if indent else names.strip()
         for name in names.split():
             path = f"{parent}{name}" if indent else name
             assert (ROOT / path).is_dir(), path
-        parent = parent if indent else names.strip()
 
 
 @pytest.mark.parametrize("words", COMMAND_LINES)

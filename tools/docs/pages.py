@@ -103,7 +103,7 @@ def anchor_of(path: str) -> str:
 
 
 def _config_keys() -> str:
-    from recsys.config import RunConfig  # imports torch
+    from recsys.config.run import RunConfig  # imports torch
 
     return CONFIG_PAGE + config_reference(RunConfig, HIDDEN_KEYS)
 
