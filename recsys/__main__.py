@@ -208,11 +208,11 @@ def export(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     out: Annotated[Path, typer.Option(help="the folder of the new export")],
     tables: Annotated[
-        Literal["both", "materialised", "native"],
+        Literal["both", "materialized", "native"],
         typer.Option(
-            help="materialised: one table id → vector for each feature. native: the tables as "
+            help="materialized: one table id → vector for each feature. native: the tables as "
             "trained, and the rule that computes a vector from them. both: the two, but no "
-            "materialised tables of compressed features if they take more than 16 GiB in total"
+            "materialized tables of compressed features if they take more than 16 GiB in total"
         ),
     ] = "both",
     data: Moved = None,

@@ -68,7 +68,7 @@ def build(content: Mapping[str, object]) -> FeatureEmbeddings:
     config = validate(EmbeddingsConfig, dict(content), "benchmark")
     optimizer = RowwiseAdagradConfig(learning_rate=0.01)
     embeddings = build_embeddings(config, schema(), optimizer, torch.device("cpu"))
-    embeddings.store.initialise(seed=0)
+    embeddings.store.initialize(seed=0)
     return embeddings
 
 

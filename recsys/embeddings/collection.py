@@ -187,10 +187,10 @@ class FeatureEmbeddings(nn.Module):
         self.occurrence_penalty = one_by_one(store.occurrences)
         self.attention_penalty = one_by_one(store.attention)
 
-    def materialise(self, embedding: str) -> Tensor:
+    def materialize(self, embedding: str) -> Tensor:
         """One embedding as a plain (cardinality, D) table."""
         with torch.no_grad():
-            return self.methods[embedding].materialise(self.store.weights())
+            return self.methods[embedding].materialize(self.store.weights())
 
 
 def _one_by_one(
@@ -215,7 +215,7 @@ def build_embeddings(
     pairs: Sequence[HistoryPair] = (),
     is_sharded: bool = False,
 ) -> FeatureEmbeddings:
-    """The embeddings of a data set's sparse features, not yet initialised."""
+    """The embeddings of a data set's sparse features, not yet initialized."""
     config.check_names(schema)
     if config.store == "fused":
         check_fused(device)

@@ -17,7 +17,7 @@ def write_native(
 ) -> tuple[dict[str, PhysicalTable], dict[str, NativeForm]]:
     """Writes what the rules of the features need; returns tables by name, forms by feature.
 
-    `files`: those of materialised features. A plain table is the same in both forms, and its file
+    `files`: those of materialized features. A plain table is the same in both forms, and its file
     is not written a second time.
     """
     known = {

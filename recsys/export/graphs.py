@@ -35,7 +35,7 @@ PT2_OVERHEAD = 1 << 20  # bytes of a .pt2 file beside its tensors, at most
 
 
 class _ForOnnxruntime(TorchFunctionMode):
-    """Writes zeros for a product over no columns: onnxruntime would read uninitialised memory."""
+    """Writes zeros for a product over no columns: onnxruntime would read uninitialized memory."""
 
     def __torch_function__(
         self,

@@ -18,9 +18,9 @@ from recsys.training.run_folder.folder import TrainedRun
 
 
 class WrittenTables(NamedTuple):
-    """Files of materialised embeddings, tables by name, native embeddings, pairs, notes."""
+    """Files of materialized embeddings, tables by name, native embeddings, pairs, notes."""
 
-    materialised: dict[str, str]
+    materialized: dict[str, str]
     physical: dict[str, PhysicalTable]
     native: dict[str, NativeForm]
     pairs: tuple[ExportedPair, ...]
@@ -54,7 +54,7 @@ class FeatureDescriber:
         return ExportedFeature.model_validate(known)
 
     def _vectors(self, embedding: str) -> dict[str, object]:
-        table = self.tables.materialised.get(embedding)
+        table = self.tables.materialized.get(embedding)
         return {
             "graph_input": self.inputs[embedding],
             "method": self.embeddings.methods[embedding].name,

@@ -1,4 +1,4 @@
-"""Materialised tables as files: safetensors for programs, Parquet (id, vector) for all else."""
+"""Materialized tables as files: safetensors for programs, Parquet (id, vector) for all else."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -40,7 +40,7 @@ def write_tables(
         owner = name if is_own else _owner(name, shared_tables, embeddings.methods)
         file = f"tables/{file_name(owner)}.safetensors"
         if file not in files.values():
-            _write_table(embeddings.materialise(owner).cpu().contiguous(), folder / file)
+            _write_table(embeddings.materialize(owner).cpu().contiguous(), folder / file)
         files[name] = file
     return files
 

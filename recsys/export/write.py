@@ -61,7 +61,7 @@ def export_run(trained: TrainedRun, out: Path, tables: TablesChoice = "both") ->
 
 def _write_tables(trained: TrainedRun, forms: Forms, folder: Path) -> WrittenTables:
     embeddings, shared = trained.model.embeddings, trained.config.embeddings.shared_tables
-    files = write_tables(embeddings, shared, forms.materialised, folder)
+    files = write_tables(embeddings, shared, forms.materialized, folder)
     physical, native = write_native(embeddings, forms.rules, files, folder)
     pairs = write_pairs(trained.model, trained.schema, folder)
     return WrittenTables(files, physical, native, pairs, forms.notes)

@@ -78,7 +78,7 @@ def build_ctr_model(
     device: torch.device,
     is_sharded: bool = False,
 ) -> CTRModel:
-    """A model with freshly initialised weights that depend on the seed alone.
+    """A model with freshly initialized weights that depend on the seed alone.
 
     `is_sharded` leaves the fused tables on the meta device, for a plan to deal them out.
     """
@@ -90,5 +90,5 @@ def build_ctr_model(
         torch.manual_seed(seed)
         network = build_network(model, embeddings, schema, features.output_dims)
     if not is_sharded:
-        features.store.initialise(seed)
+        features.store.initialize(seed)
     return CTRModel(features, network.to(device))

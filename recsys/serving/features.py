@@ -1,8 +1,8 @@
 """What a manifest says of features and their embeddings, and of the pairs of a sequence model."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys.config.base import BaseConfig
 from recsys.history_pair import HistoryPair
@@ -10,8 +10,12 @@ from recsys.io.paths import RelativePath
 from recsys.lookup_spec import Rows, Rule, Width
 from recsys.schema import Feature
 
-Form = Literal["materialised", "native"]
-FORMS: tuple[Form, ...] = ("materialised", "native")
+# "materialised" is how older exports spell it
+Form = Annotated[
+    Literal["materialized", "native"],
+    BeforeValidator(lambda form: "materialized" if form == "materialised" else form),
+]
+FORMS: tuple[Form, ...] = ("materialized", "native")
 
 
 class PhysicalTable(BaseConfig):
@@ -32,7 +36,7 @@ class NativeForm(BaseConfig):
 class _Vectors(BaseConfig):
     """`graph_input` of the dense graph takes the vectors of ids, each `dim` wide.
 
-    The vector is row `id` of `table` (the materialised form), or what the rule of `native` makes of
+    The vector is row `id` of `table` (the materialized form), or what the rule of `native` makes of
     small tables (the native form); either may be left out, and both agree.
     """
 
@@ -48,7 +52,7 @@ class _Vectors(BaseConfig):
     @property
     def forms(self) -> tuple[Form, ...]:
         """The forms in which it was written; none for numericals."""
-        has: dict[Form, object] = {"materialised": self.table, "native": self.native}
+        has: dict[Form, object] = {"materialized": self.table, "native": self.native}
         return tuple(form for form in FORMS if has[form] is not None)
 
 

@@ -60,11 +60,11 @@ class ExportReader:
         self.encoder = RawEncoder(self.manifest.features, export_dir)
         self.longest = max((pair.max_length for pair in self.manifest.pairs), default=0)
 
-    def score_raw(self, raw: pl.DataFrame, form: Form = "materialised") -> Scores:
+    def score_raw(self, raw: pl.DataFrame, form: Form = "materialized") -> Scores:
         """Raw columns, as the data set's reader gives them → scores."""
         return self.score(self.encoder.encode(raw), form)
 
-    def score(self, encoded: pl.DataFrame, form: Form = "materialised") -> Scores:
+    def score(self, encoded: pl.DataFrame, form: Form = "materialized") -> Scores:
         """Columns of ids and numbers, as a data set's splits have them → scores."""
         empty = np.empty(0, np.float32)
         scored = (self._score_chunk(chunk, form) for chunk in chunks(encoded, self.longest))
@@ -72,7 +72,7 @@ class ExportReader:
         logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Scores(logits, probabilities)
 
-    def inputs(self, encoded: pl.DataFrame, form: Form = "materialised") -> dict[str, Inputs]:
+    def inputs(self, encoded: pl.DataFrame, form: Form = "materialized") -> dict[str, Inputs]:
         """What the dense graph takes: embeddings' vectors, lengths (B,), numericals (B, N)."""
         vectors = self.vectors(encoded, form)
         inputs: dict[str, Inputs] = {
@@ -86,7 +86,7 @@ class ExportReader:
             inputs[numerical[0].graph_input] = pl.DataFrame(columns).to_numpy()
         return inputs
 
-    def vectors(self, encoded: pl.DataFrame, form: Form = "materialised") -> dict[str, Floats]:
+    def vectors(self, encoded: pl.DataFrame, form: Form = "materialized") -> dict[str, Floats]:
         """Of each embedding, by name: (B, D), pooled; of a history (L, D), rows' end to end."""
         return {
             embedding.name: self._vectors(embedding, feature, encoded, form)

@@ -27,7 +27,7 @@ class SearchStage:
     """A target and its history → the behaviours that matter most, of one pair of the model."""
 
     def __init__(
-        self, export_dir: Path, pair: int = 0, form: Form = "materialised", *, check: bool = True
+        self, export_dir: Path, pair: int = 0, form: Form = "materialized", *, check: bool = True
     ) -> None:
         self.manifest = check_export(export_dir) if check else load_manifest(export_dir)
         if not -1 < pair < len(self.manifest.pairs):

@@ -218,7 +218,7 @@ def test_each_operation_is_its_formula():
         weights = random_weights(method)
         q, r = weights["a/0"][ids // 7], weights["a/1"][ids % 7]
         expected = {"multiply": q * r, "add": q + r}.get(operation, torch.cat([q, r], 1))
-        torch.testing.assert_close(method.materialise(weights), expected)
+        torch.testing.assert_close(method.materialize(weights), expected)
 
 
 def test_concat_shares_the_columns_and_separate_does_not():
@@ -232,7 +232,7 @@ def test_concat_shares_the_columns_and_separate_does_not():
 def test_a_path_is_an_mlp_for_each_class():
     method = built("path_mlp", MixedRadix(sizes=(2, 600, 2)), 2000, dim=3, hidden_dim=5)
     weights = random_weights(method)
-    vectors = method.materialise(weights)
+    vectors = method.materialize(weights)
     for i in (0, 1, 999, 1999):
         path = weights["a/0"][i // 2 % 600]  # the largest partition's
         for j, label in ((1, i % 2), (3, i // 1200)):
@@ -251,7 +251,7 @@ def test_as_many_remainders_as_ids_are_a_plain_table_times_one_row():
 
 def test_a_sum_has_no_more_rank_than_rows():
     method = built("add", dim=64)
-    table = method.materialise(random_weights(method))
+    table = method.materialize(random_weights(method))
     assert torch.linalg.matrix_rank(table) <= sum(t.num_rows for t in method.tables())
 
 

@@ -34,7 +34,7 @@ def build(
     optimizer = optimizer or RowwiseAdagradConfig(learning_rate=0.1)
     torch.manual_seed(0)  # what a method learns beside its tables
     embeddings = build_embeddings(config, schema_of(kind), optimizer, DEVICE)
-    embeddings.store.initialise(seed=0)
+    embeddings.store.initialize(seed=0)
     return embeddings
 
 
@@ -69,12 +69,12 @@ each_store = pytest.mark.parametrize("store", STORES)
 
 @each_method
 @each_store
-def test_vectors_are_rows_of_the_materialised_table(method, store):
+def test_vectors_are_rows_of_the_materialized_table(method, store):
     embeddings = build(method, store)
     vectors = look_up(embeddings, bags(SINGLE))
     assert vectors.shape == (4, 2 * DIM)
     for column, feature in enumerate(("a", "b")):
-        table = embeddings.materialise(feature)
+        table = embeddings.materialize(feature)
         assert table.shape == (CARDINALITY, DIM)
         ids = [bag[0] for bag in SINGLE[column]]
         torch.testing.assert_close(vectors[:, column * DIM : (column + 1) * DIM], table[ids])
@@ -87,7 +87,7 @@ def test_multi_valued_features_pool_their_rows(method, store, pooling):
     embeddings = build(method, store, kind="sequence", pooling={"*": pooling})
     vectors = look_up(embeddings, bags(MULTI))
     for column, feature in enumerate(("a", "b")):
-        table = embeddings.materialise(feature)
+        table = embeddings.materialize(feature)
         for sample, ids in enumerate(MULTI[column]):
             expected = table[ids].sum(0) / (max(len(ids), 1) if pooling == "mean" else 1)
             got = vectors[sample, column * DIM : (column + 1) * DIM]
@@ -172,4 +172,4 @@ def test_an_empty_batch_gives_no_rows(method, store):
 @each_method
 def test_initial_variance_equals_a_full_tables(method):
     wide = method.model_copy(update={"embedding_dim": 512, "init": NormalInit(std=0.5)})
-    assert build(wide).materialise("a").std().item() == pytest.approx(0.5, rel=0.1)
+    assert build(wide).materialize("a").std().item() == pytest.approx(0.5, rel=0.1)

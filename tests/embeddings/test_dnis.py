@@ -42,7 +42,7 @@ def test_factors_of_one_give_the_full_table():
     config = {"embedding_dim": 4, "init": NormalInit(std=1.0)}
     method = DnisConfig(**config, bands=3).build("a", 10, "a")
     table, weights = weights_of(method)
-    assert torch.equal(method.materialise(weights), table)
+    assert torch.equal(method.materialize(weights), table)
     full = FullTableConfig(**config).build("a", 10, "a")
     assert full.tables()[0].name == "a"
 
@@ -59,7 +59,7 @@ def test_each_band_has_a_factor_for_each_group_of_columns():
             torch.tensor([[0.0, 0.0, 0.25, 0.25]]).expand(5, 4),
         ]
     )
-    torch.testing.assert_close(method.materialise(weights), table * factors)
+    torch.testing.assert_close(method.materialize(weights), table * factors)
 
 
 def test_a_factor_of_zero_kills_output_and_gradient_of_its_group():

@@ -53,7 +53,7 @@ def test_hashed_is_the_sum_of_k_hashed_rows(salts, salt):
     table = torch.randn(7, 3)
     ids = torch.arange(100)
     expected = table[hash_rows(ids, salt, 7)] + table[hash_rows(ids, salt + 1, 7)]
-    torch.testing.assert_close(method.materialise({"a": table}), expected)
+    torch.testing.assert_close(method.materialize({"a": table}), expected)
     steps = [look.steps[0] for look in method.rule().lookups]
     assert [step.salt for step in steps] == [f"0x{salt + k:016x}" for k in range(2)]
 
@@ -79,7 +79,7 @@ def test_hashed_refuses_more_buckets_than_ids():
 
 def test_rowwise_adagrad_takes_the_step_of_its_formula():
     embeddings = build_embeddings(config(), SCHEMA, ADAGRAD, CPU)
-    embeddings.store.initialise(0)
+    embeddings.store.initialize(0)
     before = embeddings.store.weights()["a"].clone()
     vectors = embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors
     gradient = torch.tensor([3.0, 4.0])
@@ -93,7 +93,7 @@ def test_shared_tables_are_one_table_and_train_together():
     options = config(shared_tables={"b2": "b"})
     embeddings = build_embeddings(options, SCHEMA, ADAGRAD, CPU)
     assert set(embeddings.store.weights()) == {"a", "b"}
-    embeddings.store.initialise(0)
+    embeddings.store.initialize(0)
     vectors = embeddings(*embeddings.physical_ids(ids_of([0], [5], [5])))[0].vectors
     torch.testing.assert_close(vectors[:, 2:4], vectors[:, 4:6])
 
@@ -103,7 +103,7 @@ def test_features_keep_their_order_when_tables_interleave():
         update={"features": (SCHEMA.features[1], SCHEMA.features[0], SCHEMA.features[2])}
     )
     embeddings = build_embeddings(config(shared_tables={"b2": "b"}), schema, ADAGRAD, CPU)
-    embeddings.store.initialise(0)
+    embeddings.store.initialize(0)
     ids = KeyedJaggedTensor(
         keys=["b", "a", "b2"],
         values=torch.tensor([1, 2, 3], dtype=torch.int32),
@@ -164,7 +164,7 @@ def test_the_fused_store_refuses_adam_on_a_cpu():
 def test_dense_adam_with_l2_moves_rows_that_are_not_looked_up():
     optimizer = AdamConfig(learning_rate=0.1, l2=0.01)
     embeddings = build_embeddings(config(store="plain"), SCHEMA, optimizer, CPU)
-    embeddings.store.initialise(0)
+    embeddings.store.initialize(0)
     before = embeddings.store.weights()["a"].clone()
     embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors.sum().backward()
     embeddings.store.optimizers()[0].step()
@@ -176,7 +176,7 @@ def test_dense_adam_with_l2_moves_rows_that_are_not_looked_up():
 def test_sparse_adam_leaves_other_rows_alone():
     optimizer = SparseAdamConfig(learning_rate=0.1)
     embeddings = build_embeddings(config(store="plain"), SCHEMA, optimizer, CPU)
-    embeddings.store.initialise(0)
+    embeddings.store.initialize(0)
     before = embeddings.store.weights()["a"].clone()
     embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors.sum().backward()
     embeddings.store.optimizers()[0].step()
@@ -193,7 +193,7 @@ def test_features_may_have_the_names_of_module_attributes():
 
 def test_an_epochs_row_penalties_sum_to_the_dense_penalty():
     embeddings = build_embeddings(config(), SCHEMA, ADAGRAD, CPU)
-    embeddings.store.initialise(0)
+    embeddings.store.initialize(0)
     generator = torch.Generator().manual_seed(0)
     rows = {"a": 10, "b": 20, "b2": 20}
     # 40 train rows in batches of 8, in which every id occurs

@@ -141,7 +141,7 @@ def test_a_vector_is_its_row_times_the_projection():
     table = torch.randn(10, 2)
     (projection,) = method.parameters()
     assert projection.shape == (2, 5)
-    torch.testing.assert_close(method.materialise({"a": table}), table @ projection)
+    torch.testing.assert_close(method.materialize({"a": table}), table @ projection)
     assert method.output_dim == 5
 
 
@@ -161,7 +161,7 @@ def test_bands_are_contiguous_ranges_of_ids():
     expected = torch.cat(
         [weights["a/0"][:-1], weights["a/1"][:-1] @ narrow, weights["a/2"][:-1] @ narrowest]
     )
-    torch.testing.assert_close(method.materialise(weights), expected)
+    torch.testing.assert_close(method.materialize(weights), expected)
 
 
 def test_a_band_without_ids_is_refused():
@@ -174,7 +174,7 @@ def test_initial_variance_of_bands_and_dims_equals_a_plain_tables():
     bands = ({"share": 0.5, "dim": 64}, {"share": 0.5, "dim": 16})
     config = MixedDimensionConfig(embedding_dim=64, bands=bands, init=NormalInit(std=0.3))
     embeddings = build(config, SgdConfig(learning_rate=1.0), "plain", 4000)
-    table = embeddings.materialise("a")
+    table = embeddings.materialize("a")
     assert table[:2000].std().item() == pytest.approx(0.3, rel=0.05)
     assert table[2000:].std().item() == pytest.approx(0.3, rel=0.05)
 
@@ -203,7 +203,7 @@ def build(config, optimizer, store, cardinality=20, kind="categorical"):
     schema = Schema(name="x", features=(feature,), splits={})
     content = EmbeddingsConfig(default=config, store=store)
     embeddings = build_embeddings(content, schema, optimizer, CPU)
-    embeddings.store.initialise(0)
+    embeddings.store.initialize(0)
     return embeddings
 
 
@@ -226,7 +226,7 @@ def test_rows_for_ids_of_other_bands_are_zero_and_stay_so(kind, store, optimizer
         values=torch.tensor([i for bag in ids for i in bag], dtype=torch.int32),
         lengths=torch.tensor([len(bag) for bag in ids], dtype=torch.int32),
     )
-    before = embeddings.materialise("a")
+    before = embeddings.materialize("a")
     for _ in range(3):
         for step in embeddings.store.optimizers():
             step.zero_grad()
@@ -234,7 +234,7 @@ def test_rows_for_ids_of_other_bands_are_zero_and_stay_so(kind, store, optimizer
         embeddings.store.step()
     for name, weight in embeddings.store.weights().items():
         assert torch.equal(weight[-1], torch.zeros_like(weight[-1])), name
-    moved = (embeddings.materialise("a") != before).any(1)
+    moved = (embeddings.materialize("a") != before).any(1)
     looked_up = sorted({i for bag in ids for i in bag})
     if not optimizer.touches_whole_tables:
         assert moved.nonzero().flatten().tolist() == looked_up

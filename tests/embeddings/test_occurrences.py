@@ -71,7 +71,7 @@ def build(store: Literal["fused", "plain"], mean=(), optimizer=None) -> FeatureE
         torch.device("cpu"),
     )
     embeddings = FeatureEmbeddings(features, methods, mean, ["tags", "item"], built)
-    built.initialise(seed=0)
+    built.initialize(seed=0)
     return embeddings
 
 
@@ -93,7 +93,7 @@ def test_vectors_are_pooled_after_they_are_combined(store, mean):
     embeddings = build(store, mean)
     vectors = embeddings(*embeddings.physical_ids(batch()))[0].vectors
     for column, (name, bags) in enumerate(IDS.items()):
-        table = embeddings.materialise(name)
+        table = embeddings.materialize(name)
         for row, bag in enumerate(bags):
             expected = table[bag].sum(0) / (max(len(bag), 1) if name in mean else 1)
             got = vectors[row, column * DIM : (column + 1) * DIM]

@@ -41,14 +41,14 @@ def embeddings_of(method, store="fused", optimizer=None, kind="categorical") -> 
         optimizer or RowwiseAdagradConfig(learning_rate=0.1),
         CPU,
     )
-    built.store.initialise(seed=3)
+    built.store.initialize(seed=3)
     return built
 
 
 def full_table() -> torch.Tensor:
     method = {"method": "full_table", "embedding_dim": 4}
     config = EmbeddingsConfig.model_validate({"default": method})
-    return embeddings_of(config.default).materialise("a").clone()
+    return embeddings_of(config.default).materialize("a").clone()
 
 
 def mask_of(options) -> torch.Tensor:
@@ -70,14 +70,14 @@ def mask_of(options) -> torch.Tensor:
 @each_config
 @pytest.mark.parametrize("store", ["fused", "plain"])
 def test_kept_entries_start_as_the_full_tables_and_others_are_zero(options, store):
-    table = embeddings_of(config_of(**options), store).materialise("a")
+    table = embeddings_of(config_of(**options), store).materialize("a")
     assert torch.equal(table, full_table() * mask_of(options))
 
 
 def test_initial_rows_of_a_large_table_come_from_all_its_blocks(monkeypatch):
     monkeypatch.setattr("recsys.embeddings.tables.base.ROWS_DRAWN_AT_ONCE", 4)
     expected = full_table() * mask_of(CONFIGS["chosen and narrow"])
-    table = embeddings_of(config_of(**CONFIGS["chosen and narrow"])).materialise("a")
+    table = embeddings_of(config_of(**CONFIGS["chosen and narrow"])).materialize("a")
     assert torch.equal(table, expected)
 
 
@@ -112,7 +112,7 @@ def test_training_never_moves_the_zeros(options, store, optimizer):
         vectors = embeddings(*embeddings.physical_ids(single([0, 1, 5, 9, 9, 3])))[0].vectors
         (vectors - 1.0).square().sum().backward()
         embeddings.store.step()
-    table, mask = embeddings.materialise("a"), mask_of(options)
+    table, mask = embeddings.materialize("a"), mask_of(options)
     assert torch.equal(table * (1 - mask), torch.zeros(10, 4))
     is_trained = mask[[0, 1, 5, 9, 3]] > 0
     before = full_table()[[0, 1, 5, 9, 3]]
@@ -128,11 +128,11 @@ def test_bags_are_sums_and_train_their_kept_rows_alone(options):
         lengths=torch.tensor([3, 0, 2]).int(),
     )
     vectors = embeddings(*embeddings.physical_ids(bags))[0].vectors
-    table = embeddings.materialise("a")
+    table = embeddings.materialize("a")
     expected = torch.stack([table[[0, 1, 9]].mean(0), torch.zeros(4), table[[9, 4]].mean(0)])
     torch.testing.assert_close(vectors, expected)
     vectors.square().sum().backward()
-    assert torch.equal(embeddings.materialise("a") * (1 - mask_of(options)), torch.zeros(10, 4))
+    assert torch.equal(embeddings.materialize("a") * (1 - mask_of(options)), torch.zeros(10, 4))
 
 
 def test_the_projection_starts_as_padding_and_is_trained():

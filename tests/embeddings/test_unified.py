@@ -38,7 +38,7 @@ def schema_of(sizes) -> Schema:
 def build(default, sizes=SIZES, store="plain", **options):
     config = EmbeddingsConfig.model_validate({"default": default, "store": store, **options})
     embeddings = build_embeddings(config, schema_of(sizes), SGD, CPU)
-    embeddings.store.initialise(0)
+    embeddings.store.initialize(0)
     return embeddings
 
 
@@ -50,7 +50,7 @@ def test_a_vector_is_the_concatenation_of_its_hashed_rows():
     method = UnifiedConfig(embedding_dim=6, num_rows=40, num_chunks=3).build("a", 100, "a")
     table, ids = torch.randn(40, 2), torch.arange(100)
     expected = [table[hash_rows(ids, feature_salt("a") + k, 40)] for k in range(3)]
-    torch.testing.assert_close(method.materialise({"unified": table}), torch.cat(expected, 1))
+    torch.testing.assert_close(method.materialize({"unified": table}), torch.cat(expected, 1))
 
 
 def test_sum_adds_the_rows_and_keeps_the_variance():
@@ -61,12 +61,12 @@ def test_sum_adds_the_rows_and_keeps_the_variance():
     assert method.tables()[0].init == NormalInit(std=0.5)
     table, ids = torch.randn(40, 6), torch.arange(100)
     expected = sum(table[hash_rows(ids, feature_salt("a") + k, 40)] for k in range(4))
-    torch.testing.assert_close(method.materialise({"unified": table}), expected)
+    torch.testing.assert_close(method.materialize({"unified": table}), expected)
 
 
 def test_an_identity_table_shows_the_rows():
     method = UnifiedConfig(embedding_dim=40 * 3, num_rows=40, num_chunks=3).build("a", 100, "a")
-    vectors = method.materialise({"unified": torch.eye(40)}).view(100, 3, 40)
+    vectors = method.materialize({"unified": torch.eye(40)}).view(100, 3, 40)
     for chunk, rows in enumerate(method.rows(torch.arange(100))):
         assert vectors[:, chunk].argmax(1).tolist() == rows.tolist()
         assert (vectors[:, chunk].sum(1) == 1).all()

@@ -47,9 +47,9 @@ def test_verify_compares_whole_sequences(place_of_histories, model, tmp_path):
     trained, export = place_of_histories(model)
     comparisons = verify_export(export, trained.dataset_dir)
     assert [(p.form, p.rows, p.passed) for p in comparisons] == [
-        ("materialised", ROWS, True),
+        ("materialized", ROWS, True),
         ("native", ROWS, True),
-        ("materialised", 2048, True),
+        ("materialized", 2048, True),
         ("native", 2048, True),
     ]
     assert all(p.reference == "run" and p.max_vector_difference < 1e-6 for p in comparisons[:2])
@@ -73,7 +73,7 @@ def test_attention_has_tables_of_its_own(place_of_histories):
     assert [look.table for look in history.attention.native.rule.lookups] == ["item@attention"] * 2
     assert features["tags"].attention is None
     for name in ("item", "item@attention", "category@attention", "user@attention"):
-        expected = trained.model.embeddings.materialise(name).numpy()
+        expected = trained.model.embeddings.materialize(name).numpy()
         assert np.abs(expected).max() > 0.5
         table = load_file(export / f"tables/{name}.safetensors")["vectors"]
         np.testing.assert_array_equal(table, expected)

@@ -84,7 +84,7 @@ def fill(method):
 def test_a_rule_makes_the_methods_vectors(method):
     weights = fill(method)
     with torch.no_grad():
-        expected = method.materialise(weights).numpy()
+        expected = method.materialize(weights).numpy()
     own = dict([*method.named_parameters(), *method.named_buffers()])
     rule = method.rule()
     tensors = {name: own[name].detach().numpy() for name in rule.tensors()}

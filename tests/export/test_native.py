@@ -119,7 +119,7 @@ def exports(trained):
 def test_both_forms_hold_the_vector_of_every_id(trained, exports, feature):
     reader = ExportReader(exports("both"))
     exported = next(f for f in reader.manifest.sparse if f.name == feature)
-    expected = trained.model.embeddings.materialise(feature).numpy()
+    expected = trained.model.embeddings.materialize(feature).numpy()
     assert np.abs(expected).max() > 0.1
     ids = np.arange(CARDINALITY)
     for form in exported.forms:
@@ -130,12 +130,12 @@ def test_both_forms_hold_the_vector_of_every_id(trained, exports, feature):
 def test_verify_compares_every_form_with_the_model(exports, trained):
     export, data = exports("both"), trained.dataset_dir
     forms = [(p.candidate, p.form) for p in load_manifest(export).parity[:3]]
-    assert forms == [("dense", "materialised"), ("dense", "native"), ("whole", None)]
+    assert forms == [("dense", "materialized"), ("dense", "native"), ("whole", None)]
     comparisons = verify_export(export, data / "test")
     assert [(p.form, p.rows, p.passed) for p in comparisons] == [
-        ("materialised", ROWS, True),
+        ("materialized", ROWS, True),
         ("native", ROWS, True),
-        ("materialised", 2048, True),
+        ("materialized", 2048, True),
         ("native", 2048, True),
     ]
     assert all(p.max_vector_difference < 1e-6 for p in comparisons[:2])
@@ -178,14 +178,14 @@ def test_a_shared_table_is_written_once(exports):
 
 
 def test_an_export_may_have_one_form_only(exports, trained):
-    native, plain = (load_manifest(exports(tables)) for tables in ("native", "materialised"))
-    assert {f.forms for f in plain.sparse} == {("materialised",)}
-    assert not (exports("materialised") / "native").exists()
+    native, plain = (load_manifest(exports(tables)) for tables in ("native", "materialized"))
+    assert {f.forms for f in plain.sparse} == {("materialized",)}
+    assert not (exports("materialized") / "native").exists()
     for feature in native.sparse:
         has_rule = feature.method not in WITHOUT_NATIVE_FORM
-        assert feature.forms == (("native",) if has_rule else ("materialised",))
+        assert feature.forms == (("native",) if has_rule else ("materialized",))
     assert all(p.passed for p in verify_export(exports("native"), trained.dataset_dir / "test"))
-    scores = [ExportReader(exports(t)).tables for t in ("native", "materialised")]
+    scores = [ExportReader(exports(t)).tables for t in ("native", "materialized")]
     vectors = [t.vectors(t.manifest.sparse[2], np.arange(9), "native") for t in scores]
     np.testing.assert_allclose(*vectors, rtol=1e-6, atol=1e-6)
 
@@ -198,23 +198,23 @@ def test_a_plain_table_is_one_file_in_both_forms(exports):
     assert not (exports("both") / f"native/tables/{feature.name}.safetensors").exists()
 
 
-def test_a_method_without_a_rule_is_materialised_and_the_manifest_says_so(
+def test_a_method_without_a_rule_is_materialized_and_the_manifest_says_so(
     exports, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(Hashed, "rule", lambda _: None)
     manifest = load_manifest(exports.tables(tmp_path / "export", "native"))
     forms = {f.name: f.forms for f in manifest.sparse}
-    assert forms["hashed"] == forms["hashed_bag"] == ("materialised",)
+    assert forms["hashed"] == forms["hashed_bag"] == ("materialized",)
     assert "hashed: hashed has no native form" in manifest.notes
 
 
 def test_tables_that_would_be_too_large_are_left_out_with_a_note(exports, tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.export.table_forms.MATERIALISED_LIMIT", 1000)
+    monkeypatch.setattr("recsys.export.table_forms.MATERIALIZED_LIMIT", 1000)
     manifest = load_manifest(exports.tables(tmp_path / "export", "both"))
     forms = {f.name: f.forms for f in manifest.sparse}
-    assert forms["full_table"] == ("materialised", "native")
+    assert forms["full_table"] == ("materialized", "native")
     assert forms["hashed"] == ("native",)
-    assert any("not materialised" in note and "hashed" in note for note in manifest.notes)
+    assert any("not materialized" in note and "hashed" in note for note in manifest.notes)
 
 
 @pytest.fixture

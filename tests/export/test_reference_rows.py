@@ -62,7 +62,7 @@ def test_logits_that_the_export_does_not_give_are_a_failure_of_the_files(place):
     with pytest.raises(RecsysError) as caught:
         verify_export(export, trained.dataset_dir)
     message = str(caught.value)
-    assert "row 7: the export (materialised tables, ONNX graph on" in message
+    assert "row 7: the export (materialized tables, ONNX graph on" in message
     assert "1 of 2048 rows differ" in message
     assert "stored at export" in message
     assert "is onnxruntime another version than manifest.json names?" in message

@@ -44,7 +44,7 @@ def test_the_reader_scores_raw_rows_as_the_run_does(workplace, model):
 def test_export_itself_compares_both_graphs_with_the_run(workplace, model):
     parity = load_manifest(workplace(model).export).parity[:6]
     assert [p.candidate for p in parity] == ["dense", "dense", "whole"] * 2
-    assert [p.form for p in parity] == ["materialised", "native", None] * 2
+    assert [p.form for p in parity] == ["materialized", "native", None] * 2
     assert all(p.passed and p.reference == "run" for p in parity)
     assert [p.rows for p in parity] == [30] * 3 + [2048] * 3
     assert parity[0].reference_auc == pytest.approx(parity[0].candidate_auc)
@@ -54,7 +54,7 @@ def test_a_table_file_holds_the_vector_of_each_id(workplace):
     place = workplace("dcn_v2")
     manifest = load_manifest(place.export)
     for feature in manifest.sparse:
-        expected = place.trained.model.embeddings.materialise(feature.name).numpy()
+        expected = place.trained.model.embeddings.materialize(feature.name).numpy()
         np.testing.assert_array_equal(load_file(place.export / feature.table)["vectors"], expected)
         table = pq.read_table(place.export / feature.table_parquet)
         assert table.schema.field("id").type == "int32"

@@ -14,7 +14,7 @@ from tests.export.histories import ITEMS, LONGEST, rows_of
 @pytest.mark.parametrize(
     ("model", "pair"), [("twin", 0), ("sim_hard", 0), ("dare", 0), ("dare", 1)]
 )
-@pytest.mark.parametrize("form", ["materialised", "native"])
+@pytest.mark.parametrize("form", ["materialized", "native"])
 def test_the_search_stage_alone_finds_what_the_model_finds(place_of_histories, model, pair, form):
     trained, export = place_of_histories(model)
     rows = rows_of(trained)

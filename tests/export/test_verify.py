@@ -30,7 +30,7 @@ def test_encoded_rows_are_verified_against_the_run(place):
     for data in (place.dataset, place.dataset / "test", *test_rows):
         before = load_manifest(place.export).parity
         comparisons = verify_export(place.export, data)
-        assert [parity.form for parity in comparisons] == ["materialised", "native"] * 2
+        assert [parity.form for parity in comparisons] == ["materialized", "native"] * 2
         for parity in comparisons[2:]:
             assert (parity.reference, parity.rows) == ("stored", 2048)
             assert parity.passed
@@ -46,7 +46,7 @@ def test_encoded_rows_are_verified_against_the_run(place):
 
 def test_raw_rows_are_verified_from_their_raw_values(place):
     parity, native, *_ = verify_export(place.export, place.raw, place.raw_chunks())
-    assert native.model_copy(update={"form": "materialised"}) == parity
+    assert native.model_copy(update={"form": "materialized"}) == parity
     assert (parity.reference, parity.rows, parity.passed) == ("run", 300, True)
     assert parity.candidate_auc is not None
 

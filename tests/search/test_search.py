@@ -87,8 +87,8 @@ def test_the_retrained_model_starts_from_the_supernets_initial_weights(searched,
     for name, value in small.network.state_dict().items():
         assert torch.equal(value, state[name])
     for feature in ("color", "shop", "history", "item"):
-        kept = small.embeddings.materialise(feature)
-        assert torch.equal(kept, full.embeddings.materialise(feature) * (kept != 0))
+        kept = small.embeddings.materialize(feature)
+        assert torch.equal(kept, full.embeddings.materialize(feature) * (kept != 0))
 
 
 def test_features_of_another_kind_of_search_are_refused(tiny_dataset, tmp_path):

@@ -67,12 +67,12 @@ def test_thresholds_take_sgd_steps_and_are_pushed_up(config):
 def test_one_threshold_changes_its_own_feature_alone(config):
     schema = load_schema(config.data.path)
     embeddings = build_model(config, schema).eval().embeddings
-    before = {name: embeddings.materialise(name) for name in embeddings.methods}
+    before = {name: embeddings.materialize(name) for name in embeddings.methods}
     embeddings.methods["shop"].threshold.data.fill_(1e9)
     for name, table in before.items():
-        is_same = torch.equal(embeddings.materialise(name), table)
+        is_same = torch.equal(embeddings.materialize(name), table)
         assert is_same == (name != "shop")
-    assert not embeddings.materialise("shop").any()
+    assert not embeddings.materialize("shop").any()
 
 
 def test_a_bands_gradient_has_mean_magnitude_one_whatever_the_loss_is_scaled_by():

@@ -1,4 +1,4 @@
-"""What evaluation keeps of attention, from models as they are initialised."""
+"""What evaluation keeps of attention, from models as they are initialized."""
 
 from dataclasses import replace
 

@@ -105,7 +105,7 @@ def test_what_four_ranks_trained_is_scored_by_one(tiny_dataset, tmp_path):
             model = build_on_ranks(config, load_schema(config.data.path), alone).model
         best = next((tmp_path / name / "checkpoints").glob("best-*"))
         model.load_dense_state_dict(load_weights(best, model.embeddings.store.state()))
-        scored[name] = model.embeddings.materialise("item")
+        scored[name] = model.embeddings.materialize("item")
     torch.testing.assert_close(scored["4"], scored["1"], rtol=0, atol=1e-5)
 
 

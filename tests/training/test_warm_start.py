@@ -150,11 +150,11 @@ def test_a_run_from_before_hashes_were_salted_by_feature_keeps_its_rows(tiny_dat
     train(config_of(tiny_dataset, "train.epochs=1", common), tmp_path / "old")
     file = tmp_path / "old" / "config.yaml"
     content = yaml.safe_load(file.read_text())
-    vectors = load_trained(tmp_path / "old").model.embeddings.materialise("item")
+    vectors = load_trained(tmp_path / "old").model.embeddings.materialize("item")
     del content["embeddings"]["default"]["salts"]
     file.write_text(yaml.safe_dump(content))
     assert load_run_config(tmp_path / "old").embeddings.default.salts == "common"
-    assert torch.equal(load_trained(tmp_path / "old").model.embeddings.materialise("item"), vectors)
+    assert torch.equal(load_trained(tmp_path / "old").model.embeddings.materialize("item"), vectors)
 
 
 def test_features_without_a_vocabulary_keep_their_ids_under_the_same_hash_rule(tmp_path):

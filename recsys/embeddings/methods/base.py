@@ -129,7 +129,7 @@ class EmbeddingMethod(nn.Module, ABC):
         """True when the vector of id i is row i of its only table: nothing to compute."""
         return False
 
-    def materialise(self, weights: Mapping[str, Tensor]) -> Tensor:
+    def materialize(self, weights: Mapping[str, Tensor]) -> Tensor:
         """The method as a plain (cardinality, D) table: row i is the vector of id i."""
         ids = torch.arange(self.cardinality)
         vectors = [

@@ -12,7 +12,7 @@ each class has a row, and `operation` makes one vector of the rows.
                class picks the MLP, whose weights are the class's rows
 
 Initial variance equals a plain table's of standard deviation s: factors have s^(1/k), summands
-s/√k, blocks s. A path starts at 1, which the MLPs' He initialisation keeps, and the last layer
+s/√k, blocks s. A path starts at 1, which the MLPs' He initialization keeps, and the last layer
 brings it to s.
 """
 
@@ -218,7 +218,7 @@ class Compositional(EmbeddingMethod):
             return path
         return Concat(of=parts)
 
-    def materialise(self, weights: Mapping[str, Tensor]) -> Tensor:
+    def materialize(self, weights: Mapping[str, Tensor]) -> Tensor:
         """In blocks: an id's MLPs are many times as large as its vector."""
         blocks = []
         for ids in torch.split(torch.arange(self.cardinality), IDS_AT_ONCE):

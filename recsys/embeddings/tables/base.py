@@ -142,7 +142,7 @@ class TableStore(nn.Module):
         return {shard.table.name: shard.weight for shard in self.shards()}
 
     @torch.no_grad()
-    def initialise(self, seed: int) -> None:
+    def initialize(self, seed: int) -> None:
         """Fills every table from generators of its own: the same weights in any sharding."""
         for shard in self.shards():
             rows, columns = shard.weight.shape

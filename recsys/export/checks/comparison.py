@@ -211,7 +211,7 @@ class Comparison:
     def _culprit(self, reader: ExportReader, encoded: pl.DataFrame) -> str:
         assert self.reference is not None  # nothing differs from none
         vectors = self.reference.vectors(encoded)
-        for name, exported in reader.vectors(encoded, self.form or "materialised").items():
+        for name, exported in reader.vectors(encoded, self.form or "materialized").items():
             if name not in vectors:
                 return "vectors cannot be compared without the run"
             if vector_differences(exported, vectors[name]).max(initial=0.0) > VECTOR_TOLERANCE:

@@ -120,7 +120,7 @@ class ModelOnRanks(NamedTuple):
 
 
 def build_on_ranks(config: RunConfig, schema: Schema, ranks: Ranks) -> ModelOnRanks:
-    """The config's model, freshly initialised, with fused tables sharded over many ranks."""
+    """The config's model, freshly initialized, with fused tables sharded over many ranks."""
     seed = config.train.seed
     check_model_memory(config, schema, ranks.device)
     is_sharded = config.embeddings.store == "fused" and ranks.host is not None
@@ -169,7 +169,7 @@ def distribute(model: CTRModel, plan: ShardingPlan, ranks: Ranks, seed: int) -> 
     for group in groups:
         group.after_sharding()
     if groups:
-        model.embeddings.store.initialise(seed)
+        model.embeddings.store.initialize(seed)
     return wrapped
 
 

@@ -93,7 +93,7 @@ def check_dataset(run_dir: Path, data: DataConfig) -> None:
 
 
 def build_model(config: RunConfig, schema: Schema) -> CTRModel:
-    """The model of a config, freshly initialised, on one device."""
+    """The model of a config, freshly initialized, on one device."""
     return build_on_ranks(config, schema, Ranks(choose_device(config.train.device))).model
 
 
