@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from recsys.__main__ import main
+from recsys.cli.main import main
 
 POLL_SECONDS = 0.0005
 # They change nothing but speed; the last command goes back to the first ones.

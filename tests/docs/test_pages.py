@@ -7,7 +7,7 @@ import typer
 
 from data_pipelines import find_recipe
 from data_pipelines.recipe import override_recipe
-from recsys.__main__ import app
+from recsys.cli.main import app
 from recsys.config.base import apply_overrides, read_yaml, validate
 from recsys.config.run import RunConfig
 from tests.docs.pages import (

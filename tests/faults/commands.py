@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from recsys.__main__ import main
+from recsys.cli.main import main
 
 # What training and prepare say of themselves before they fail.
 PROGRESS = ("epoch ", "checkpoint step-", "read: ", "fit: ", "write: ")

@@ -131,7 +131,7 @@ def _fork(request: dict[str, object]) -> int:
 
 
 def _run(request: dict[str, object], files: list[int]) -> None:
-    from recsys.__main__ import main
+    from recsys.cli.main import main
 
     empty = os.open("/dev/null", os.O_RDONLY)
     for target, source in enumerate([empty, *files]):

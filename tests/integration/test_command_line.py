@@ -9,7 +9,7 @@ import sys
 import polars as pl
 import pytest
 
-from recsys.__main__ import main
+from recsys.cli.main import main
 
 pytestmark = pytest.mark.slow
 CONFIG = """

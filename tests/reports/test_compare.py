@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from recsys.__main__ import app
+from recsys.cli.main import app
 from recsys.errors import RecsysError
 from recsys.metrics import compare_aucs
 from recsys.reports import compare_runs, compare_runs_by_group, evaluate_predictions

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from recsys.__main__ import main
+from recsys.cli.main import main
 from recsys.config.run import dump_config
 from tests.search.test_search import SECTIONS, config_of
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from recsys.__main__ import main
+from recsys.cli.main import main
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from functools import cache
 import polars as pl
 import pytest
 
-from recsys.__main__ import main
+from recsys.cli.main import main
 from recsys.config.run import dump_config
 from recsys.io.stop_signals import SAME_SIGNAL_SECONDS, StopSignals
 from recsys.training.checkpoint.policy import whole_checkpoints

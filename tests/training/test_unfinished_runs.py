@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.exactness.folder_comparison import differences
-from recsys.cli.commands import open_run
+from recsys.cli.runs import open_run
 from recsys.config.run import load_config
 from recsys.serving.manifest import check_export
 from recsys.training.lightning.module import CTRModule

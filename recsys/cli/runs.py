@@ -1,4 +1,4 @@
-"""What the commands that work on a run have in common: devices, signals, scoring."""
+"""Steps that commands on a run share: devices, signals, scoring, the printed figures."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ from recsys.training.train import ranks_of
 
 
 def on_devices(config: RunConfig, work: Callable[[Ranks], None], resume_command: str) -> None:
-    """Does `work` on the config's devices, or starts a process for each of them that will."""
+    """Calls `work` in this process, or starts one process per device that will."""
     if needs_launch(config.train.devices, config.train.nodes):
         raise typer.Exit(launch(sys.argv[1:], config.train.devices))
     keep_freed_memory()
