@@ -10,10 +10,10 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class HistoryPair(BaseConfig):
-    """A target's features and, in the same order, the sequences of what came before it."""
+    """Features of the target, and the histories that are compared with them."""
 
-    target: Names
-    history: Names
+    target: Names  # features of the target, compared side by side
+    history: Names  # the sequences of the same features before the target, in the same order
 
     @model_validator(mode="after")
     def _same_number(self) -> Self:

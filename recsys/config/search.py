@@ -15,15 +15,16 @@ from recsys.config.base import BaseConfig
 
 
 class BaseSearchConfig(BaseConfig):
-    """What every search has: a size that the result must not exceed, and how it chooses.
+    """The budget and the choice that every search has.
 
     The budget counts what is stored for the searched features: rows, indices, projections. Of the
     candidates within it, the smallest wins whose AUC is at most `tolerance` below the best.
     """
 
-    budget_share: float | None = Field(None, gt=0, le=1)  # of the full tables' bytes
-    budget_bytes: PositiveInt | None = None
-    tolerance: NonNegativeFloat = 0.0
+    # largest size of the result, as a share of the full tables; either this or budget_bytes
+    budget_share: float | None = Field(None, gt=0, le=1)
+    budget_bytes: PositiveInt | None = None  # the same, in bytes
+    tolerance: NonNegativeFloat = 0.0  # AUC that a smaller candidate may be below the best
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -39,41 +40,31 @@ class BaseSearchConfig(BaseConfig):
 
 
 class OptEmbedSearchConfig(BaseSearchConfig):
-    """Thresholds by gradient, columns by evolution (Lyu et al. 2022, §3 and table 7).
-
-    `regularizer` is the α of α·Σ exp(-t), which pushes thresholds up. Each generation scores
-    `mutations` and `crossovers` of the best `parents` found so far.
-    """
+    """Thresholds by gradient, columns by evolution (Lyu et al. 2022, §3 and table 7)."""
 
     name: Literal["optembed"] = "optembed"
-    threshold_learning_rate: PositiveFloat = 1e-4
-    regularizer: NonNegativeFloat = 1e-5
-    generations: NonNegativeInt = 30
-    mutations: PositiveInt = 10
-    crossovers: PositiveInt = 10
-    parents: PositiveInt = 15
-    mutation_probability: float = Field(0.1, gt=0, le=1)
+    threshold_learning_rate: PositiveFloat = 1e-4  # of the thresholds
+    regularizer: NonNegativeFloat = 1e-5  # α of α·Σ exp(-t), which raises the thresholds
+    generations: NonNegativeInt = 30  # of the evolutionary search over columns
+    mutations: PositiveInt = 10  # candidates per generation by mutation
+    crossovers: PositiveInt = 10  # candidates per generation by crossover
+    parents: PositiveInt = 15  # best candidates that the next ones come from
+    mutation_probability: float = Field(0.1, gt=0, le=1)  # per feature
 
 
 class DnisSearchConfig(BaseSearchConfig):
-    """Factors α by gradient on rows of their own (Cheng et al. 2020, §3.2).
-
-    second_order: the α step looks one step of the tables ahead, at `look_ahead` × their gradient
-    (one process). normalize: each band's gradient is divided by its mean magnitude. `l1` weighs
-    Σ|α|. For `warm_up_steps` the factors stay 1. train_network: false keeps the network as it is
-    after the warm-up, as the authors' code does (AutoSrh), so that only embeddings and factors are
-    trained. prune_to: the budget itself, as the paper has it, or the size that scores best of those
-    within it.
-    """
+    """Factors α by gradient on separate rows (Cheng et al. 2020, §3.2)."""
 
     name: Literal["dnis"] = "dnis"
-    alpha_learning_rate: PositiveFloat = 1e-2
-    l1: NonNegativeFloat = 1e-5
-    normalize: bool = True
-    second_order: bool = False
-    look_ahead: PositiveFloat = 1e-2
-    warm_up_steps: NonNegativeInt = 0
+    alpha_learning_rate: PositiveFloat = 1e-2  # of the factors α
+    l1: NonNegativeFloat = 1e-5  # weight of Σ|α| in the loss
+    normalize: bool = True  # divide each band's gradient by its mean magnitude
+    second_order: bool = False  # α steps look one step of the tables ahead (one process)
+    look_ahead: PositiveFloat = 1e-2  # step of that look ahead, × the gradient of the tables
+    warm_up_steps: NonNegativeInt = 0  # steps in which the factors stay 1
+    # false: freeze the network after the warm-up, as the authors' code (AutoSrh)
     train_network: bool = True
+    # best: the size with the best score within the budget. budget: the budget, as the paper
     prune_to: Literal["best", "budget"] = "best"
 
     @model_validator(mode="after")

@@ -21,22 +21,24 @@ from recsys.models.base import EqualWidthModelConfig, Field
 
 
 class AutoIntConfig(EqualWidthModelConfig):
-    """`attention_dim` is the sum over heads (the paper's d'·H); `hidden_dims` is AutoInt+'s MLP."""
+    """Self-attention between features, and the MLP of AutoInt+."""
 
     name: Literal["autoint"] = "autoint"
-    num_layers: PositiveInt = 3
-    num_heads: PositiveInt = 2
+    num_layers: PositiveInt = 3  # layers of self-attention
+    num_heads: PositiveInt = 2  # attention heads per layer
+    # output width of a layer, all heads together (the paper's d'·H)
     attention_dim: PositiveInt = 64
-    hidden_dims: tuple[PositiveInt, ...] = ()
-    input_dropout: float = PydanticField(0.0, ge=0, lt=1)
-    dropout: float = PydanticField(0.0, ge=0, lt=1)
-    batch_norm: bool = False
+    hidden_dims: tuple[PositiveInt, ...] = ()  # widths of AutoInt+'s MLP; []: none
+    input_dropout: float = PydanticField(0.0, ge=0, lt=1)  # share of inputs set to 0
+    dropout: float = PydanticField(0.0, ge=0, lt=1)  # share of MLP units set to 0
+    batch_norm: bool = False  # in each layer of the MLP
+    # projection: a matrix. identity_if_equal: none if the widths agree. none: no residual
     residual: Literal["projection", "identity_if_equal", "none"] = "projection"
-    projection_bias: bool = False
-    projection_relu: bool = False
-    scale_scores: bool = False
-    attention_dropout: float = PydanticField(0.0, ge=0, lt=1)
-    layer_norm: LayerNormPlace = "none"
+    projection_bias: bool = False  # bias in the projections to queries, keys, values
+    projection_relu: bool = False  # ReLU after these projections
+    scale_scores: bool = False  # divide scores by √(width of a head)
+    attention_dropout: float = PydanticField(0.0, ge=0, lt=1)  # share of weights set to 0
+    layer_norm: LayerNormPlace = "none"  # before_relu: FuxiCTR. after_relu: the authors
 
     @model_validator(mode="after")
     def _heads_divide_attention_dim(self) -> Self:

@@ -33,16 +33,13 @@ class BaseModelConfig(BaseConfig, ABC):
 
 
 class EqualWidthModelConfig(BaseModelConfig, ABC):
-    """A model whose fields must have one width, and what becomes of fields that have another.
-
-    mixed_widths: refuse; project: a matrix without bias for each field that has not `field_dim`
-    columns, which counts as memory of its feature; pad: zeros up to `field_dim`. `field_dim` is
-    the largest width where it is not given. The network does it, in front of the model.
-    """
+    """A model whose features must have one width; the network converts other widths."""
 
     name: str
+    # refuse; project: a matrix without bias for each feature of another width, counted as memory of
+    # the feature; pad: zeros up to field_dim
     mixed_widths: Literal["refuse", "project", "pad"] = "refuse"
-    field_dim: PositiveInt | None = None
+    field_dim: PositiveInt | None = None  # the width; null: the largest
 
     @model_validator(mode="after")
     def _field_dim_is_used(self) -> Self:
@@ -114,6 +111,7 @@ class SequenceModelConfig(BaseConfig, ABC):
 
     attention: ClassVar[Literal["required", "refused"]] = "refused"
     name: str
+    # targets and their histories; each pair has its own attention
     pairs: Annotated[tuple[HistoryPair, ...], PydanticField(min_length=1)]
 
     @abstractmethod

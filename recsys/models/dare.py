@@ -15,13 +15,11 @@ from recsys.models.two_stage import TwoStageModelConfig
 
 
 class DAREConfig(TwoStageModelConfig):
-    """`embeddings.attention` says how attention's own vectors are embedded, and how wide.
-
-    attention_position_dim: width of the ranks' vectors that are scored; None: position_dim.
-    """
+    """TWIN with separate embeddings for attention (`embeddings.attention`)."""
 
     attention: ClassVar[Literal["required", "refused"]] = "required"
     name: Literal["dare"] = "dare"
+    # width of the scored vector of a rank; null: position_dim
     attention_position_dim: PositiveInt | None = None
 
     def attention_position_dim_of(self, position_dim: int) -> int:

@@ -15,16 +15,17 @@ from recsys.models.base import BaseModelConfig, Field
 
 
 class DCNv2Config(BaseModelConfig):
-    """`parallel` scores [cross(x), mlp(x)]; `stacked` scores mlp(cross(x)) (paper, figure 1)."""
+    """Cross network and MLP; the structures are figure 1 of the paper."""
 
     name: Literal["dcn_v2"] = "dcn_v2"
+    # parallel: score [cross(x), mlp(x)]. stacked: score mlp(cross(x))
     structure: Literal["parallel", "stacked"] = "parallel"
-    num_cross_layers: NonNegativeInt = 3
-    low_rank: PositiveInt | None = None
-    hidden_dims: tuple[PositiveInt, ...] = (256, 128)
-    input_dropout: float = PydanticField(0.0, ge=0, lt=1)
-    dropout: float = PydanticField(0.0, ge=0, lt=1)
-    batch_norm: bool = False
+    num_cross_layers: NonNegativeInt = 3  # layers of the cross network; 0: none
+    low_rank: PositiveInt | None = None  # rank of a cross matrix; null: full
+    hidden_dims: tuple[PositiveInt, ...] = (256, 128)  # widths of the MLP; []: none
+    input_dropout: float = PydanticField(0.0, ge=0, lt=1)  # share of inputs set to 0
+    dropout: float = PydanticField(0.0, ge=0, lt=1)  # share of hidden units set to 0
+    batch_norm: bool = False  # in each layer of the MLP
 
     def build(self, fields: Sequence[Field], num_dense: int) -> "DCNv2":
         in_dim = sum(field.dim for field in fields) + num_dense

@@ -18,26 +18,25 @@ from recsys.models.sequence_tail import Tail, TailedModelConfig, pooled_dims
 
 
 class DINConfig(TailedModelConfig):
-    """Behaviours weighted by the softmax of their scores, and their sum's product with the target.
+    """Behaviors weighted by the softmax of their scores.
 
-    softmax: false weighs by the scores as they are, which is the paper's sum (§4.3).
-    target_aware: false leaves the product out, as the paper's figure does. The authors' code has
-    both; the defaults scored best on valid rows (benchmarks/histories/din_defaults.py). Weights of
-    a softmax start near 1 ÷ length, so the model starts near mean pooling, whatever the length.
-    scale_scores divides the scores by √D before the softmax, on in the authors' code. top_k: only
-    the highest scores of a row count, as where DARE's authors compare with DIN. dice_statistics:
-    padded counts in the attention MLP the behaviours that a row lacks of the data set's max_length
-    too, as FuxiCTR does.
+    The defaults, softmax and the product with the target, are the authors' code and scored best on
+    valid rows (benchmarks/histories/din_defaults.py). The weights of a softmax start near
+    1 ÷ length, so the model starts near mean pooling.
     """
 
     name: Literal["din"] = "din"
-    attention_hidden_dims: tuple[PositiveInt, ...] = (64,)
-    attention_activation: Activation = "dice"
-    attention_dropout: float = PydanticField(0.0, ge=0, lt=1)
-    softmax: bool = True
+    attention_hidden_dims: tuple[PositiveInt, ...] = (64,)  # widths of the attention MLP
+    attention_activation: Activation = "dice"  # of the attention MLP
+    attention_dropout: float = PydanticField(0.0, ge=0, lt=1)  # share of its units set to 0
+    softmax: bool = True  # false: use the scores as weights, the paper's sum (§4.3)
+    # false: without the product with the target, as in the figure of the paper
     target_aware: bool = True
-    scale_scores: bool = False
+    scale_scores: bool = False  # divide scores by √D before the softmax, as the authors' code
+    # use only the highest scores of a row, as DARE's authors; null: all
     top_k: PositiveInt | None = None
+    # padded: Dice's statistics in the attention MLP count padding up to the dataset's max_length,
+    # as in FuxiCTR
     dice_statistics: Literal["behaviours", "padded"] = "behaviours"
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from recsys.models.sequence_tail import Tail, TailedModelConfig, pooled_dims
 
 
 class MeanPoolingConfig(TailedModelConfig):
-    """The tail's options are all there is."""
+    """Every behavior has the same weight."""
 
     name: Literal["mean_pooling"] = "mean_pooling"
 

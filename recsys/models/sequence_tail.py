@@ -15,19 +15,15 @@ from recsys.models.base import Field, HistoryShape, SequenceModelConfig
 
 
 class TailedModelConfig(SequenceModelConfig, ABC):
-    """A sequence model that ends in an MLP over [fields, pooled histories, numericals].
+    """A sequence model that ends in an MLP over [fields, pooled histories, numerical features]."""
 
-    target_aware: beside each pooled history its product with the target (DARE's target-aware
-    representation; the third part of [u, i, u · i] in DIN's published code).
-    input_batch_norm: a BatchNorm in front of the MLP, as both codes have. batch_norm: one in each
-    of its layers. Training on several CPU processes refuses both.
-    """
-
-    hidden_dims: tuple[PositiveInt, ...] = (200, 80)
-    activation: Activation = "dice"
-    dropout: float = PydanticField(0.0, ge=0, lt=1)
-    batch_norm: bool = False
+    hidden_dims: tuple[PositiveInt, ...] = (200, 80)  # widths of the MLP
+    activation: Activation = "dice"  # dice: PReLU with a slope that depends on the batch
+    dropout: float = PydanticField(0.0, ge=0, lt=1)  # share of hidden units set to 0
+    batch_norm: bool = False  # in each layer of the MLP (not on several CPU processes)
+    # in front of the MLP, as the published codes have (not on several CPU processes)
     input_batch_norm: bool = False
+    # input each pooled history times the target, too (DARE; DIN as published in code)
     target_aware: bool = False
 
     def build_tail(

@@ -12,10 +12,10 @@ from recsys.models.two_stage import TwoStageModelConfig
 
 
 class SIMHardConfig(TwoStageModelConfig):
-    """category: the target's feature, one of each pair's, that a behaviour must share."""
+    """Keeps the most recent behaviors of the target's category."""
 
     name: Literal["sim_hard"] = "sim_hard"
-    category: str
+    category: str  # feature of each pair's target that a behavior must share with the target
 
     @model_validator(mode="after")
     def _category_is_a_target(self) -> Self:

@@ -10,6 +10,6 @@ from recsys.models.two_stage import TwoStageModelConfig
 
 
 class TWINConfig(TwoStageModelConfig):
-    """Behaviours are searched and weighed by the very vectors that are pooled."""
+    """Searches and weighs behaviors by the vectors that are pooled."""
 
     name: Literal["twin"] = "twin"

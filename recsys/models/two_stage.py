@@ -17,20 +17,18 @@ from recsys.models.sequence_tail import Tail, TailedModelConfig
 
 
 class TwoStageModelConfig(TailedModelConfig, ABC):
-    """Searches `top_k` behaviours of each history and weighs them by the softmax of their scores.
-
-    position_dim: width of what is learned for each rank (1 = the most recent), for the scores and
-    beside the pooled vectors; None: order plays no part.
-    auxiliary_weight: weight of the loss of a second head, in training only: the same fields, the
-    histories weighed whole instead of searched. 0: no such head.
-    """
+    """Keeps the `top_k` best behaviors of a history; weighs them by the softmax of their scores."""
 
     activation: Activation = "prelu"
     target_aware: bool = True
-    top_k: PositiveInt = 20
+    top_k: PositiveInt = 20  # behaviors that the search keeps
+    # width of the vector of a rank (1 = the most recent), for scores and beside the pooled vectors;
+    # null: order has no effect
     position_dim: PositiveInt | None = 16
+    # weight of the loss of a second head, in training only, that sees the same fields and all
+    # behaviors; 0: none
     auxiliary_weight: float = PydanticField(1.0, ge=0)
-    auxiliary_hidden_dims: tuple[PositiveInt, ...] = (200,)
+    auxiliary_hidden_dims: tuple[PositiveInt, ...] = (200,)  # widths of its MLP
 
     def build(
         self, fields: Sequence[Field], num_dense: int, histories: Sequence[HistoryShape]

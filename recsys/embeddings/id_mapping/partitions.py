@@ -52,17 +52,13 @@ class BasePartitionsConfig(BaseConfig, ABC):
 
 
 class QuotientRemainder(BasePartitionsConfig):
-    """i div m and i mod m: ⌈V/m⌉ + m rows.
-
-    One of: `num_remainders`, m itself (DLRM's `--qr-collisions`); `num_collisions` c, so that c ids
-    share a remainder's row: m = ⌈V/c⌉; `row_share`, the rows of all features of this config ÷ their
-    ids: the least m, one for all, that keeps Σ min(V_f, ⌈V_f/m⌉ + m) within it, which for one
-    feature is m = (R - √(R² - 4V)) / 2. Features that this m does not make smaller stay full.
-    """
+    """i div m and i mod m: ⌈V/m⌉ + m rows. One of the three keys gives m."""
 
     kind: Literal["quotient_remainder"] = "quotient_remainder"
-    num_remainders: PositiveInt | None = None
-    num_collisions: Size | None = None
+    num_remainders: PositiveInt | None = None  # m itself (DLRM's --qr-collisions)
+    num_collisions: Size | None = None  # ids that share a row of remainders: m = ⌈V/c⌉
+    # rows of all features of this config ÷ their ids: the smallest m, the same for all, that keeps
+    # Σ min(V_f, ⌈V_f/m⌉ + m) within it; features that it does not make smaller stay full
     row_share: float | None = Field(default=None, gt=0, lt=1)
 
     @model_validator(mode="after")
@@ -110,10 +106,11 @@ def least_remainders(cardinalities: Mapping[str, int], row_share: float) -> int:
 
 
 class _ByRadices(BasePartitionsConfig):
-    """`sizes`, the classes of each partition, or their number `k`, for sizes near V^(1/k)."""
+    """`sizes`, or their number `k`."""
 
+    # the number of classes of each partition; either this or k
     sizes: tuple[Size, ...] | None = Field(default=None, min_length=2)
-    k: Size | None = None
+    k: Size | None = None  # the number of partitions, with sizes near V^(1/k)
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

@@ -24,7 +24,7 @@ class NormalInit(BaseConfig):
     """Rows drawn from N(0, std²)."""
 
     distribution: Literal["normal"] = "normal"
-    std: PositiveFloat = 0.01
+    std: PositiveFloat = 0.01  # standard deviation
 
     def fill_(self, weight: Tensor, generator: torch.Generator) -> None:
         weight.normal_(0.0, self.std, generator=generator)
@@ -37,7 +37,7 @@ class UniformInit(BaseConfig):
     """Rows drawn from U(-bound, bound)."""
 
     distribution: Literal["uniform"] = "uniform"
-    bound: PositiveFloat
+    bound: PositiveFloat  # largest absolute value
 
     def fill_(self, weight: Tensor, generator: torch.Generator) -> None:
         weight.uniform_(-self.bound, self.bound, generator=generator)
@@ -80,7 +80,8 @@ class Lookup(NamedTuple):
 class BaseMethodConfig(BaseConfig, ABC):
     """What every method's config has."""
 
-    embedding_dim: PositiveInt
+    embedding_dim: PositiveInt  # width of the vectors (D), floats
+    # initial values of a plain table; methods scale them to the same variance
     init: Init = NormalInit()
 
     def resolve(self, cardinalities: Mapping[str, int]) -> "Mapping[str, BaseMethodConfig]":

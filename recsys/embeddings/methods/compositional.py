@@ -60,17 +60,16 @@ class _Part(NamedTuple):
 
 
 class CompositionalConfig(BaseMethodConfig):
-    """How ids are partitioned, and what becomes of the rows of their classes.
+    """A vector from one row of each of k small tables.
 
-    Features of at most `full_below` ids get a full table; others that would need no fewer rows or
-    floats than a full table are refused. `hidden_dim`: of the MLPs of a path.
+    Features for which this would need no fewer rows or floats than a full table are refused.
     """
 
     method: Literal["compositional"] = "compositional"
-    partitions: PartitionsConfig
-    operation: Operation = "multiply"
-    hidden_dim: PositiveInt | None = None
-    full_below: NonNegativeInt = 0
+    partitions: PartitionsConfig  # how an id becomes one class in each of k tables
+    operation: Operation = "multiply"  # how the k rows become a vector
+    hidden_dim: PositiveInt | None = None  # hidden width of path_mlp
+    full_below: NonNegativeInt = 0  # features of at most this many ids get a full table
 
     @model_validator(mode="after")
     def _hidden_dim_of_a_path(self) -> Self:

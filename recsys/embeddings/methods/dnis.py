@@ -20,20 +20,18 @@ from recsys.errors import RecsysError
 
 
 class DnisConfig(BaseMethodConfig):
-    """A full table in frequency bands.
-
-    bands: so many of equal size (fewer where there are fewer ids), or each one's share of the ids,
-    the most frequent first. dim_groups: null for a factor for each column.
-    bands_over: `each_feature` cuts every feature by itself, each band with factors of its own.
-    `all_features` is the paper's: the ids of all features of this config are cut together by their
-    count in train rows, and a band has the same factors in every feature. `recsys search` counts,
-    and writes the result as `band_ends`: where each band ends in this feature.
-    """
+    """A full table in frequency bands, with a factor for each band and group of columns."""
 
     method: Literal["dnis"] = "dnis"
+    # number of bands of equal size, or each band's share of the ids, the most frequent first
     bands: PositiveInt | tuple[PositiveFloat, ...] = 5
+    # groups of columns with a factor each; null: one per column
     dim_groups: PositiveInt | None = None
+    # each_feature: bands of each feature with factors of its own. all_features: as the paper, ids
+    # of all features cut together by their count in train rows, with the same factors in every
+    # feature
     bands_over: Literal["each_feature", "all_features"] = "each_feature"
+    # where each band ends in this feature; `recsys search` writes it for all_features
     band_ends: tuple[NonNegativeInt, ...] | None = None
 
     @model_validator(mode="after")

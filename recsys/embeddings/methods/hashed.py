@@ -27,22 +27,20 @@ from recsys.lookup_spec import Rule, Sum, TableLookup, looked_up
 class HashedConfig(BaseMethodConfig):
     """A (num_buckets, embedding_dim) table read num_hashes times.
 
-    `total_rows` instead of `num_buckets` is shared out among all features of this config: feature f
-    gets max(1, round(V_f / V · total_rows)) rows, even where that is no less than its V_f ids. It
-    is the baseline of `unified` at equal bytes (Coleman et al. 2023, §5), which has `exact_below`
-    too: features of at most so many ids get a full table, beside the total.
-
-    `salts`: `by_feature` salts the hashes with the name of the feature whose table it is, as
-    `unified` does, so that two ids that collide in one feature are independent of those that
-    collide in another. `common` is the rule of runs before there was a choice: salts 0 … k - 1 for
-    every feature, so that features of equal size have the same collisions.
+    With `total_rows` it is the baseline of `unified` at equal bytes (Coleman et al. 2023, §5).
+    `by_feature` salts make collisions in one feature independent of those in another.
     """
 
     method: Literal["hashed"] = "hashed"
-    num_buckets: PositiveInt | None = None
+    num_buckets: PositiveInt | None = None  # rows of each table; either this or total_rows
+    # rows of all features of this config together: feature f gets max(1, round(V_f / V ·
+    # total_rows))
     total_rows: PositiveInt | None = None
-    num_hashes: PositiveInt = 1
+    num_hashes: PositiveInt = 1  # rows that are summed for an id
+    # features of at most this many ids get a full table, beside the total
     exact_below: NonNegativeInt = 0
+    # by_feature: hashes are salted with the feature's name. common: salts 0 … k - 1 for every
+    # feature, as in older runs
     salts: Literal["by_feature", "common"] = "by_feature"
 
     @model_validator(mode="after")

@@ -34,28 +34,25 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class FrequencyBandConfig(BaseConfig):
-    """That share of a feature's ids, with rows of `dim` floats."""
+    """A share of a feature's ids, with rows of `dim` floats."""
 
-    share: Share
-    dim: PositiveInt
+    share: Share  # share of the feature's ids
+    dim: PositiveInt  # width of their rows, floats
 
 
 class MixedDimensionConfig(BaseMethodConfig):
-    """One of `temperature` (the power rule's α), `dim` and `bands`.
-
-    temperature: all features of this config get d = λ · n^-α, at least 1 and at most embedding_dim.
-    λ is the largest that keeps all their rows and projections within `budget_floats`, or within
-    `budget_share` of their full tables' floats; without a budget, the smallest feature has
-    embedding_dim. dim: the same for each feature. bands: ids from the most frequent on (id 0,
-    missing or unseen, is in the first), shares that sum to 1.
-    """
+    """Narrow rows and a d × embedding_dim projection; one of `temperature`, `dim` and `bands`."""
 
     method: Literal["mixed_dimension"] = "mixed_dimension"
+    # α of the power rule d = λ · n^-α for a feature of n ids, from 1 to embedding_dim
     temperature: float | None = Field(default=None, ge=0, le=1)
+    # largest number of floats in rows and projections, of all features of this config: λ is the
+    # largest that meets it; without a budget the smallest feature has embedding_dim
     budget_floats: PositiveInt | None = None
-    budget_share: Share | None = None
-    rounding: Rounding = "none"
-    dim: PositiveInt | None = None
+    budget_share: Share | None = None  # the same as a share of the floats of full tables
+    rounding: Rounding = "none"  # of d
+    dim: PositiveInt | None = None  # d of each feature, floats
+    # d by frequency: the most frequent ids first, id 0 included; shares that sum to 1
     bands: tuple[FrequencyBandConfig, ...] = ()
 
     @model_validator(mode="after")

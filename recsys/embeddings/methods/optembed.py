@@ -25,16 +25,12 @@ Variant = Literal["rows_and_dims", "rows", "dims"]
 
 
 class OptEmbedConfig(BaseMethodConfig):
-    """A full table whose rows and columns can be left out.
-
-    variant: the paper's OptEmbed, OptEmbed-E (rows) or OptEmbed-D (dims). norm: 1 or 2, of the
-    whole row, before columns are cut. start: `init`, or `xavier_uniform` as the paper has it,
-    U(-b, b) with b = √(6 / (V + D)) and V the ids of all features of this config together.
-    """
+    """A full table whose rows and columns can be left out."""
 
     method: Literal["optembed"] = "optembed"
-    variant: Variant = "rows_and_dims"
-    norm: Literal[1, 2] = 1
+    variant: Variant = "rows_and_dims"  # the paper's OptEmbed, OptEmbed-E (rows), OptEmbed-D (dims)
+    norm: Literal[1, 2] = 1  # 1 or 2: norm of the whole row that is compared with the threshold
+    # xavier_uniform: as the paper, U(-b, b) with b = √(6 / (V + D)), V ids of all features
     start: Literal["init", "xavier_uniform"] = "init"
 
     @model_validator(mode="after")

@@ -29,26 +29,24 @@ Output = Literal["pad", "project", "compact"]
 
 
 class BandConfig(BaseConfig):
-    """Ids from `first` to before `end`, and which of the embedding_dim columns their rows store."""
+    """A range of ids, and the columns that their rows store."""
 
-    first: NonNegativeInt
-    end: PositiveInt
-    dims: tuple[NonNegativeInt, ...]
+    first: NonNegativeInt  # first id
+    end: PositiveInt  # one after the last id
+    dims: tuple[NonNegativeInt, ...]  # columns of embedding_dim that are stored
 
 
 class PrunedConfig(BaseMethodConfig):
-    """The most frequent ids or chosen ones, with narrow rows.
-
-    kept: so many ids from 0 on, or the text of chosen ones, or null for all. dims: the first so
-    many columns. bands: ranges of ids with columns of their own; ids outside of them have no row.
-    output: zeros beside the stored columns (pad), a learned d × D matrix that starts as padding
-    (project), or vectors of the stored width (compact).
-    """
+    """The most frequent ids, or chosen ones, with narrow rows."""
 
     method: Literal["pruned"] = "pruned"
+    # number of ids from 0 on, or the encoded set of ids; null: all
     kept: NonNegativeInt | str | None = None
-    dims: PositiveInt | None = None
+    dims: PositiveInt | None = None  # number of columns, from the first
+    # ranges of ids with columns of their own; other ids have no row
     bands: tuple[BandConfig, ...] = Field(default=(), max_length=1000)
+    # pad: zeros in the other columns. project: a learned d × D matrix that starts as padding.
+    # compact: vectors of the stored width
     output: Output = "pad"
 
     @model_validator(mode="after")

@@ -29,20 +29,20 @@ from recsys.lookup_spec import Concat, Rule, Sum, TableLookup, looked_up
 
 
 class UnifiedConfig(BaseMethodConfig):
-    """`num_chunks` rows of the shared table named `table`; features that name it share it.
+    """`num_chunks` rows of a table that all features with the same `table` share.
 
-    All features of one table need the same `num_rows` and the same row width: `embedding_dim` ÷
-    `num_chunks` for concat, `embedding_dim` for sum. Two features with the same `salt` read the
-    same rows for the same ids; without one, the salt is the feature's name. Features of at most
-    `exact_below` ids get a full table of their own, which costs memory beside the shared one.
+    All features of one table need the same `num_rows` and the same row width.
     """
 
     method: Literal["unified"] = "unified"
-    table: str = "unified"
-    num_rows: PositiveInt
-    num_chunks: PositiveInt = 1
+    table: str = "unified"  # name of the shared table
+    num_rows: PositiveInt  # rows of the shared table; equal in all its features
+    num_chunks: PositiveInt = 1  # rows that make a vector
+    # concat: rows of embedding_dim ÷ num_chunks floats. sum: of embedding_dim
     combine: Literal["concat", "sum"] = "concat"
+    # features of at most this many ids get a full table, beside the shared one
     exact_below: NonNegativeInt = 0
+    # features with equal salts read the same rows for the same ids; null: the name of the feature
     salt: str | None = None
     init: Init = UniformInit(bound=0.05)
 

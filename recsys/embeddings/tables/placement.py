@@ -25,25 +25,22 @@ def _as_tuple(value: object) -> object:
 class PlacementConfig(BaseConfig):
     """What the planner may do with a feature's tables; a key that is not given leaves it free.
 
-    sharding: one way or several that the planner chooses from.
-        table_wise: whole, on one device. column_wise, row_wise: in parts, over all devices.
-        table_column_wise, table_row_wise: in parts, over the devices of one node.
-        grid: columns over nodes, rows over the devices of each.
-        data_parallel: whole on every device, for small tables; a step costs its whole size.
-    kernel: where the rows lie. fused: in the device's memory. uvm: in the host's, read from there.
-        uvm_caching: in the host's, with a cache of `cache_load_factor` × rows on the device.
-        dense: the kernel of data_parallel, and of nothing else.
-
-    With columns split, row-wise Adagrad keeps an accumulator for each part of a row, and a
-    replicated table's Adam moves every row at every step: other optimisers than without. The
-    planner chooses neither by itself, only where `sharding` asks for it.
+    With split columns, row-wise Adagrad keeps an accumulator for each part of a row, and Adam of a
+    copied table moves every row at every step: different optimizers. The planner chooses neither
+    unless `sharding` asks for it.
     """
 
+    # ways that the planner may choose from. table_wise: whole, on one device. column_wise,
+    # row_wise: split over all devices. table_column_wise, table_row_wise: split over the devices of
+    # one node. grid: columns over nodes, rows over the devices of each. data_parallel: a copy on
+    # every device, for small tables; a step costs its whole size
     sharding: Annotated[tuple[Sharding, ...] | None, BeforeValidator(_as_tuple)] = Field(
         default=None, min_length=1
     )
+    # memory of the rows. fused: the device's. uvm: the host's. uvm_caching: the host's, with a
+    # cache on the device. dense: for data_parallel only
     kernel: Kernel | None = None
-    # rows in the device's cache ÷ rows of the table, for uvm_caching; 0.2 where not given
+    # rows in the cache ÷ rows of the table, for uvm_caching; null: 0.2
     cache_load_factor: float | None = Field(default=None, gt=0, lt=1)
 
     @model_validator(mode="after")
