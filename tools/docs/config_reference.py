@@ -27,7 +27,20 @@ def described_fields(model: type[BaseModel]) -> dict[str, str]:
         if issubclass(parent, BaseModel) and parent is not BaseModel:
             for name, text in _from_source(parent).items():
                 texts[name] = texts.get(name) or text
+    for name, info in model.model_fields.items():
+        sections = [part for part in _parts(info.annotation) if _is_config(part)]
+        if not texts[name] and len(sections) == 1:
+            texts[name] = inspect.cleandoc(sections[0].__doc__ or "").partition("\n")[0].rstrip(".")
     return {name: texts[name] for name in model.model_fields}
+
+
+def _parts(annotation: object) -> list[object]:
+    """An annotation and all that it is made of."""
+    return [annotation, *(part for a in get_args(annotation) for part in _parts(a))]
+
+
+def _is_config(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _from_source(model: type[BaseModel]) -> dict[str, str]:
@@ -80,7 +93,8 @@ def config_reference(config: type[BaseModel], hidden: frozenset[str] = frozenset
         hidden: Keys of `config` that files written by hand do not have.
     """
     schema = config.model_json_schema()
-    reference = Reference(_classes(config), schema.get("$defs", {}))
+    classes = {owner.__name__: owner for owner in classes_in(config)}
+    reference = Reference(classes, schema.get("$defs", {}))
     plain = {k: v for k, v in schema["properties"].items() if k not in hidden}
     simple = {k: v for k, v in plain.items() if not _refs(v)}
     if simple:
@@ -91,21 +105,22 @@ def config_reference(config: type[BaseModel], hidden: frozenset[str] = frozenset
     return "\n\n".join(reference.parts) + "\n"
 
 
-def _classes(config: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """Every config class that a config holds, by name."""
-    found: dict[str, type[BaseModel]] = {}
+def classes_in(
+    config: type[BaseModel], hidden: frozenset[str] = frozenset()
+) -> list[type[BaseModel]]:
+    """A config class and all classes in it, except those that only `hidden` keys hold."""
+    found: list[type[BaseModel]] = []
 
-    def walk(annotation: object) -> None:
-        for argument in get_args(annotation):
-            walk(argument)
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+    def add(model: type[BaseModel]) -> None:
+        if model in found:
             return
-        if annotation.__name__ not in found:
-            found[annotation.__name__] = annotation
-            for info in annotation.model_fields.values():
-                walk(info.annotation)
+        found.append(model)
+        for name, info in model.model_fields.items():
+            if model is not config or name not in hidden:
+                for part in filter(_is_config, _parts(info.annotation)):
+                    add(part)  # type: ignore[arg-type]  # a config class
 
-    walk(config)
+    add(config)
     return found
 
 

@@ -115,7 +115,7 @@ def _recipe_keys() -> str:
 
 
 def _commands() -> str:
-    from recsys.__main__ import app
+    from recsys.cli.main import app
 
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="recsys")
