@@ -33,6 +33,18 @@ def test_the_readme_has_at_most_150_lines():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
+def test_code_fits_the_width_of_a_page():
+    wide = [
+        (page.name, line)
+        for page in PAGES
+        if page.parent == ROOT / "docs"
+        for block in code_blocks(page)
+        for line in block.text.splitlines()
+        if len(line) > 100
+    ]
+    assert wide == []
+
+
 @each_page
 def test_every_path_named_exists(page):
     missing = {path for path in paths(page) if not list(ROOT.glob(path))}
