@@ -1,64 +1,48 @@
-"""Raw files → Parquet + schema.json; docs/data_contract.md is the contract. polars, never torch."""
+"""Prepares datasets: raw files → Parquet and schema.json, with polars and without torch.
 
+README.md in this folder describes recipes, raw files and the written dataset.
+"""
+
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from data_pipelines.encoding.encoders import load_encoders
-from data_pipelines.encoding.staging import read_chunks, stage_chunk
-from data_pipelines.events.leakage import check_dataset
-from data_pipelines.events.tables import read_event_rows
-from data_pipelines.pipeline import encode_staged, run_pipeline
+from data_pipelines.encoding.staging import encode_staged, read_chunks, stage_chunk
+from data_pipelines.events.leakage import check_rows, check_vocabularies
+from data_pipelines.events.pipeline import (
+    EventSamples,
+    build_events,
+    no_progress,
+    read_log,
+    read_samples,
+)
+from data_pipelines.events.tables import is_sample_table, read_sample_table
+from data_pipelines.pipeline import build_rows
 from data_pipelines.plan import make_plan
-from data_pipelines.reading.blocks import Progress
-from data_pipelines.reading.times import timed_source
 from data_pipelines.recipe import Recipe, load_recipe, override_recipe
-from data_pipelines.sources import amazon, avazu, criteo, movielens, taobao
-from data_pipelines.sources.joined import joined_source
-from data_pipelines.sources.table import Source, TableSource
+from data_pipelines.source import Source
+from data_pipelines.sources import builtin_datasets, describe_datasets, find_recipe, open_source
+from data_pipelines.sources.joined import joined_part
+from data_pipelines.writing import Progress, new_folder, readable_os_errors, save_schema
 from recsys.config.base import validate
-from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Schema, load_schema
 
-DATASETS: dict[str, Recipe] = {
-    "criteo_kaggle": criteo.KAGGLE,
-    "criteo_1tb": criteo.ONE_TERABYTE,
-    "avazu": avazu.AVAZU,
-    "movielens_1m": movielens.MOVIELENS_1M,
-    "criteo_x4_001": criteo.X4_001,
-    "criteo_x4_002": criteo.X4_002,
-    "avazu_x4_001": avazu.X4_001,
-    "avazu_x4_002": avazu.X4_002,
-    "movielens_1m_history": movielens.MOVIELENS_1M_HISTORY,
-    "taobao": taobao.TAOBAO,
-    "amazon_reviews": amazon.AMAZON_REVIEWS,
-    "amazon_lists": amazon.AMAZON_LISTS,
-    "amazon_electronics_din": amazon.AMAZON_ELECTRONICS_DIN,
-    "taobao_dare": taobao.TAOBAO_DARE,
-    "tmall_dare": taobao.TMALL_DARE,
-}
-
-SOURCES: dict[str, Source] = {
-    "table": TableSource(),
-    "avazu": avazu.AvazuSource(),
-    "movielens_1m": movielens.MovieLensSource(),
-    "amazon_reviews": amazon.AmazonReviewsSource(),
-    "item_lists": amazon.ItemListsSource(),
-}
-
-
-def find_recipe(name_or_recipe: str) -> Recipe:
-    """A built-in data set's recipe, or the one in a YAML file."""
-    if name_or_recipe in DATASETS:
-        return DATASETS[name_or_recipe]
-    if name_or_recipe.endswith((".yaml", ".yml")):
-        return load_recipe(Path(name_or_recipe))
-    raise RecsysError(
-        f"there is no data set {name_or_recipe!r}",
-        expected=f"{', '.join(DATASETS)}, or the path of a recipe (*.yaml)",
-        fix=did_you_mean(name_or_recipe, DATASETS),
-    )
+__all__ = [
+    "FrameEncoder",
+    "builtin_datasets",
+    "check_leakage",
+    "describe_datasets",
+    "encode",
+    "find_recipe",
+    "load_recipe",
+    "prepare",
+    "read_raw",
+    "reads_parquet",
+]
 
 
 def prepare(
@@ -69,40 +53,75 @@ def prepare(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Schema:
-    """Prepares a data set: Parquet parts, vocabularies and schema.json in the new folder `out`.
+    """Makes a dataset of raw files: Parquet files, vocabularies and schema.json.
 
     Args:
-        name_or_recipe: one of DATASETS, or the path of a recipe in YAML.
+        name_or_recipe: the name of a built-in dataset, or the path of a recipe in YAML.
         raw: the raw files, or folders of them.
-        out: must not exist, be empty, or (with `overwrite`) be a data set.
-        overrides: `key.sub=value` changes of the recipe, the values YAML.
-        progress: called with (stage, rows done, rows in all or None).
-        overwrite: replace the data set at `out` once the new one is whole.
+        out: the new folder; it must not exist or be empty, unless `overwrite` is set.
+        overrides: `key.sub=value` changes of the recipe, the values in YAML.
+        progress: called with (stage, rows done, all rows or None).
+        overwrite: replaces the dataset at `out` when the new one is complete.
+
+    Returns:
+        The schema, which is also written to schema.json.
+
+    Raises:
+        RecsysError: for an invalid recipe or invalid raw files; then nothing is left at `out`.
     """
     recipe = override_recipe(find_recipe(name_or_recipe), overrides)
-    report = progress or (lambda stage, done, total: None)
-    return run_pipeline(
-        recipe, open_source(recipe, raw), list(raw), Path(out).absolute(), report, overwrite
-    )
+    source, out = open_source(recipe, raw), Path(out).absolute()
+    with readable_os_errors(out), new_folder(out, overwrite) as folder:
+        (folder / "staged").mkdir()
+        schema = _build(recipe, source, list(raw), folder, progress or no_progress)
+        shutil.rmtree(folder / "staged")
+        save_schema(schema, folder)
+    return schema
 
 
-def open_source(recipe: Recipe, raw: Sequence[Path], may_be_joined: bool = False) -> Source:
-    """What reads the recipe's raw files, with the tables that it joins."""
-    joined = joined_source(SOURCES[recipe.source], recipe, raw, may_be_joined)
-    return timed_source(joined, recipe)
+def _build(
+    recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
+) -> Schema:
+    samples: EventSamples | None = None
+    if recipe.events:
+        written, samples = build_events(recipe, source, raw, folder, progress)
+    else:
+        written = build_rows(recipe, source, raw, folder, progress)
+    for one in written.statistics:
+        one.encoder.save(folder)
+    schema = written.schema(recipe)
+    if joined := joined_part(source):
+        warnings = (*joined.warnings(), *schema.warnings)
+        schema = schema.model_copy(update={"joins": joined.counts(), "warnings": warnings})
+    if samples is not None and samples.rules.check_leakage:
+        check_rows(schema, folder, samples.log, (e.frame for e, _ in samples.buckets()))
+        progress("check", samples.rows, samples.rows)
+    return schema
 
 
 def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
-    """The canonical raw columns of raw files, in chunks, before any transform or vocabulary.
+    """Yields the canonical raw columns of raw files, before transforms and vocabularies.
 
-    Labelled files also give `label` (int8; rows that the label's rule drops are left out). Of a
-    data set made of an event log these are samples: `raw` is a log, whose samples are made again,
-    or a table that holds them (a column for each feature, histories as text).
+    Args:
+        schema: of the prepared dataset whose recipe describes the files.
+        raw: the raw files, or folders of them. For a dataset that was made of an event log: a log,
+            of which samples are made again, or a table of samples, with a column for each feature
+            and histories as text.
+
+    Yields:
+        Chunks of rows: text or float64, null if missing; `label` (int8) if the files have labels.
+        Rows that `label.rule` drops are left out.
+
+    Raises:
+        RecsysError: for invalid raw files.
     """
-    recipe = validate(Recipe, schema.recipe, f"the schema of {schema.name!r}")
+    recipe = _recipe_of(schema)
     source = open_source(recipe, raw, may_be_joined=True)
     if recipe.events:
-        yield from read_event_rows(schema, recipe, source, list(raw))
+        if is_sample_table(schema, recipe, list(raw)):
+            yield from read_sample_table(schema, recipe, list(raw))
+        else:
+            yield from read_samples(recipe, source, list(raw))
         return
     for path in source.files(list(raw)):
         columns = source.columns(recipe, path)
@@ -116,34 +135,64 @@ def read_raw(schema: Schema, raw: Sequence[Path]) -> Iterator[pl.DataFrame]:
 
 
 def reads_parquet(schema: Schema) -> bool:
-    """Whether the data set's raw files are Parquet."""
-    return validate(Recipe, schema.recipe, schema.name).file.format == "parquet"
+    """Whether the raw files of the dataset are Parquet."""
+    return _recipe_of(schema).file.format == "parquet"
 
 
 def check_leakage(dataset_dir: Path, raw: Sequence[Path] = (), max_events: int = 1 << 24) -> None:
-    """Raises RecsysError where a data set holds what a model must not have seen (leakage.py).
+    """Checks a prepared dataset for leakage (`events/leakage.py`).
 
-    Without the raw log only the vocabularies can be checked. Of logs longer than `max_events`, the
-    rows of a share of the users are looked at; an event takes 24 bytes.
+    Args:
+        dataset_dir: the folder of the dataset.
+        raw: the event log that it was made of; without it only vocabularies are checked.
+        max_events: in longer logs, only the rows of a share of the users are checked; each event
+            needs 24 bytes of memory.
+
+    Raises:
+        RecsysError: names the first row, or the first value, with leakage.
     """
     schema = load_schema(dataset_dir)
-    recipe = validate(Recipe, schema.recipe, str(dataset_dir))
-    source = open_source(recipe, raw) if raw else SOURCES[recipe.source]
-    check_dataset(schema, dataset_dir, source, raw, max_events)
+    recipe = _recipe_of(schema)
+    if not recipe.events or not raw:
+        check_vocabularies(schema, dataset_dir)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        source = open_source(recipe, raw)
+        _, log = read_log(recipe, source, list(raw), Path(folder), no_progress)
+        frames = (log.read_bucket(number) for number in range(log.num_buckets))
+        check_rows(schema, dataset_dir, log, frames, max_events)
 
 
 class FrameEncoder:
-    """Encodes canonical chunks as `prepare` did: load the vocabularies once, encode many."""
+    """Encodes canonical raw columns in the same way as `prepare`."""
 
     def __init__(self, schema: Schema, dataset_dir: Path) -> None:
-        self.recipe = validate(Recipe, schema.recipe, str(dataset_dir))
+        """Loads the vocabularies.
+
+        Args:
+            schema: of the dataset.
+            dataset_dir: the folder of its vocabularies.
+        """
+        self.recipe = _recipe_of(schema)
         self.encoders = load_encoders(schema.features, dataset_dir)
 
     def encode(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Ids int32, numbers float32, sequences list<int32>; `label`, `group_id` where known."""
+        """Encodes a chunk of `read_raw`.
+
+        Args:
+            frame: the canonical raw columns, text or float64.
+
+        Returns:
+            Ids as int32, numbers as float32, sequences as list<int32>, and `label` and `group_id`
+            if the frame has their columns.
+        """
         return encode_staged(self.encoders, stage_chunk(self.recipe, self.encoders, frame))
 
 
 def encode(schema: Schema, dataset_dir: Path, frame: pl.DataFrame) -> pl.DataFrame:
-    """`FrameEncoder(schema, dataset_dir).encode(frame)`, for one chunk."""
+    """Returns `FrameEncoder(schema, dataset_dir).encode(frame)`."""
     return FrameEncoder(schema, dataset_dir).encode(frame)
+
+
+def _recipe_of(schema: Schema) -> Recipe:
+    return validate(Recipe, schema.recipe, f"the recipe in the schema of {schema.name!r}")

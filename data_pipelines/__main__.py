@@ -1,13 +1,14 @@
-"""`python -m data_pipelines NAME --raw FILE --out DIR [key=value …]`: prepare without torch.
+"""Commands without torch: prepare a dataset, or check one for leakage.
 
-`python -m data_pipelines check DIR --raw LOG` looks for leaks in a data set that is there.
+python -m data_pipelines NAME --raw FILE --out DIR [key=value ...]
+python -m data_pipelines check DIR --raw LOG
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from data_pipelines import DATASETS, check_leakage, prepare
+from data_pipelines import check_leakage, describe_datasets, prepare
 from recsys.errors import RecsysError
 from recsys.io.stop_signals import ended_by_signals
 
@@ -26,19 +27,24 @@ def main() -> int:
 
 
 def check(arguments: list[str]) -> None:
-    """Raises RecsysError at the first leak."""
+    """Checks a dataset for leakage; the first one is a RecsysError."""
     parser = argparse.ArgumentParser(prog="python -m data_pipelines check")
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--raw", type=Path, nargs="*", default=(), help="the event log")
     parsed = parser.parse_args(arguments)
     check_leakage(parsed.dataset, parsed.raw)
-    sys.stdout.write(f"no leak found in {parsed.dataset}\n")
+    sys.stdout.write(f"no leakage found in {parsed.dataset}\n")
 
 
 def run(command_line: list[str]) -> None:
-    """Prepares, and prints the splits, dropped rows and warnings; schema.json has the counts."""
-    parser = argparse.ArgumentParser(prog="python -m data_pipelines", description=__doc__)
-    parser.add_argument("name", help=f"{', '.join(DATASETS)}, or a recipe's path")
+    """Prepares a dataset, and prints its splits, dropped rows and warnings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipelines",
+        description=__doc__,
+        epilog=describe_datasets(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", help="a built-in dataset, or the path of a recipe in YAML")
     parser.add_argument("--raw", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--overwrite", action="store_true")

@@ -1,4 +1,4 @@
-"""The recipe against the columns that are there: wildcards become features, wrong names errors."""
+"""The features of a recipe for given columns: wildcards are expanded, unknown names are errors."""
 
 import dataclasses
 from collections.abc import Collection, Iterable
@@ -6,39 +6,27 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from data_pipelines.encoding.transforms import makes_tokens
-from data_pipelines.recipe import EncodingRule, Recipe, TransformRule, VocabularyRule
-from data_pipelines.rules.splits import ByGroup, ByTime
+from data_pipelines.recipe import Recipe
+from data_pipelines.rules.columns import (
+    FeaturePlan,
+    TransformRule,
+    VocabularyRule,
+    makes_tokens,
+)
 from recsys.config.name_patterns import names_matching
 from recsys.errors import RecsysError, did_you_mean
-from recsys.schema import Hour, Weekday
-
-
-@dataclass(frozen=True)
-class FeaturePlan:
-    """One feature to be: its raw column, and the rules that apply to it."""
-
-    name: str
-    kind: str
-    column: str
-    transform: TransformRule | Hour | Weekday | None
-    encoding: EncodingRule | None
-    min_count: int
-    vocabulary: str  # the feature that owns the vocabulary: this one, or the one it shares
-    separator: str | None = None
-    max_length: int | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All features, and the columns that a reader must deliver with their types."""
+    """All features, and the columns to read with their types."""
 
     features: tuple[FeaturePlan, ...]
     dtypes: dict[str, pl.DataType] = field(default_factory=dict)
 
 
 def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
-    """Resolves every name of the recipe. Feature order: numerical, categorical, sequence."""
+    """Resolves all names of the recipe; features are in the order of the sections of the recipe."""
     kinds = {
         "numerical": recipe.numerical.columns,
         "categorical": recipe.categorical.columns,
@@ -51,14 +39,14 @@ def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
         for column in resolve(patterns, columns, f"{kind}.columns", reserved):
             if column in column_kinds:
                 raise RecsysError(
-                    f"the column {column!r} is listed twice",
+                    f"duplicate column {column!r}",
                     where=f"{column_kinds[column]}.columns and {kind}.columns",
-                    fix="list it under one kind",
+                    fix="list it in one section",
                 )
             column_kinds[column] = kind
     if not column_kinds:
         raise RecsysError(
-            "the recipe names no feature",
+            "the recipe has no features",
             where=recipe.name,
             expected="numerical.columns, categorical.columns, sequence.columns or time.columns",
         )
@@ -70,7 +58,7 @@ def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
         raise RecsysError(
             f"{name!r} cannot be a feature",
             where=f"{column_kinds[name]}.columns",
-            expected="no label column, and no column named label or group_id",
+            expected="columns other than the label column, label and group_id",
         )
     features = tuple(
         _plan_feature(recipe, c, kind, column_kinds)
@@ -83,7 +71,7 @@ def make_plan(recipe: Recipe, columns: list[str]) -> Plan:
 def resolve(
     patterns: Iterable[str], columns: list[str], where: str, reserved: set[str]
 ) -> list[str]:
-    """The columns that the names and wildcards mean, in the recipe's order, each once."""
+    """The columns that match the names and wildcards, in their order, without duplicates."""
     found: dict[str, None] = {}
     for pattern in patterns:
         matches = names_matching(pattern, columns)
@@ -91,7 +79,7 @@ def resolve(
             matches = [c for c in matches if c not in reserved]
         if not matches:
             raise RecsysError(
-                f"the column {pattern!r} is missing",
+                f"column {pattern!r} not found",
                 where=where,
                 expected=f"one of {', '.join(columns)}",
                 fix=did_you_mean(pattern, columns),
@@ -101,29 +89,15 @@ def resolve(
 
 
 def _check_names(recipe: Recipe, features: list[str], columns: list[str]) -> None:
-    """The names outside the column lists must exist too."""
+    """Checks the names in other sections than the lists of columns."""
     for pattern in recipe.per_feature:
         resolve([pattern], features, "per_feature", set())
     for name in [*recipe.shared_vocabulary, *recipe.shared_vocabulary.values()]:
         resolve([name], features, "shared_vocabulary", set())
     if recipe.group:
         resolve([recipe.group], columns, "group", set())
-    if split_column(recipe):
-        resolve([str(split_column(recipe))], columns, "split.column", set())
-
-
-def split_column(recipe: Recipe) -> str | None:
-    """The column that the split needs, if it needs one."""
-    match recipe.split:
-        case ByTime(column=column):
-            return column
-        case ByGroup(column=column):
-            if not (column or recipe.group):
-                raise RecsysError(
-                    "split.method by_group needs a group column", fix="set group=NAME"
-                )
-            return column or recipe.group
-    return None
+    if recipe.split_column:
+        resolve([recipe.split_column], columns, "split.column", set())
 
 
 def _plan_feature(recipe: Recipe, name: str, kind: str, names: Collection[str]) -> FeaturePlan:
@@ -135,7 +109,9 @@ def _plan_feature(recipe: Recipe, name: str, kind: str, names: Collection[str]) 
             encoding = options.encoding or encoding
             min_count = options.min_count or min_count
     if transform is not None and kind != "numerical":
-        raise RecsysError(f"the {kind} feature {name!r} takes no transform", where="per_feature")
+        raise RecsysError(
+            f"a transform is not allowed for the {kind} feature {name!r}", where="per_feature"
+        )
     if kind == "numerical" and makes_tokens(transform):
         kind = "categorical"
     is_sequence = kind == "sequence"
@@ -153,13 +129,13 @@ def _plan_feature(recipe: Recipe, name: str, kind: str, names: Collection[str]) 
 
 
 def _time_features(recipe: Recipe, column_kinds: dict[str, str]) -> dict[str, FeaturePlan]:
-    """The categorical features that are made of columns of moments, by name."""
+    """The categorical features of time columns, by name."""
     made: dict[str, FeaturePlan] = {}
     for column in (c for c, kind in column_kinds.items() if kind == "time"):
         for name, transform in recipe.time.transforms(column).items():
             if column_kinds.get(name, "time") != "time" or name in made:
                 raise RecsysError(
-                    f"two features are named {name!r}",
+                    f"duplicate feature name {name!r}",
                     where=f"time.columns and {column_kinds.get(name, 'time')}.columns",
                     fix="rename the column, or remove it from one of them",
                 )
@@ -169,7 +145,7 @@ def _time_features(recipe: Recipe, column_kinds: dict[str, str]) -> dict[str, Fe
 
 
 def _with_shared(recipe: Recipe, features: tuple[FeaturePlan, ...]) -> tuple[FeaturePlan, ...]:
-    """Points each sharing feature to the owner of its vocabulary."""
+    """Replaces the vocabulary of features that share one by its owner."""
     by_name = {f.name: f for f in features}
     for name, owner in recipe.shared_vocabulary.items():
         pair = (by_name[name], by_name[owner])
@@ -178,19 +154,19 @@ def _with_shared(recipe: Recipe, features: tuple[FeaturePlan, ...]) -> tuple[Fea
             raise RecsysError(
                 f"{name!r} cannot share the vocabulary of {owner!r}",
                 where="shared_vocabulary",
-                expected="two categorical or sequence features of text, encoding vocabulary; "
-                "the owner shares nobody's",
+                expected="two categorical or sequence features of text with encoding vocabulary; "
+                "the owner must have its own vocabulary",
             )
-        by_name[name] = FeaturePlan(**{**vars(pair[0]), "vocabulary": owner})
+        by_name[name] = dataclasses.replace(pair[0], vocabulary=owner)
     return tuple(by_name.values())
 
 
 def _dtypes(recipe: Recipe, column_kinds: dict[str, str]) -> dict[str, pl.DataType]:
-    """Canonical types: numbers float64, everything else text."""
+    """Canonical types: numbers and times are float64, all others text."""
     dtypes: dict[str, pl.DataType] = {recipe.label.column: pl.String()}
     for column, kind in column_kinds.items():
         dtypes[column] = pl.Float64() if kind in ("numerical", "time") else pl.String()
-    for extra in (recipe.group, split_column(recipe)):
+    for extra in (recipe.group, recipe.split_column):
         if extra:
             dtypes.setdefault(extra, pl.String())
     return dtypes

@@ -1,16 +1,24 @@
-"""The recipe: how raw files become a data set. Every built-in data set is one of these."""
+"""The recipe of a dataset: all rules by which raw files become a dataset. Built-in ones too."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
-from data_pipelines.reading.numbers import OutOfRange
-from data_pipelines.rules.events import Events
-from data_pipelines.rules.file_format import FileFormat
-from data_pipelines.rules.joins import Join
+from data_pipelines.rules.columns import (
+    Categorical,
+    EncodingRule,
+    FeatureOptions,
+    Label,
+    Numerical,
+    SequenceColumns,
+    TimeColumns,
+    VocabularyRule,
+    short_form,
+)
+from data_pipelines.rules.files import FileFormat, ItemTable, Join
 from data_pipelines.rules.splits import (
     ByGroup,
     ByTime,
@@ -19,117 +27,109 @@ from data_pipelines.rules.splits import (
     RandomSplit,
     SplitRule,
 )
-from data_pipelines.rules.tagged import named
-from data_pipelines.rules.times import TimeColumns
 from recsys.config.base import BaseConfig, apply_overrides, read_yaml, validate
-from recsys.schema import CriteoBucket, Keep, Log
+from recsys.errors import RecsysError
 
 
-class StandardizeRule(BaseConfig):
-    """(x - mean) / std, fitted on the train rows."""
+class Targets(BaseConfig):
+    """Which events become samples.
 
-    kind: Literal["standardize"] = "standardize"
-
-
-class QuantileBucketsRule(BaseConfig):
-    """Tokens: `num_buckets` buckets of nearly equal mass in the train rows."""
-
-    kind: Literal["quantile_buckets"] = "quantile_buckets"
-    num_buckets: PositiveInt = 20
-
-
-TransformRule = Annotated[
-    Keep | Log | StandardizeRule | CriteoBucket | QuantileBucketsRule,
-    Field(discriminator="kind"),
-    named("kind"),
-]
-
-
-class VocabularyRule(BaseConfig):
-    """Ids by descending count in the train rows."""
-
-    kind: Literal["vocabulary"] = "vocabulary"
-
-
-class HashRule(BaseConfig):
-    """Ids by hash64, no vocabulary; `cardinality` counts id 0 (missing) too."""
-
-    kind: Literal["hash"] = "hash"
-    cardinality: Annotated[int, Field(ge=2, le=2**31 - 1)] = 1_000_001
-
-
-EncodingRule = Annotated[VocabularyRule | HashRule, Field(discriminator="kind"), named("kind")]
-
-
-class Binary(BaseConfig):
-    """The label is 0 or 1."""
-
-    kind: Literal["binary"] = "binary"
-
-
-class Threshold(BaseConfig):
-    """At least `positive` is 1, at most `negative` is 0; rows between are dropped."""
-
-    kind: Literal["threshold"] = "threshold"
-    positive: float
-    negative: float
-
-
-class OneOf(BaseConfig):
-    """One of the `positive` texts is 1, one of the `negative` texts is 0."""
-
-    kind: Literal["one_of"] = "one_of"
-    positive: tuple[str, ...]
-    negative: tuple[str, ...]
-
-
-class Label(BaseConfig):
-    """The label's column and the rule that makes it 0 or 1; any other value is an error."""
-
-    column: str = "label"
-    rule: Annotated[Binary | Threshold | OneOf, Field(discriminator="kind"), named("kind")] = (
-        Binary()
-    )
-
-
-class Numerical(BaseConfig):
-    """Columns of numbers; names or wildcards. Bucket transforms make them categorical features.
-
-    Numbers beyond float32 (3.4e38) and infinities are refused or clipped; NaN is missing.
+    Attributes:
+        actions: the actions of targets; empty: all.
+        every: of a user's targets that no other split holds out, every `every`-th is a train row,
+            counted backward from the last one.
+        per_user: the most train rows of a user; null: no limit.
+        min_history: the fewest behaviors before a target.
     """
 
-    columns: tuple[str, ...] = ()
-    transform: TransformRule = Keep()
-    out_of_range: OutOfRange = "refuse"
+    actions: tuple[str, ...] = ()
+    every: PositiveInt = 1
+    per_user: PositiveInt | None = None
+    min_history: NonNegativeInt = 1
 
 
-class Categorical(BaseConfig):
-    """Columns of one value per row; names or wildcards."""
+class Negatives(BaseConfig):
+    """Items drawn for each target, never one that the user has any event with.
 
-    columns: tuple[str, ...] = ()
+    A draw depends on the seed, the user and the position of the target among the user's events.
+
+    Attributes:
+        per_positive: the number of negatives for each target.
+        sampling: `uniform`: all items that are ever a target have equal probability;
+            `popularity`: in proportion to the number of targets in the whole log.
+        seed: of the draws.
+    """
+
+    per_positive: PositiveInt = 1
+    sampling: Literal["uniform", "popularity"] = "uniform"
+    seed: NonNegativeInt = 1
 
 
-class SequenceColumns(BaseConfig):
-    """Columns of many values per row, split at `separator`; the last `max_length` are kept."""
+class Events(BaseConfig):
+    """How an event log becomes samples with histories.
 
-    columns: tuple[str, ...] = ()
-    separator: str = "|"
-    max_length: PositiveInt | None = None
+    An event is a row with user, item, time and action. A sample is a target (an event, or an item
+    drawn as its negative) with the user's histories: the behaviors before the event.
 
+    Attributes:
+        user: the column with the user; the columns below are names of the raw file, too.
+        item: the column with the item.
+        time: the column with a number or a date; null: the events of a user are in order.
+        ties: whether an event is in histories of the same time: never (`excluded`), or in those of
+            later rows (`by_order`, as in some published datasets).
+        action: the column with the kind of event.
+        behaviours: the actions that histories contain; empty: all.
+        item_features: columns that belong to the item; the item's first row counts.
+        items: the file with these columns, if they are not in the log.
+        histories: columns that get a history, `COLUMN_history`; null: the item and the categorical
+            item features.
+        max_length: the last `max_length` behaviors are kept.
+        min_events: users with fewer behaviors are dropped.
+        targets: which events become samples.
+        negatives: null: the log has labels (`label`), and no negatives are drawn.
+        check_leakage: whether `prepare` checks the written rows for leakage.
+    """
 
-class FeatureOptions(BaseConfig):
-    """What one feature (or wildcard) does differently."""
-
-    transform: TransformRule | None = None
-    encoding: EncodingRule | None = None
-    min_count: PositiveInt | None = None
+    user: str = "user"
+    item: str = "item"
+    time: str | None = "time"
+    ties: Literal["excluded", "by_order"] = "excluded"
+    action: str | None = None
+    behaviours: tuple[str, ...] = ()
+    item_features: tuple[str, ...] = ()
+    items: ItemTable | None = None
+    histories: tuple[str, ...] | None = None
+    max_length: PositiveInt = 100
+    min_events: NonNegativeInt = 0
+    targets: Targets = Targets()
+    negatives: Negatives | None = Negatives()
+    check_leakage: bool = True
 
 
 class Recipe(BaseConfig):
-    """One data set's rules. `source` names its raw files' reader in `data_pipelines.SOURCES`."""
+    """The rules of one dataset.
+
+    Attributes:
+        name: of the dataset.
+        source: the reader of the raw files, a name in `data_pipelines.sources`.
+        file: how the raw files are written.
+        join: tables whose columns are added to the rows.
+        label: the label column and its rule.
+        numerical: columns of numbers.
+        categorical: columns with one value in each row.
+        sequence: columns with many values in each row.
+        time: columns of times, which give hour and weekday.
+        group: the column whose rows are ranked together (grouped AUC); it may be a feature too.
+        min_count: values that are rarer in the train rows share id 0.
+        encoding: how values become ids.
+        per_feature: options by feature name or wildcard.
+        shared_vocabulary: feature → the feature whose vocabulary it uses.
+        split: how rows are divided into train, valid and test.
+        events: how an event log becomes samples; null: each row is a sample.
+    """
 
     name: str
-    source: Literal["table", "avazu", "movielens_1m", "amazon_reviews", "item_lists"] = "table"
+    source: str = "table"
     file: FileFormat = FileFormat()
     join: tuple[Join, ...] = ()
     label: Label = Label()
@@ -142,13 +142,27 @@ class Recipe(BaseConfig):
     encoding: EncodingRule = VocabularyRule()
     per_feature: dict[str, FeatureOptions] = {}
     shared_vocabulary: dict[str, str] = {}
-    split: SplitRule = RandomSplit()
+    split: Annotated[SplitRule, short_form("method")] = RandomSplit()
     events: Events | None = None
 
     @property
     def group_column(self) -> str | None:
-        """Whose rows are ranked among themselves; of an event log, always the user."""
+        """The column whose rows are ranked together; the user of an event log."""
         return self.events.user if self.events else self.group
+
+    @property
+    def split_column(self) -> str | None:
+        """The column that the split needs, if any."""
+        match self.split:
+            case ByTime(column=column):
+                return column
+            case ByGroup(column=column):
+                if not (column or self.group):
+                    raise RecsysError(
+                        "split.method by_group needs a group column", fix="set group=NAME"
+                    )
+                return column or self.group
+        return None
 
     @model_validator(mode="after")
     def _check_split(self) -> "Recipe":
@@ -173,14 +187,30 @@ class Recipe(BaseConfig):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Reads a recipe file; its name defaults to the file's."""
+    """Reads a recipe file.
+
+    Args:
+        path: a YAML file; the recipe's `name` is the file's name by default.
+
+    Raises:
+        RecsysError: names the key with an invalid value, or the unknown key and the nearest one.
+    """
     return validate(Recipe, {"name": path.stem, **read_yaml(path)}, str(path))
 
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The recipe with `key.sub=value` changes, validated again.
+    """Returns the recipe with changed values, validated again.
 
-    A new `kind` or `method` drops the options of the old one.
+    Args:
+        recipe: the recipe to start from.
+        overrides: `key.sub=value` texts, the values in YAML. A new `kind` or `method` drops the
+            options of the old one.
+
+    Raises:
+        RecsysError: names the invalid override.
+
+    >>> override_recipe(Recipe(name="shop"), ["min_count=5", "encoding=hash"]).encoding.kind
+    'hash'
     """
     content = recipe.model_dump(mode="json")
     switches = [o for o in overrides if _switches(o)]

@@ -1,8 +1,8 @@
-"""Parquet parts, checksums, and a folder that appears whole or not at all."""
+"""Writes datasets: Parquet files with checksums, in a folder that is complete or absent."""
 
 import contextlib
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.encoding.statistics import FeatureStatistics
+from data_pipelines.encoding.statistics import FeatureStatistics, find_warnings
+from data_pipelines.recipe import Recipe
 from recsys.errors import RecsysError
 from recsys.io.atomic import atomic_folder, write_text
 from recsys.io.checksums import sha256_of
@@ -20,9 +21,11 @@ from recsys.schema import SCHEMA_FILE, DataFile, Schema, Split
 ROW_GROUP_ROWS = 1 << 15
 ROWS_PER_FILE = 1 << 21
 
+Progress = Callable[[str, int, int | None], None]  # (stage, rows done, all rows if known)
+
 
 class SplitWriter:
-    """One split's part files, in row groups of equal size whatever the sizes of the frames."""
+    """Writes the Parquet files of a split, in row groups of equal size for frames of any size."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self.folder, self.split = folder, split
@@ -34,7 +37,7 @@ class SplitWriter:
         self._rows_in_file = 0
 
     def add(self, frame: pl.DataFrame) -> None:
-        """More rows, in order."""
+        """Adds rows, in order."""
         self.rows += len(frame)
         self.positives += int(frame["label"].sum())
         table = frame_to_arrow(frame)
@@ -45,7 +48,7 @@ class SplitWriter:
         self._rest = table.slice(whole).combine_chunks()
 
     def close(self) -> tuple[DataFile, ...]:
-        """Writes what remains; returns the files."""
+        """Writes the remaining rows and returns the files."""
         if self._rest is not None:
             self._write(self._rest)
         self._close_file()
@@ -66,8 +69,8 @@ class SplitWriter:
     def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
         path = self.folder / self._next_path()
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Plain pages without dictionary or compression are what a loader reads fastest.
-        # A checksum of each page tells a loader of a flipped bit, which plain pages would hide.
+        # Loaders read plain pages without dictionaries and compression fastest. They compare the
+        # checksum of each page, since a flipped bit in a plain page is not noticed otherwise.
         return pq.ParquetWriter(
             path,
             schema,
@@ -91,16 +94,30 @@ class SplitWriter:
 
 
 class Written(NamedTuple):
-    """What was written, what was counted, and what the user must know of it."""
+    """The written rows, their counts, and warnings."""
 
     splits: dict[str, Split]
     statistics: list[FeatureStatistics]
     dropped_rows: dict[str, int]
     warnings: tuple[str, ...] = ()
 
+    def schema(self, recipe: Recipe) -> Schema:
+        """The schema of the dataset."""
+        return Schema(
+            name=recipe.name,
+            features=tuple(one.encoder.describe() for one in self.statistics),
+            group="group_id" if recipe.group_column else None,
+            splits=self.splits,
+            recipe=recipe.model_dump(mode="json"),
+            created_by=f"polars {pl.__version__}",
+            statistics={one.feature.name: one.counts() for one in self.statistics},
+            dropped_rows=self.dropped_rows,
+            warnings=(*self.warnings, *find_warnings(self.statistics, self.splits)),
+        )
+
 
 def close_writers(writers: Sequence[SplitWriter]) -> dict[str, Split]:
-    """The splits, complete."""
+    """Closes all writers and returns the splits."""
     return {
         writer.split: Split(files=writer.close(), rows=writer.rows, positives=writer.positives)
         for writer in writers
@@ -108,7 +125,7 @@ def close_writers(writers: Sequence[SplitWriter]) -> dict[str, Split]:
 
 
 def frame_to_arrow(frame: pl.DataFrame) -> pa.Table:
-    """The frame with the data set's Arrow types: nothing nullable, lists with 32-bit offsets."""
+    """The frame with the Arrow types of datasets: not nullable, lists with 32-bit offsets."""
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     fields = []
     for column in table.schema:
@@ -121,42 +138,42 @@ def frame_to_arrow(frame: pl.DataFrame) -> pa.Table:
 
 @contextlib.contextmanager
 def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder to build in: renamed to `out` if all goes well, else removed."""
-    check_out(out, overwrite)
+    """A temporary folder that is renamed to `out`, or is removed after an error."""
+    _check_out(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(out.parent / f".{out.name}.lock", f"another process is preparing {out}"):
-        check_out(out, overwrite)  # that process may have ended between the two
+        _check_out(out, overwrite)  # the other process may have created it
         with atomic_folder(out) as folder:
             yield folder
 
 
-def check_out(out: Path, overwrite: bool) -> None:
-    """Refuses to write over what is there, unless it is a data set and that was asked for."""
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Raises RecsysError if `out` exists, unless it is a dataset that may be overwritten."""
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() and not (overwrite and (out / SCHEMA_FILE).exists()):
         raise RecsysError(
-            "the output folder is already there",
+            "the output folder exists already",
             where=out,
-            fix="give another --out, or remove the folder",
+            fix="choose another --out, or remove the folder",
         )
 
 
 def save_schema(schema: Schema, folder: Path) -> None:
-    """Writes `schema.json`, after everything else."""
+    """Writes `schema.json`, the last file of a dataset."""
     write_text(folder / SCHEMA_FILE, schema.model_dump_json(indent=1) + "\n")
 
 
 @contextlib.contextmanager
 def readable_os_errors(out: Path) -> Iterator[None]:
-    """A full disk or a missing permission becomes a message; other errors of the system pass."""
+    """Raises RecsysError for a full disk or a missing permission; other errors are unchanged."""
     try:
         yield
     except OSError as error:
         file = error.filename or out
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RecsysError(
-                "the disk is full", where=file, fix="free space, or give another --out"
+                "the disk is full", where=file, fix="free space, or choose another --out"
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise RecsysError("no permission", where=file, got=error.strerror) from None

@@ -1,4 +1,4 @@
-"""Feature encoders: canonical raw column → what is staged → ids or floats."""
+"""Feature encoders: canonical raw column → staged column → ids or floats."""
 
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from data_pipelines.encoding.transforms import TransformFit, apply_transform, makes_tokens
+from data_pipelines.encoding.transforms import TransformFit, apply_transform
 from data_pipelines.encoding.vocabulary import (
     HashIds,
     IdRule,
@@ -17,17 +17,22 @@ from data_pipelines.encoding.vocabulary import (
     load_vocabulary,
     save_vocabulary,
 )
-from data_pipelines.plan import FeaturePlan
-from data_pipelines.recipe import HashRule, QuantileBucketsRule, StandardizeRule
+from data_pipelines.rules.columns import (
+    FeaturePlan,
+    HashRule,
+    QuantileBucketsRule,
+    StandardizeRule,
+    makes_tokens,
+)
 from recsys.io.file_names import file_stems
 from recsys.io.paths import file_inside
 from recsys.schema import Encoding, Feature, HashEncoding, Transform, VocabularyEncoding
 
 
 class FeatureEncoder:
-    """One feature: stage every row, read the train rows `rounds` times, then encode.
+    """Encodes one feature: stages all rows, reads the train rows `rounds` times, then encodes.
 
-    A transform that must be fitted leaves the staged column raw; others are applied in staging.
+    A transform that must be fitted is applied after staging; others are applied in staging.
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class FeatureEncoder:
         self.rounds = int(self.is_fitted_late) + int(counts)
 
     def stage(self, column: pl.Series) -> pl.Series:
-        """Every row's compact form; missing values stay null, or are id 0 of a hash."""
+        """Compact codes of all rows; missing values are null, or id 0 of a hash."""
         column = unnamed(column)
         if self.is_fitted_late:
             return column
@@ -58,9 +63,9 @@ class FeatureEncoder:
         return prepared
 
     def fit(self, staged: pl.Series, weights: Int64s | None = None) -> None:
-        """Learns from train rows: first the transform, if it needs it, then the counts.
+        """Fits to train rows: the transform in the first round if necessary, then the counts.
 
-        `weights` says how often each row of a text column stands in the train rows.
+        `weights` (rows,) are the numbers of train rows that contain each row of a text column.
         """
         staged = unnamed(staged)
         if isinstance(self.transform, TransformFit):
@@ -69,14 +74,14 @@ class FeatureEncoder:
             self._count(self._prepare(staged) if self.is_fitted_late else staged, weights)
 
     def end_round(self, round_number: int) -> None:
-        """Settles what this round learnt."""
+        """Ends a round of `fit`: fits the transform, or assigns the ids."""
         if isinstance(self.transform, TransformFit):
             self.transform = self.transform.fitted()
         elif self.ids is not None and self.owns_ids and round_number == self.rounds - 1:
             self.ids.finish(self.min_count)
 
     def encode(self, staged: pl.Series) -> pl.Series:
-        """Final ids (int32) or numbers (float32), no nulls."""
+        """Ids (int32) or numbers (float32), without nulls."""
         staged = unnamed(staged)
         if self.is_fitted_late:
             return self._finish(self._prepare(staged))
@@ -85,27 +90,27 @@ class FeatureEncoder:
         return self._finish(staged)
 
     def is_missing(self, staged: pl.Series) -> pl.Series:
-        """Which staged values are missing."""
+        """The mask (rows,) of missing staged values."""
         is_final = isinstance(self.ids, HashIds) and not self.is_fitted_late
         return staged == 0 if is_final else staged.is_null()
 
     def fill(self, encoded: pl.Series) -> pl.Series:
-        """Encoded values in which nulls stand for missing ones, as `encode` gives them."""
+        """Replaces null by the encoded value of a missing one."""
         if not encoded.null_count():
             return encoded
         return encoded.fill_null(self._number_of_missing if self.ids is None else 0)
 
     def describe(self) -> Feature:
-        """The feature with what was learnt."""
-        learnt: dict[str, object] = {}
+        """The feature with the fitted transform and the cardinality."""
+        fitted: dict[str, object] = {}
         if not isinstance(self.transform, TransformFit):
-            learnt["transform"] = self.transform
+            fitted["transform"] = self.transform
         if self.ids is not None:
-            learnt["cardinality"] = self.ids.cardinality
-        return self.feature.model_copy(update=learnt)
+            fitted["cardinality"] = self.ids.cardinality
+        return self.feature.model_copy(update=fitted)
 
     def save(self, folder: Path) -> None:
-        """Writes the vocabulary where this feature owns one."""
+        """Writes the vocabulary, if this feature owns one."""
         encoding = self.feature.encoding
         if self.owns_ids and isinstance(encoding, VocabularyEncoding):
             assert isinstance(self.ids, TextVocabulary | TokenVocabulary)
@@ -113,7 +118,7 @@ class FeatureEncoder:
 
     @cached_property
     def _number_of_missing(self) -> float:
-        """What the transform makes of a missing number."""
+        """The encoded value of a missing number."""
         return float(self._prepare(pl.Series("x", [None], pl.Float64))[0])
 
     def _prepare(self, column: pl.Series) -> pl.Series:
@@ -131,7 +136,7 @@ class FeatureEncoder:
 
 
 class SequenceEncoder(FeatureEncoder):
-    """Many values per row, in one cell of text; the ids are list<int32>."""
+    """Encodes many values in each row, text or lists, as list<int32>."""
 
     def _prepare(self, column: pl.Series) -> pl.Series:
         assert self.ids is not None
@@ -157,7 +162,7 @@ class SequenceEncoder(FeatureEncoder):
 
 
 def unnamed(column: pl.Series) -> pl.Series:
-    """The column under a plain name: polars takes some names of columns for patterns."""
+    """The column with a plain name: polars interprets some names as patterns."""
     return column.alias("x")
 
 
@@ -166,7 +171,7 @@ def _flatten(lists: pl.Series) -> pl.Series:
 
 
 def null_items(lists: pl.Series) -> int:
-    """How many items of the lists are null."""
+    """The number of null items of the lists."""
     return int(lists.to_arrow(compat_level=pl.CompatLevel.oldest()).flatten().null_count)
 
 
@@ -178,7 +183,7 @@ def _as_lists(items: pl.Series, lengths: pl.Series) -> pl.Series:
 
 
 def new_encoders(features: tuple[FeaturePlan, ...]) -> list[FeatureEncoder]:
-    """Encoders that have learnt nothing yet."""
+    """Encoders that are not fitted yet."""
     rules = {f.name: _new_id_rule(f) for f in features}
     stems = file_stems(f.name for f in features)
     encoders = []
@@ -229,7 +234,7 @@ def _blank_feature(plan: FeaturePlan, stem: str) -> Feature:
 
 
 def load_encoders(features: tuple[Feature, ...], dataset_dir: Path) -> list[FeatureEncoder]:
-    """Encoders of a prepared data set."""
+    """The encoders of a prepared dataset."""
     vocabularies: dict[str, IdRule] = {}
     encoders = []
     for feature in features:

@@ -1,15 +1,15 @@
-"""The label's rule: raw text → 0, 1, dropped or an error with the row's number."""
+"""Raw labels → 0 or 1, by the rule of the recipe."""
 
 from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.recipe import Binary, Label, OneOf, Threshold
+from data_pipelines.rules.columns import Binary, Label, OneOf, Threshold
 from recsys.errors import RecsysError
 
 
 def apply_label(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -> pl.DataFrame:
-    """The frame with an int8 column `label`; rows that the rule drops are gone."""
+    """The frame with an int8 column `label`, without the rows that the rule drops."""
     labels = label_values(frame, label, path, first_row)
     labelled = frame.with_columns(labels)
     if label.column != "label":
@@ -18,8 +18,12 @@ def apply_label(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -
 
 
 def label_values(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -> pl.Series:
-    """`label`, int8: 0, 1, or null where the rule drops the row."""
-    frame = frame[label.column].to_frame("x")  # a column's own name may be a pattern to polars
+    """The labels (rows,), int8: 0, 1, or null if the rule drops the row.
+
+    Raises:
+        RecsysError: names the first row with an invalid label.
+    """
+    frame = frame[label.column].to_frame("x")  # polars interprets some names as patterns
     text = pl.col("x")
     number = text.cast(pl.Float64, strict=False)
     dropped = pl.lit(False)
@@ -38,11 +42,11 @@ def label_values(frame: pl.DataFrame, label: Label, path: Path, first_row: int) 
     if not checked["known"].all():
         row = int((~checked["known"]).arg_true()[0])
         raise RecsysError(
-            f"the label column {label.column!r} holds a value outside its rule",
+            f"invalid label in the column {label.column!r}",
             where=f"{path}, data row {first_row + row}",
             expected=_describe(label.rule),
             got=repr(frame["x"][row]),
-            fix="change the raw value, or the rule under label.rule",
+            fix="correct the value, or change label.rule",
         )
     return checked["label"]
 
@@ -50,7 +54,7 @@ def label_values(frame: pl.DataFrame, label: Label, path: Path, first_row: int) 
 def _describe(rule: Binary | Threshold | OneOf) -> str:
     match rule:
         case Threshold():
-            return f"a number (from {rule.positive:g} on 1, up to {rule.negative:g} 0)"
+            return f"a number (at least {rule.positive:g}: 1, at most {rule.negative:g}: 0)"
         case OneOf():
             return f"one of {', '.join(rule.positive + rule.negative)}"
     return "0 or 1"

@@ -1,7 +1,7 @@
-"""Counts of what was encoded, by feature and split, and the warnings that follow from them.
+"""Counts of encoded values by feature and split, and the warnings derived from them.
 
-Counted while the rows are written, so no row is read twice: missing values, values that train rows
-lack (id 0), distinct ids, and, for a warning, how well a feature alone predicts the label.
+Rows are counted while they are written: missing values, values that are not in the vocabulary (id
+0), distinct ids, and, for a warning, the AUC of a single feature.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,32 +16,32 @@ from recsys.schema import FeatureCounts, Split
 
 Int64s = NDArray[np.int64]
 TRAIN, VALID = SPLITS.index("train"), SPLITS.index("valid")
-MOSTLY = 0.5  # a larger share of unseen values is a warning
-# A feature that alone has this AUC on valid rows most likely holds the label.
-LEAK_AUC, LEAK_ROWS = 0.99, 20  # and so many rows of either label
-EXACT_BELOW = 1 << 24  # float32 holds every whole number up to here
+MAX_UNSEEN = 0.5  # a larger share of unseen values is a warning
+# A single feature with this AUC on valid rows, with as many rows of either label, leaks the label.
+LEAK_AUC, LEAK_ROWS = 0.99, 20
+EXACT_BELOW = 1 << 24  # float32 represents all integers up to here
 MAX_RATED_IDS, MAX_RATED_ROWS = 1 << 12, 1 << 17
 
 
 class FeatureStatistics:
-    """One feature's counts in each split."""
+    """The counts of a feature in each split."""
 
     def __init__(self, encoder: FeatureEncoder) -> None:
         self.encoder, self.feature = encoder, encoder.describe()
         self.values = np.zeros(len(SPLITS), np.int64)
-        self.missing: Int64s | None = None  # None: not counted apart from unseen values
+        self.missing: Int64s | None = None  # None: not counted separately from unseen values
         self.zeros = np.zeros(len(SPLITS), np.int64)
         cardinality = self.feature.cardinality or 0
         self.seen = [np.zeros(cardinality, np.bool_) for _ in SPLITS]
         is_rated = self.feature.kind == "categorical" and cardinality <= MAX_RATED_IDS
         shape = (len(SPLITS), 2, cardinality if is_rated else 0)
         self.rows_by_label = np.zeros(shape, np.int64)  # split, label, id
-        self.largest = 0.0  # absolute value of a number, as it is stored
-        self.train_range = (np.inf, -np.inf)  # of a number, as it is stored
+        self.largest = 0.0  # absolute value, in float32
+        self.train_range = (np.inf, -np.inf)  # in float32
         self.numbers: list[tuple[NDArray[np.float32], NDArray[np.int8]]] = []
 
     def add(self, code: int, column: pl.Series, labels: pl.Series) -> None:
-        """Encoded values of some rows of one split."""
+        """Counts encoded values of some rows of a split."""
         column = unnamed(column)
         if self.feature.kind == "sequence":
             column = column.filter(column.list.len() > 0).explode()
@@ -64,7 +64,7 @@ class FeatureStatistics:
             self.rows_by_label[code] += counts.T
 
     def add_present(self, code: int, column: pl.Series, labels: pl.Series) -> pl.Series:
-        """The same of values with nulls where they are missing; returns them filled."""
+        """Counts values with null for missing ones; returns them with null replaced."""
         is_list = self.feature.kind == "sequence"
         missing = np.zeros(len(SPLITS), np.int64)
         missing[code] = null_items(column) if is_list else column.null_count()
@@ -74,11 +74,11 @@ class FeatureStatistics:
         return filled
 
     def add_missing(self, counts: Int64s) -> None:
-        """Missing values by split."""
+        """Adds numbers of missing values, by split."""
         self.missing = counts if self.missing is None else self.missing + counts
 
     def counts(self) -> dict[str, FeatureCounts]:
-        """What schema.json keeps, by split."""
+        """The counts for schema.json, by split."""
         return {split: self._counts(code) for code, split in enumerate(SPLITS)}
 
     def _counts(self, code: int) -> FeatureCounts:
@@ -92,10 +92,10 @@ class FeatureStatistics:
         )
 
     def label_auc(self) -> float | None:
-        """The feature's own AUC on valid rows; None if it is not rated or has too few rows.
+        """The AUC of the feature alone on valid rows; None if not rated or for too few rows.
 
-        Categorical: each id scores its train rows' rate of label 1. Numerical: the value, or its
-        negative.
+        The score of an id is the rate of label 1 in its train rows; the score of a number is the
+        number or its negative.
         """
         if self.feature.kind == "numerical":
             return _number_auc(self.numbers)
@@ -107,7 +107,7 @@ class FeatureStatistics:
 
 
 def count_missing(encoder: FeatureEncoder, staged: pl.Series, codes: SplitCodes) -> Int64s:
-    """Missing values of staged rows, by split; a sequence's missing items."""
+    """The number of missing values (of a sequence: items) of staged rows, by split."""
     staged = unnamed(staged)
     if encoder.feature.kind == "sequence":
         lengths = staged.list.len().to_numpy()
@@ -122,7 +122,7 @@ def count_missing(encoder: FeatureEncoder, staged: pl.Series, codes: SplitCodes)
 def find_warnings(
     statistics: Sequence[FeatureStatistics], splits: Mapping[str, Split]
 ) -> list[str]:
-    """What a user should look at before training."""
+    """Warnings that a user should read before training."""
     found = [
         f"every row of the {name} split has label {int(split.positives > 0)}"
         for name, split in splits.items()
@@ -138,7 +138,7 @@ def _warnings_of(statistics: FeatureStatistics) -> list[str]:
     for split in ("valid", "test"):
         present = counts[split].values - (counts[split].missing or 0)
         share = counts[split].unseen / present if present else 0.0
-        if share > MOSTLY:
+        if share > MAX_UNSEEN:
             found.append(f"{name}: {share:.1%} of the {split} values are not in the vocabulary")
     train = counts["train"]
     if train.values and train.missing == train.values:
@@ -150,13 +150,13 @@ def _warnings_of(statistics: FeatureStatistics) -> list[str]:
         found.append(f"{name}: the train rows have one value, {statistics.train_range[0]:g}")
     if statistics.largest > EXACT_BELOW:
         found.append(
-            f"{name}: values up to {statistics.largest:.4g}: float32 cannot tell whole numbers "
-            f"above {EXACT_BELOW:,} apart, and training may diverge; use the transform "
-            "standardize or quantile_buckets, or log if they spread over orders of magnitude"
+            f"{name}: values up to {statistics.largest:.4g}: float32 cannot represent all integers "
+            f"above {EXACT_BELOW:,}, and training may diverge; use the transform standardize or "
+            "quantile_buckets, or log if the values span orders of magnitude"
         )
     auc = statistics.label_auc()
     if auc is not None and auc >= LEAK_AUC:
-        found.append(f"{name}: it alone has AUC {auc:.4f} on valid rows; does it hold the label?")
+        found.append(f"{name}: its AUC alone on valid rows is {auc:.4f}; it may contain the label")
     return found
 
 
@@ -174,7 +174,7 @@ def _number_auc(parts: list[tuple[NDArray[np.float32], NDArray[np.int8]]]) -> fl
 def _auc_of_groups(
     scores: NDArray[np.floating], negatives: Int64s, positives: Int64s
 ) -> float | None:
-    """AUC of rows that have the score of their group (G,); ties count half."""
+    """The AUC of rows with the score of their group (G,); ties count half."""
     if min(negatives.sum(), positives.sum()) < LEAK_ROWS:
         return None
     _, places = np.unique(scores, return_inverse=True)

@@ -1,11 +1,11 @@
-"""Numerical transforms: what each makes of a float64 column, and how the fitted ones are fitted."""
+"""Transforms of numbers: applied to float64 columns, and fitted on train rows."""
 
 import math
 
 import numpy as np
 import polars as pl
 
-from data_pipelines.recipe import QuantileBucketsRule, StandardizeRule, TransformRule
+from data_pipelines.rules.columns import QuantileBucketsRule, StandardizeRule
 from recsys.errors import RecsysError
 from recsys.schema import (
     TICKS_PER_SECOND,
@@ -20,16 +20,11 @@ from recsys.schema import (
 )
 
 FIT_SAMPLE = 1 << 20
-THURSDAY = 4  # the first day of 1970; Sunday is 0
-
-
-def makes_tokens(rule: TransformRule | Transform | None) -> bool:
-    """Whether the transform's results are categories, not numbers."""
-    return isinstance(rule, CriteoBucket | QuantileBuckets | QuantileBucketsRule | Hour | Weekday)
+THURSDAY = 4  # 1970-01-01; Sunday is 0
 
 
 def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
-    """float64 → float32 without nulls, or for the buckets int64 tokens (null: missing)."""
+    """float64 (rows,) → float32 without nulls, or int64 tokens (null if missing)."""
     column = pl.col(values.name)
     match transform:
         case Keep(missing=missing):
@@ -58,7 +53,7 @@ def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
 
 
 class SpacedSample:
-    """At most 2²⁰ evenly spaced ones of a stream of numbers."""
+    """A sample of at most 2²⁰ evenly spaced numbers of a stream."""
 
     def __init__(self) -> None:
         self.values = np.empty(0)
@@ -66,7 +61,7 @@ class SpacedSample:
         self._seen = 0
 
     def add(self, values: np.ndarray) -> None:
-        """Keeps every stride-th value; the stride doubles when the sample is full."""
+        """Keeps every stride-th value; the stride is doubled when the sample is full."""
         self.values = np.append(self.values, values[-self._seen % self.stride :: self.stride])
         self._seen += len(values)
         while len(self.values) > FIT_SAMPLE:
@@ -75,7 +70,7 @@ class SpacedSample:
 
 
 class TransformFit:
-    """Learns a transform from the train rows, chunk by chunk, in bounded memory."""
+    """Fits a transform to the train rows, chunk by chunk, in bounded memory."""
 
     def __init__(self, rule: StandardizeRule | QuantileBucketsRule, feature: str) -> None:
         self.rule = rule
@@ -86,7 +81,7 @@ class TransformFit:
         self.sample = SpacedSample()
 
     def add(self, values: pl.Series) -> None:
-        """More train rows; missing ones are left out."""
+        """Adds values of train rows; missing ones are ignored."""
         present = values.drop_nulls().to_numpy()
         if not len(present):
             return
@@ -104,14 +99,14 @@ class TransformFit:
         self.count = count
 
     def fitted(self) -> Transform:
-        """The transform with what was learnt."""
+        """Returns the fitted transform."""
         if isinstance(self.rule, StandardizeRule):
             std = math.sqrt(self.squares / self.count) if self.count else 0.0
             return Standardize(mean=self.mean, std=std or 1.0)
         if not len(self.sample.values):
             raise RecsysError(
-                f"the feature {self.feature!r} has no value in the train rows to fit to",
-                fix="leave the column out, or use the transform keep",
+                f"cannot fit the transform of {self.feature!r}: all train values are missing",
+                fix="remove the column, or use the transform keep",
             )
         shares = np.arange(1, self.rule.num_buckets) / self.rule.num_buckets
         edges = np.unique(np.quantile(self.sample.values, shares, method="inverted_cdf"))

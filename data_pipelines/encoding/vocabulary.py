@@ -1,6 +1,7 @@
-"""Values → ids, in three steps: stage every row as a code, count the train rows, encode the codes.
+"""Values → ids in three steps: stage all rows as codes, count the train rows, encode the codes.
 
-0 is missing, unseen or rarer than `min_count`; 1.. by descending count in train rows (ties: value).
+Id 0 is for values that are missing, unseen or rarer than `min_count`. Ids from 1 are in descending
+order of the counts in the train rows; equal counts are in order of the values.
 """
 
 from pathlib import Path
@@ -19,31 +20,31 @@ Int64s = NDArray[np.int64]
 
 
 class IdRule(Protocol):
-    """How one vocabulary (or hash) turns values into ids."""
+    """How a vocabulary, or a hash, maps values to ids."""
 
     def stage(self, values: pl.Series) -> pl.Series:
-        """The values' codes: final for a hash, provisional for a vocabulary."""
+        """Returns the codes of values: the ids of a hash, temporary codes of a vocabulary."""
 
     def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
         """Counts train rows, each once or `weights` (rows,) times."""
 
     def finish(self, min_count: int) -> None:
-        """Settles the ids; called once, after the last count."""
+        """Assigns the ids; called once, after the last `count`."""
 
     def encode(self, staged: pl.Series) -> pl.Series:
-        """Codes to ids, int32 without nulls."""
+        """Returns the ids of codes, int32 without nulls."""
 
     @property
     def cardinality(self) -> int:
-        """How many ids there are, id 0 included."""
+        """The number of ids, including id 0."""
 
 
 class TextVocabulary:
-    """Strings. The code is the order of first appearance, null for missing."""
+    """A vocabulary of text. Codes are in order of first occurrence; null if missing."""
 
     def __init__(self) -> None:
         self.dtype = pl.Categorical(pl.Categories.random())
-        # Polars drops a dictionary that no series uses.
+        # Polars drops a dictionary that is not in use by any series.
         self._keeper = pl.Series([], dtype=self.dtype)
         self.counts = np.zeros(1, np.int64)  # by code
         self.ids = np.zeros(1, np.int32)  # by code
@@ -53,7 +54,7 @@ class TextVocabulary:
         return values.cast(self.dtype).to_physical()
 
     def texts(self, codes: pl.Series) -> pl.Series:
-        """The values of codes (uint32)."""
+        """Returns the values of codes (uint32)."""
         return codes.cat.to(self.dtype).cast(pl.String)
 
     def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
@@ -89,7 +90,7 @@ class TextVocabulary:
         return len(self.table) + 1
 
     def load(self, table: pl.DataFrame) -> "TextVocabulary":
-        """Takes over a vocabulary that was saved."""
+        """Uses a saved vocabulary."""
         codes = self.stage(table["value"]).to_numpy()
         self.table = table
         self.ids = np.zeros(len(table), np.int32)
@@ -98,7 +99,7 @@ class TextVocabulary:
 
 
 class TokenVocabulary:
-    """Integers that a bucket transform made; the code is the token itself."""
+    """A vocabulary of the integers of a bucket transform; the code is the token itself."""
 
     def __init__(self) -> None:
         self.table = _empty_table(pl.Int64())
@@ -107,7 +108,7 @@ class TokenVocabulary:
         return values
 
     def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
-        assert weights is None, "numbers are counted row by row"
+        assert weights is None, "tokens are counted by row"
         counted = staged.drop_nulls().value_counts(name="count").cast(pl.Int64)
         counted.columns = ["value", "count"]
         both = pl.concat([self.table.select("value", "count"), counted])
@@ -126,13 +127,13 @@ class TokenVocabulary:
         return len(self.table) + 1
 
     def load(self, table: pl.DataFrame) -> "TokenVocabulary":
-        """Takes over a vocabulary that was saved."""
+        """Uses a saved vocabulary."""
         self.table = table
         return self
 
 
 class HashIds:
-    """1 + hash64 of the value's text mod (cardinality - 1); no dictionary, nothing to count."""
+    """1 + hash64(text) mod (cardinality - 1); 0 if missing. There is nothing to fit."""
 
     def __init__(self, cardinality: int) -> None:
         self._cardinality = cardinality
@@ -160,25 +161,25 @@ Vocabulary = TextVocabulary | TokenVocabulary
 
 
 def save_vocabulary(table: pl.DataFrame, path: Path) -> None:
-    """Writes value, id, count."""
+    """Writes the columns value, id and count as Parquet."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = table.select("value", "id", "count").to_arrow(compat_level=pl.CompatLevel.oldest())
     pq.write_table(columns, path, compression="zstd")
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
-    """Reads what `save_vocabulary` wrote; strings or tokens by the type of `value`."""
+    """Reads a file of `save_vocabulary`; the type of `value` tells text from tokens."""
     try:
         table = pl.DataFrame(pl.from_arrow(pq.read_table(path)))
     except (OSError, pa.ArrowException) as error:
-        raise RecsysError("the vocabulary cannot be read", where=path, got=error) from None
+        raise RecsysError("invalid vocabulary file", where=path, got=error) from None
     if table["value"].dtype == pl.String:
         return TextVocabulary().load(table)
     return TokenVocabulary().load(table)
 
 
 def _ranked(counted: pl.DataFrame) -> pl.DataFrame:
-    """The rows by descending count, ties by value, numbered from 1."""
+    """The rows in descending order of count, then by value, with ids from 1."""
     ordered = counted.sort(["count", "value"], descending=[True, False])
     return ordered.with_columns(id=pl.int_range(1, len(ordered) + 1, dtype=pl.Int32, eager=True))
 
@@ -188,7 +189,7 @@ def _empty_table(value_dtype: pl.DataType) -> pl.DataFrame:
 
 
 def grown(values: np.ndarray, size: int) -> np.ndarray:
-    """The array with zeros at the end, at least `size` long; doubled, so that growing is rare."""
+    """The array, padded with zeros to at least `size`; its length is doubled at least."""
     if size <= len(values):
         return values
     grown = np.zeros(max(size, 2 * len(values)), values.dtype)

@@ -1,4 +1,4 @@
-"""What the train rows hold, counted without making them: a window is a +1 and a -1."""
+"""Counts of values in train rows without building the rows: a window adds +1 and -1."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,16 +7,15 @@ import polars as pl
 
 from data_pipelines.encoding.encoders import FeatureEncoder, unnamed
 from data_pipelines.events.columns import LogColumns
-from data_pipelines.events.log import ITEM
+from data_pipelines.events.layout import ITEM, EventPlan
 from data_pipelines.events.negatives import Int64s
-from data_pipelines.events.plan import EventPlan
 from data_pipelines.events.samples import UserEvents
 
 Buckets = Callable[[], Iterable[tuple[UserEvents, pl.DataFrame]]]
 
 
 class TrainCounts:
-    """How often each code of each text column stands in the train rows, histories included."""
+    """The number of occurrences of each code in train rows, including histories, by column."""
 
     def __init__(self, plan: EventPlan, columns: LogColumns) -> None:
         self.plan, self.columns = plan, columns
@@ -30,20 +29,20 @@ class TrainCounts:
         }
 
     def add(self, events: UserEvents, train: pl.DataFrame) -> None:
-        """The train samples of one bucket."""
+        """Counts the train samples of a bucket."""
         rows = train["event"].to_numpy()
         items = events.frame[ITEM].to_numpy()
         in_histories = count_in_windows(events, rows)
         np.add.at(self._item_rows, train["item"].to_numpy(), 1)
-        np.add.at(self._item_histories, items[events.behaviours], in_histories)
+        np.add.at(self._item_histories, items[events.behaviors], in_histories)
         for name, counts in self._of_events.items():
             codes = events.frame[name].to_numpy()
             np.add.at(counts, codes[rows], 1)
             if name in self.plan.histories.values():
-                np.add.at(counts, codes[events.behaviours], in_histories)
+                np.add.at(counts, codes[events.behaviors], in_histories)
 
     def of(self, name: str) -> Int64s:
-        """Occurrences by code in the column itself and in its history."""
+        """The occurrences of each code in a column and in its history."""
         if name in self._of_events:
             return self._of_events[name]
         has_history = name in self.plan.histories.values()
@@ -54,15 +53,15 @@ class TrainCounts:
 
 
 def count_in_windows(events: UserEvents, rows: Int64s) -> Int64s:
-    """In how many of the rows' histories each behaviour stands, (behaviours,)."""
-    size = len(events.behaviours) + 1
+    """The number of the rows' histories that contain each behavior, (behaviors,)."""
+    size = len(events.behaviors) + 1
     opened = np.bincount(events.window_start[rows], minlength=size)
     closed = np.bincount(events.window_end[rows], minlength=size)
     return np.cumsum(opened - closed)[:-1]
 
 
 def fit_texts(encoders: list[FeatureEncoder], counts: TrainCounts) -> None:
-    """The vocabularies of the text columns; a history's is its column's."""
+    """Fits the vocabularies of text columns; a history has the vocabulary of its column."""
     owners = [
         e
         for e in encoders
@@ -79,7 +78,7 @@ def fit_texts(encoders: list[FeatureEncoder], counts: TrainCounts) -> None:
 
 
 def fit_numbers(encoders: list[FeatureEncoder], columns: LogColumns, buckets: Buckets) -> None:
-    """The transforms of numerical columns, and the vocabularies of bucket tokens."""
+    """Fits transforms of numerical columns, and vocabularies of bucket tokens."""
     numbers = [e for e in encoders if e.rounds and e.feature.column in _numerical(columns)]
     for round_number in range(max((e.rounds for e in numbers), default=0)):
         active = [e for e in numbers if round_number < e.rounds]

@@ -1,11 +1,10 @@
-"""Looks in a written data set for what a model must not have seen.
+"""Checks a written dataset for leakage.
 
-Three leaks: a vocabulary that was fitted on more than the train rows; a history that holds anything
-but the user's behaviours before its target; a negative that the user has an event with. Windows are
-compared by hashes: of rows as they are written, and of events as the log has them.
+Three kinds are found: a vocabulary that was fitted on other rows than train, a history that is not
+the user's behaviors before the target, and a negative that the user has an event with. Histories
+are compared by their hashes, computed from the written rows and from the events of the log.
 """
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,64 +16,61 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_pipelines.encoding.encoders import load_encoders
-from data_pipelines.encoding.hashing import UInt64s, finalise
+from data_pipelines.encoding.hashing import UInt64s, finalize
 from data_pipelines.encoding.vocabulary import grown
-from data_pipelines.events.log import IS_BEHAVIOUR, IS_TARGET, TIME, USER, EventLog
-from data_pipelines.events.pipeline import EventSamples, read_log
-from data_pipelines.events.plan import EventPlan
+from data_pipelines.events.layout import IS_BEHAVIOR, IS_TARGET, TIME, USER, EventPlan
+from data_pipelines.events.log import EventLog
 from data_pipelines.events.rows import RowMaker, to_ids
-from data_pipelines.reading.blocks import Progress
-from data_pipelines.recipe import Recipe
-from data_pipelines.sources.table import Source
-from recsys.config.base import validate
 from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
 from recsys.schema import Schema, VocabularyEncoding
 
-PREPARE_EVENTS = 1 << 20  # that `prepare` looks at
+PREPARE_EVENTS = 1 << 20  # the number of events that `prepare` checks
 BATCH_ROWS = 1 << 15
 BASE = np.uint64(0xD1342543DE82EF95)  # odd, so that its powers have inverses mod 2^64
 
-NOT_BEFORE = (
-    "a history holds what is not before its target",
-    "the user's last behaviours before the event, oldest first",
+WRONG_HISTORY = (
+    "a history is not the events before its target",
+    "the user's last behaviors before the event, oldest first",
 )
-NOT_OWN = (
-    "a negative is an item of the user's own past or future",
+WRONG_NEGATIVE = (
+    "the user has an event with the item of a negative",
     "an item that the user has no event with",
 )
 
 Int64s = NDArray[np.int64]
 
 
-def check_dataset(
-    schema: Schema, dataset_dir: Path, source: Source, raw: Sequence[Path], max_events: int
-) -> None:
-    """All checks that the data set allows; those of histories need the log."""
-    recipe = validate(Recipe, schema.recipe, f"the schema of {schema.name!r}")
-    if not recipe.events or not raw:
-        _check(schema, dataset_dir, None)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        _, log = read_log(recipe, source, list(raw), Path(folder), lambda *_: None)
-        frames = (log.read_bucket(number) for number in range(log.num_buckets))
-        users_mod = -(-log.rows // max_events)
-        _check(schema, dataset_dir, allowed_by_log(schema, dataset_dir, log, frames, users_mod))
+def check_vocabularies(schema: Schema, dataset_dir: Path) -> None:
+    """Raises RecsysError for a vocabulary that was not fitted on the train rows."""
+    _check(schema, dataset_dir, None)
 
 
-def check_samples(
-    schema: Schema, dataset_dir: Path, samples: EventSamples, progress: Progress
+def check_rows(
+    schema: Schema,
+    dataset_dir: Path,
+    log: EventLog,
+    frames: Iterable[pl.DataFrame],
+    max_events: int = PREPARE_EVENTS,
 ) -> None:
-    """The checks at the end of `prepare`, with the events that it has staged."""
-    frames = (events.frame for events, _ in samples.buckets())
-    users_mod = -(-samples.log.rows // PREPARE_EVENTS)
-    allowed = allowed_by_log(schema, dataset_dir, samples.log, frames, users_mod)
-    _check(schema, dataset_dir, allowed)
-    progress("check", samples.rows, samples.rows)
+    """Checks vocabularies, histories and negatives of all rows, or those of a share of the users.
+
+    Args:
+        schema: of the dataset.
+        dataset_dir: the folder of its files.
+        log: the event log that the dataset was made of.
+        frames: the staged events of the log, whole users in each frame.
+        max_events: in longer logs, only the rows of a share of the users are checked.
+
+    Raises:
+        RecsysError: names the first row, or the first value, with leakage.
+    """
+    users_mod = -(-log.rows // max_events)
+    _check(schema, dataset_dir, _allowed_by_log(schema, dataset_dir, log, frames, users_mod))
 
 
 def _check(schema: Schema, dataset_dir: Path, allowed: "Allowed | None") -> None:
-    """Reads the rows once: all of train for the vocabularies, the other splits for the log."""
+    """Reads the rows once: those of train for the vocabularies, all of them for the log."""
     counts = VocabularyCounts(schema)
     for split in schema.splits if allowed else ("train",):
         columns = [*counts.columns, *(("label", "group_id") if allowed else ())]
@@ -89,7 +85,7 @@ def _check(schema: Schema, dataset_dir: Path, allowed: "Allowed | None") -> None
 
 
 class VocabularyCounts:
-    """How often the train rows hold each id, by vocabulary; the vocabularies must say the same."""
+    """Counts the ids in train rows, to compare them with the counts in the vocabularies."""
 
     def __init__(self, schema: Schema) -> None:
         self.columns = [f.name for f in schema.sparse]
@@ -101,13 +97,13 @@ class VocabularyCounts:
         self.counts = {k: np.zeros(sizes[v[0]], np.int64) for k, v in self.sharers.items()}
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """More train rows."""
+        """Counts train rows."""
         for file, names in self.sharers.items():
             for name in names:
                 np.add.at(self.counts[file], _values(batch[name]), 1)
 
     def check(self, dataset_dir: Path) -> None:
-        """Names the first value whose count differs."""
+        """Raises RecsysError for the first value with another count."""
         for file, counts in self.counts.items():
             table = pl.read_parquet(file_inside(dataset_dir, file), glob=False)
             ids = table["id"].to_numpy()
@@ -118,9 +114,9 @@ class VocabularyCounts:
                 raise RecsysError(
                     f"leakage: a vocabulary was not fitted on the train rows ({len(wrong):,} ids)",
                     where=f"{dataset_dir / file}, value {table['value'][row]!r}",
-                    expected=f"{found[row]}, as often as the train rows hold it",
+                    expected=f"count {found[row]}, as in the train rows",
                     got=f"count {table['count'][row]}",
-                    fix="prepare the data set again",
+                    fix="prepare the dataset again",
                 )
 
 
@@ -139,12 +135,12 @@ def _values(column: pa.Array) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Allowed:
-    """What rows may hold, as sorted hashes."""
+    """The allowed contents of rows, as sorted hashes."""
 
-    targets: UInt64s  # (user, histories, item id) of every event that may be a target
+    targets: UInt64s  # (user, histories, item id) of all events that can be targets
     windows: UInt64s  # (user, histories) of them
-    own_items: UInt64s  # (user, item id) of every event
-    users_mod: int  # rows of users whose hash is a multiple of this are looked at
+    own_items: UInt64s  # (user, item id) of all events
+    users_mod: int  # rows are checked if the user's hash is a multiple of this
     plan: EventPlan
 
 
@@ -153,7 +149,7 @@ def _check_batch(batch: pa.RecordBatch, allowed: Allowed, where: str, first: int
     users = batch["group_id"].to_numpy()
     chosen = np.flatnonzero(_is_chosen(users, allowed.users_mod))
     rows = batch.take(pa.array(chosen)) if len(chosen) < len(batch) else batch
-    users = finalise(users[chosen].astype(np.uint64))
+    users = finalize(users[chosen].astype(np.uint64))
     items = rows[plan.rules.item].to_numpy()
     windows = users
     for name in plan.histories:
@@ -164,40 +160,40 @@ def _check_batch(batch: pa.RecordBatch, allowed: Allowed, where: str, first: int
         _is_in(windows, allowed.windows),
         _is_in(_joined(windows, _salted(items)), allowed.targets),
     )
-    # Id 0 is any rare item, the user's own or another.
+    # Id 0 is any rare item, of this user or of another one.
     is_own = is_drawn & (items > 0) & _is_in(_joined(users, _salted(items)), allowed.own_items)
     for wrong, what, expected in (
-        (~is_known, *NOT_BEFORE),
-        (is_own, *NOT_OWN),
+        (~is_known, *WRONG_HISTORY),
+        (is_own, *WRONG_NEGATIVE),
     ):
         if wrong.any():
             raise RecsysError(
                 f"leakage: {what}",
                 where=where.format(first + chosen[np.argmax(wrong)]),
                 expected=expected,
-                fix="prepare the data set again; is it the log that it was made of?",
+                fix="prepare the dataset again, or pass the log that it was made of",
             )
 
 
 def _is_chosen(users: Int64s, users_mod: int) -> NDArray[np.bool_]:
-    return finalise(users.astype(np.uint64)) % np.uint64(users_mod) == 0
+    return finalize(users.astype(np.uint64)) % np.uint64(users_mod) == 0
 
 
 def _is_in(hashes: UInt64s, known: UInt64s) -> NDArray[np.bool_]:
     found = np.zeros(len(hashes), np.bool_)
     if len(known):
-        order = np.argsort(hashes)  # neighbours are looked up side by side
+        order = np.argsort(hashes)  # searches near each other are faster
         places = np.minimum(np.searchsorted(known, hashes[order]), len(known) - 1)
         found[order] = known[places] == hashes[order]
     return found
 
 
 def _salted(ids: NDArray[np.integer]) -> UInt64s:
-    return finalise(ids.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D))
+    return finalize(ids.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D))
 
 
 def _joined(left: UInt64s, right: UInt64s) -> UInt64s:
-    return finalise(left * BASE + right)
+    return finalize(left * BASE + right)
 
 
 def _powers(size: int) -> UInt64s:
@@ -207,7 +203,7 @@ def _powers(size: int) -> UInt64s:
 
 
 def _window_hashes(ids: NDArray[np.int32], list_offsets: pa.Array) -> UInt64s:
-    """Σ salted(id) · BASE^position of each list, its length joined, (rows,)."""
+    """Σ salted(id) · BASE^position of each list, combined with its length, (rows,)."""
     offsets = list_offsets.to_numpy().astype(np.int64)
     lengths = np.diff(offsets)
     starts = np.repeat(offsets[:-1] - offsets[0], lengths)
@@ -220,14 +216,14 @@ def _window_hashes(ids: NDArray[np.int32], list_offsets: pa.Array) -> UInt64s:
     )
 
 
-def allowed_by_log(
+def _allowed_by_log(
     schema: Schema,
     dataset_dir: Path,
     log: EventLog,
     frames: Iterable[pl.DataFrame],
     users_mod: int,
 ) -> Allowed:
-    """What the events of one in `users_mod` users allow, chosen by their hash."""
+    """The allowed contents by the events of one in `users_mod` users, chosen by their hash."""
     encoders = load_encoders(schema.features, dataset_dir)
     maker = RowMaker(log.plan, log.columns, to_ids(encoders))
     parts = [
@@ -242,26 +238,26 @@ def _allowed(frame: pl.DataFrame, maker: RowMaker) -> tuple[UInt64s, UInt64s, UI
     rules = maker.plan.rules
     times = [TIME] if TIME in frame.columns else []
     frame = frame.sort([USER, *times], maintain_order=True)
-    before = frame.select(n=pl.col(IS_BEHAVIOUR).cum_sum() - pl.col(IS_BEHAVIOUR))
+    before = frame.select(n=pl.col(IS_BEHAVIOR).cum_sum() - pl.col(IS_BEHAVIOR))
     frame = frame.with_columns(before["n"].cast(pl.Int64).alias("#before"))
     if times and rules.ties == "excluded":
         frame = frame.with_columns(pl.col("#before").min().over(USER, TIME))
     ends = frame["#before"].to_numpy()
     first = frame.select(pl.col("#before").min().over(USER)).to_series().to_numpy()
     starts = np.maximum(first, ends - rules.max_length)
-    users = finalise(frame[USER].to_numpy().astype(np.uint64))
+    users = finalize(frame[USER].to_numpy().astype(np.uint64))
     items = _salted(maker.event_values(rules.item, frame).to_numpy())
     windows = users
-    behaviours = frame.filter(pl.col(IS_BEHAVIOUR))
+    behaviors = frame.filter(pl.col(IS_BEHAVIOR))
     for column in maker.plan.histories.values():
-        ids = maker.event_values(column, behaviours).to_numpy()
+        ids = maker.event_values(column, behaviors).to_numpy()
         windows = _joined(windows, _hashes_of_windows(ids, starts, ends))
     is_target = frame[IS_TARGET].to_numpy()
     return _joined(windows, items)[is_target], windows[is_target], _joined(users, items)
 
 
 def _hashes_of_windows(ids: NDArray[np.int32], starts: Int64s, ends: Int64s) -> UInt64s:
-    """As `_window_hashes`, of windows that overlap: prefix sums, brought back to position 0."""
+    """Equal to `_window_hashes`, for overlapping windows: prefix sums, moved to position 0."""
     inverse = np.uint64(pow(int(BASE), -1, 2**64))
     backwards = np.full(len(ids) + 1, inverse, np.uint64)
     backwards[0] = 1

@@ -1,4 +1,4 @@
-"""Reading an event log once: compact rows on disk, dealt to buckets that each hold whole users."""
+"""One pass over an event log: compact rows on disk, divided into buckets of whole users."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,28 +9,33 @@ import polars as pl
 import pyarrow as pa
 
 from data_pipelines.encoding.labels import label_values
-from data_pipelines.encoding.staging import group_ids, parse_times, read_arrow, write_arrow
+from data_pipelines.encoding.staging import group_ids, read_arrow, write_arrow
 from data_pipelines.encoding.transforms import SpacedSample
 from data_pipelines.encoding.vocabulary import grown
 from data_pipelines.events.columns import LogColumns
-from data_pipelines.events.plan import EventPlan
+from data_pipelines.events.layout import (
+    IS_BEHAVIOR,
+    IS_TARGET,
+    ITEM,
+    LABEL,
+    TIME,
+    USER,
+    EventPlan,
+)
+from data_pipelines.reading.times import order_times
 from data_pipelines.recipe import Recipe
 from recsys.errors import RecsysError
 
 BUCKET_EVENTS = 1 << 20
 
-# The staged columns beside those of the plan's event columns.
-USER, ITEM, TIME = "#user", "#item", "#time"
-IS_BEHAVIOUR, IS_TARGET, LABEL = "#behaviour", "#target", "#label"
-
 
 class EventLog:
-    """The staged events, and what is counted while they are read."""
+    """The staged events of a log, and counts of them."""
 
     def __init__(self, folder: Path, recipe: Recipe, plan: EventPlan, columns: LogColumns) -> None:
         self.folder, self.recipe, self.plan, self.columns = folder, recipe, plan, columns
         self.rows = 0
-        self.num_behaviours = 0
+        self.num_behaviors = 0
         self.warnings: tuple[str, ...] = ()
         self.num_buckets = 0
         self.target_times = SpacedSample()
@@ -38,11 +43,11 @@ class EventLog:
         self._chunks: list[Path] = []
 
     def add(self, frame: pl.DataFrame, path: Path, first_row: int) -> None:
-        """One chunk of the log."""
+        """Stages a chunk of the log."""
         staged = self._stage(frame, path, first_row)
         targets = staged.filter(pl.col(IS_TARGET))
         items = targets[ITEM].to_numpy()
-        self.num_behaviours += int(staged[IS_BEHAVIOUR].sum())
+        self.num_behaviors += int(staged[IS_BEHAVIOR].sum())
         self.target_counts = grown(self.target_counts, self.columns.item_codes.size)
         np.add.at(self.target_counts, items, 1)
         if TIME in staged.columns:
@@ -58,13 +63,12 @@ class EventLog:
         staged = [
             group_ids(frame[rules.user]).alias(USER),
             pl.Series(ITEM, self.columns.stage_items(frame)),
-            _one_of(frame, rules.action, rules.behaviours).alias(IS_BEHAVIOUR),
+            _one_of(frame, rules.action, rules.behaviours).alias(IS_BEHAVIOR),
             _one_of(frame, rules.action, rules.targets.actions).alias(IS_TARGET),
         ]
         if rules.time:
-            unit = self.recipe.time.unit
-            times = parse_times(frame[rules.time], path, first_row, unit)
-            staged.append(pl.Series(TIME, times))
+            times = order_times(frame[rules.time], self.recipe.time.unit, path, first_row)
+            staged.append(times.alias(TIME))
         if self.plan.has_labels:
             labels = label_values(frame, self.recipe.label, path, first_row)
             staged[3] = (staged[3] & labels.is_not_null()).alias(IS_TARGET)
@@ -72,8 +76,8 @@ class EventLog:
         events = [self.columns.stage(name, frame[name]) for name in self.plan.event_columns]
         return pl.DataFrame([*staged, *events])
 
-    def deal(self) -> None:
-        """Rewrites the chunks as buckets: a user's events fall into one, in the log's order."""
+    def divide(self) -> None:
+        """Rewrites the chunks as buckets: a user's events are in one bucket, in the log's order."""
         self.num_buckets = max(1, -(-self.rows // BUCKET_EVENTS))
         with contextlib.ExitStack() as stack:
             writers: list[pa.ipc.RecordBatchStreamWriter] = []
@@ -94,7 +98,7 @@ class EventLog:
             yield pa.ipc.new_stream(str(self._bucket(number)), schema)
 
     def read_bucket(self, number: int) -> pl.DataFrame:
-        """The events of one bucket, once; in the log's order."""
+        """Reads the events of a bucket in the log's order, and deletes its file."""
         path = self._bucket(number)
         with pa.OSFile(str(path), "rb") as file:
             table = pa.ipc.open_stream(file).read_all()
@@ -109,9 +113,9 @@ def _check_present(values: pl.Series, path: Path, first_row: int) -> None:
     if values.null_count():
         row = int(values.is_null().arg_true()[0])
         raise RecsysError(
-            f"the event has no {values.name}",
+            f"missing value in the column {values.name!r}",
             where=f"{path}, data row {first_row + row}",
-            expected=f"a value in the column {values.name!r}",
+            expected="events with user, item and time",
             got="an empty field",
         )
 

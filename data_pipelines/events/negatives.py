@@ -1,6 +1,6 @@
-"""Items drawn against a target: each draw is a function of (seed, user, target, number) alone.
+"""Negatives: items drawn for targets. A draw depends only on (seed, user, target, number).
 
-So the same log and seed give the same negatives, however the log is cut up, and on any machine.
+So the same log and seed give the same negatives on any machine, however the log is divided.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.encoding.hashing import UInt64s, finalise, hash64_text
-from data_pipelines.rules.events import Negatives
+from data_pipelines.encoding.hashing import UInt64s, finalize, hash64_text
+from data_pipelines.recipe import Negatives
 from recsys.errors import RecsysError
 
 MAX_ATTEMPTS = 1000
@@ -20,22 +20,22 @@ Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """The items that can be drawn, in the order of their texts' hashes, not of the log's rows."""
+class Catalog:
+    """The items that can be drawn, in the order of the hashes of their texts."""
 
     items: Int64s  # item codes
-    weights_to: Int64s | None  # cumulative weights; None: all alike
+    weights_to: Int64s | None  # cumulative weights; None: equal weights
 
     @classmethod
-    def of(cls, texts: pl.Series, target_counts: Int64s, rule: Negatives) -> "Catalogue":
-        """Every item that is a target somewhere; `texts` and `target_counts` by item code."""
+    def of(cls, texts: pl.Series, target_counts: Int64s, rule: Negatives) -> "Catalog":
+        """All items that are a target of any user; `texts` and `target_counts` by item code."""
         items = np.flatnonzero(target_counts)
         items = items[np.argsort(hash64_text(texts.gather(items)), kind="stable")]
         weights_to = np.cumsum(target_counts[items]) if rule.sampling == "popularity" else None
         return cls(items, weights_to)
 
     def draw(self, hashes: UInt64s) -> Int64s:
-        """One item code for each hash."""
+        """Draws one item code for each hash."""
         shares = (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
         if self.weights_to is None:
             return self.items[(shares * len(self.items)).astype(np.int64)]
@@ -43,14 +43,18 @@ class Catalogue:
         return self.items[np.searchsorted(self.weights_to, numbers, side="right")]
 
 
-def sample_hashes(seed: int, users: Int64s, places: Int64s, number: int) -> UInt64s:
-    """A hash for each target, (targets,); `number` is 0 for itself, 1… for its negatives.
+def sample_hashes(seed: int, users: Int64s, positions: Int64s, number: int) -> UInt64s:
+    """Hashes (targets,) of samples.
 
-    `users` are hashes of users, `places` those of the targets among their users' events.
+    Args:
+        seed: of the draws.
+        users: the hash of the user of each target.
+        positions: the position of each target among the events of its user.
+        number: 0 for the target, 1… for its negatives.
     """
-    of_user = finalise(users.astype(np.uint64) + finalise(_steps(np.array([seed + 1]))))
-    of_target = finalise(of_user + _steps(places))
-    return finalise(of_target + _steps(np.array([number])))
+    of_user = finalize(users.astype(np.uint64) + finalize(_steps(np.array([seed + 1]))))
+    of_target = finalize(of_user + _steps(positions))
+    return finalize(of_target + _steps(np.array([number])))
 
 
 def _steps(numbers: Int64s) -> UInt64s:
@@ -58,27 +62,37 @@ def _steps(numbers: Int64s) -> UInt64s:
 
 
 def user_item_keys(user_index: Int64s, items: NDArray[np.uint32]) -> UInt64s:
-    """One number for each (user, item)."""
+    """A unique number for each pair of user and item."""
     return (user_index.astype(np.uint64) << np.uint64(32)) | items.astype(np.uint64)
 
 
 def draw_negatives(
-    hashes: UInt64s, user_index: Int64s, own: UInt64s, catalogue: Catalogue
+    hashes: UInt64s, user_index: Int64s, own: UInt64s, catalog: Catalog
 ) -> NDArray[np.uint32]:
-    """An item for each hash, drawn again while the user has it; `own` are the sorted keys."""
+    """Draws an item for each hash, again if the user has an event with it.
+
+    Args:
+        hashes: (negatives,) of `sample_hashes`.
+        user_index: the user of each hash.
+        own: the sorted `user_item_keys` of all events.
+        catalog: the items that can be drawn.
+
+    Raises:
+        RecsysError: for a user who has events with almost all items.
+    """
     drawn = np.zeros(len(hashes), np.uint32)
     open_rows = np.arange(len(hashes))
     for attempt in range(MAX_ATTEMPTS):
-        items = catalogue.draw(finalise(hashes[open_rows] + _steps(np.array([attempt + 1]))))
+        items = catalog.draw(finalize(hashes[open_rows] + _steps(np.array([attempt + 1]))))
         drawn[open_rows] = items
         keys = user_item_keys(user_index[open_rows], drawn[open_rows])
-        places = np.minimum(np.searchsorted(own, keys), len(own) - 1)
-        open_rows = open_rows[own[places] == keys]
+        positions = np.minimum(np.searchsorted(own, keys), len(own) - 1)
+        open_rows = open_rows[own[positions] == keys]
         if not len(open_rows):
             return drawn
     raise RecsysError(
-        "a user has events with (nearly) every item, so that no negative can be drawn",
+        "no negative can be drawn: a user has events with almost all items",
         where="events.negatives",
-        expected=f"a free item within {MAX_ATTEMPTS} draws among {len(catalogue.items)} items",
-        fix="drop such users from the log, or use sampling uniform",
+        expected=f"an item without such events, in {MAX_ATTEMPTS} draws of {len(catalog.items)}",
+        fix="remove such users from the log, or set events.negatives.sampling=uniform",
     )

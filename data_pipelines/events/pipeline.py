@@ -1,4 +1,4 @@
-"""An event log → a data set: read → deal to buckets of users → samples → fit → rows."""
+"""An event log → rows with histories: read, divide by user, sample, fit, encode, write."""
 
 import fnmatch
 import tempfile
@@ -9,30 +9,31 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.encoding.encoders import FeatureEncoder, new_encoders
-from data_pipelines.encoding.splits import SPLITS, cut_points
-from data_pipelines.encoding.staging import check_splits, read_arrow, write_arrow
+from data_pipelines.encoding.splits import SPLITS, check_splits, cut_points
+from data_pipelines.encoding.staging import read_arrow, write_arrow
 from data_pipelines.encoding.statistics import FeatureStatistics
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.counts import TrainCounts, fit_numbers, fit_texts
-from data_pipelines.events.log import IS_TARGET, EventLog
-from data_pipelines.events.negatives import Catalogue
-from data_pipelines.events.plan import EventPlan, check_item_columns, make_event_plan
+from data_pipelines.events.layout import IS_TARGET, EventPlan
+from data_pipelines.events.log import EventLog
+from data_pipelines.events.negatives import Catalog
+from data_pipelines.events.plan import check_item_columns, make_event_plan
 from data_pipelines.events.rows import RowMaker, join_histories, to_present_ids, to_text
 from data_pipelines.events.samples import UserEvents, make_samples, sort_events
-from data_pipelines.reading.blocks import Progress, expand_paths, prefetch
-from data_pipelines.reading.numbers import bounded_numbers
-from data_pipelines.reading.times import TimedSource
+from data_pipelines.reading.chunks import prefetch
+from data_pipelines.reading.files import expand_paths
 from data_pipelines.recipe import Recipe
 from data_pipelines.rules.splits import ByTime, SplitRule
-from data_pipelines.sources.amazon import read_item_table
-from data_pipelines.sources.joined import JoinedSource
-from data_pipelines.sources.table import Source
-from data_pipelines.writing import SplitWriter, Written, close_writers
+from data_pipelines.source import Source
+from data_pipelines.sources.item_tables import read_item_table
+from data_pipelines.sources.joined import joined_part
+from data_pipelines.sources.table import bound_numbers
+from data_pipelines.writing import Progress, SplitWriter, Written, close_writers
 from recsys.errors import RecsysError
 
 
 class EventSamples:
-    """The samples of a log, on disk by buckets of whole users: sorted events, and targets."""
+    """The samples of a log on disk, in buckets of whole users: sorted events, and targets."""
 
     def __init__(self, log: EventLog, recipe: Recipe) -> None:
         self.log, self.recipe, self.rules = log, recipe, log.plan.rules
@@ -42,7 +43,7 @@ class EventSamples:
 
     @property
     def dropped_rows(self) -> dict[str, int]:
-        """Events of the log that became no row of their own, by reason."""
+        """The numbers of events that are not targets of rows, by reason."""
         kept = self.log.rows - self._kept_events
         per_target = 1 + (self.rules.negatives.per_positive if self.rules.negatives else 0)
         reasons = {
@@ -59,11 +60,11 @@ class EventSamples:
         return int(self.sizes.sum())
 
     def make(self, progress: Progress) -> None:
-        """Targets and negatives of every bucket; counts the train rows."""
-        split, catalogue = settle_split(self.recipe.split, self.log), self._catalogue()
+        """Chooses targets and draws negatives in all buckets, and counts the train rows."""
+        split, catalog = _with_boundaries(self.recipe.split, self.log), self._catalog()
         for number in range(self.log.num_buckets):
             events = sort_events(self.log.read_bucket(number), self.rules)
-            samples = make_samples(events, self.rules, split, catalogue)
+            samples = make_samples(events, self.rules, split, catalog)
             self._kept_events += len(events.frame)
             self._targets += int(events.frame[IS_TARGET].sum())
             self.sizes += np.bincount(samples["split"], minlength=len(SPLITS))
@@ -72,14 +73,14 @@ class EventSamples:
             write_arrow(samples.rechunk(), self._path("samples", number))
             progress("sample", self.rows, None)
 
-    def _catalogue(self) -> Catalogue | None:
+    def _catalog(self) -> Catalog | None:
         if self.rules.negatives is None:
             return None
         texts = self.log.columns.item_codes.texts()
-        return Catalogue.of(texts, self.log.target_counts, self.rules.negatives)
+        return Catalog.of(texts, self.log.target_counts, self.rules.negatives)
 
     def buckets(self) -> Iterator[tuple[UserEvents, pl.DataFrame]]:
-        """Each bucket's events and samples."""
+        """Yields the events and samples of each bucket."""
         for number in range(self.log.num_buckets):
             frame = read_arrow(self._path("events", number))
             yield UserEvents.of(frame, self.rules), read_arrow(self._path("samples", number))
@@ -88,7 +89,7 @@ class EventSamples:
         return self.log.folder / f"{what}-{number:05d}.arrow"
 
     def slices(self, maker: RowMaker) -> Iterator[tuple[int, pl.DataFrame]]:
-        """(split, rows) of bounded size."""
+        """Yields (split, rows) of bounded size."""
         for events, samples in self.buckets():
             yield from maker.rows(events, samples)
 
@@ -101,15 +102,14 @@ def read_log(
     progress: Progress,
     keep_user: bool = False,
 ) -> tuple[list[FeatureEncoder], EventLog]:
-    """Reads the log once, into buckets of users; the encoders have learnt nothing yet."""
-    logs, tables = divide_files(recipe, source, raw)
-    table = read_item_tables(recipe, tables)
+    """Reads the log once, into buckets of users; the encoders are not fitted yet."""
+    logs, tables = _divide_files(recipe, source, raw)
+    table = _read_item_tables(recipe, tables)
     columns = source.columns(recipe, logs[0])
     table_columns = table.columns if table is not None else []
     plan = make_event_plan(recipe, columns, table_columns, keep_user)
-    source_of_columns = source.inner if isinstance(source, TimedSource) else source
-    if isinstance(source_of_columns, JoinedSource):
-        check_item_columns(plan, source_of_columns.columns_of(plan.rules.item))
+    if joined := joined_part(source):
+        check_item_columns(plan, joined.columns_of(plan.rules.item))
     encoders = new_encoders(plan.features)
     typed_table = None if table is None else _typed(table, plan, recipe)
     log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, typed_table))
@@ -123,12 +123,12 @@ def read_log(
             raise RecsysError("the file has no data rows", where=path)
     _check_actions(log)
     log.warnings = log.columns.warnings
-    log.deal()
+    log.divide()
     return encoders, log
 
 
-def divide_files(recipe: Recipe, source: Source, raw: list[Path]) -> tuple[list[Path], list[Path]]:
-    """The log's files, and those of the item table."""
+def _divide_files(recipe: Recipe, source: Source, raw: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The files of the log, and those of the item table."""
     patterns = recipe.events.items.files if recipe.events and recipe.events.items else ()
     if not patterns:
         return source.files(raw), []
@@ -138,16 +138,16 @@ def divide_files(recipe: Recipe, source: Source, raw: list[Path]) -> tuple[list[
     for found, what in ((logs, "log"), (tables, "item table")):
         if not found:
             raise RecsysError(
-                f"there is no {what} among the raw files",
+                f"no raw file is the {what}",
                 where=", ".join(map(str, raw)),
-                expected=f"item tables by the name {', '.join(patterns)}, beside the log",
-                fix="give both to --raw, or change events.items.files",
+                expected=f"the log, and item tables named {' or '.join(patterns)}",
+                fix="pass both to --raw, or change events.items.files",
             )
     return source.files(logs), tables
 
 
-def read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
-    """The item features by item, all text."""
+def _read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
+    """The item features as text, with the item column of the log."""
     assert recipe.events is not None
     if not recipe.events.items:
         return None
@@ -157,40 +157,40 @@ def read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
 
 
 def _typed(table: pl.DataFrame, plan: EventPlan, recipe: Recipe) -> pl.DataFrame:
-    """The item table with numbers where features are numbers."""
+    """The item table with the columns of numerical features as numbers."""
     for name in table.columns:
         if plan.dtypes.get(name) == pl.Float64:
             numbers = table[name].cast(pl.Float64, strict=False)
             wrong = table[name].filter(numbers.is_null() & table[name].is_not_null())
             if len(wrong):
                 raise RecsysError(
-                    f"the numerical column {name!r} holds a value that is not a number",
+                    f"invalid number in the numerical column {name!r}",
                     where="the item table",
                     got=repr(wrong[0]),
-                    fix="list it under categorical.columns",
+                    fix="list the column under categorical.columns",
                 )
             table = table.with_columns(numbers.fill_nan(None))
-    return bounded_numbers(table, recipe.numerical.out_of_range, "the item table")
+    return bound_numbers(table, recipe.numerical.out_of_range, "the item table")
 
 
 def _check_actions(log: EventLog) -> None:
-    """Chosen actions that no event has are most likely misspelt."""
+    """Raises RecsysError if no event has the listed actions, which may be misspelled."""
     rules = log.plan.rules
     for what, where, found, actions in (
         ("target", "events.targets.actions", log.target_counts.any(), rules.targets.actions),
-        ("behaviour", "events.behaviours", log.num_behaviours, rules.behaviours),
+        ("behavior", "events.behaviours", log.num_behaviors, rules.behaviours),
     ):
         if not found:
             raise RecsysError(
                 f"no event is a {what}",
                 where=f"{where}, {log.rows} events",
                 expected=f"{', '.join(actions) or 'any value'} in the column {rules.action!r}",
-                fix="check events.action, and how its values are spelt",
+                fix="check events.action and the spelling of its values",
             )
 
 
-def settle_split(split: SplitRule, log: EventLog) -> SplitRule:
-    """By time: the boundaries, if only shares are given, by the times of the log's targets."""
+def _with_boundaries(split: SplitRule, log: EventLog) -> SplitRule:
+    """The split; by time, fractions become boundaries at the times of the log's targets."""
     if not isinstance(split, ByTime) or split.boundaries is not None:
         return split
     times = np.sort(log.target_times.values)
@@ -200,21 +200,21 @@ def settle_split(split: SplitRule, log: EventLog) -> SplitRule:
 
 def build_events(
     recipe: Recipe, source: Source, raw: list[Path], folder: Path, progress: Progress
-) -> tuple[list[FeatureEncoder], Written, EventSamples]:
-    """Reads the log, samples, fits to the train rows and writes the splits."""
+) -> tuple[Written, EventSamples]:
+    """Reads the log, makes samples, fits to the train rows and writes the splits."""
     encoders, log = read_log(recipe, source, raw, folder / "staged", progress)
     samples = EventSamples(log, recipe)
     samples.make(progress)
     check_splits(recipe, samples.sizes)
     fit_texts(encoders, samples.counts)
     fit_numbers(encoders, log.columns, samples.buckets)
-    return encoders, _write(encoders, samples, folder, progress), samples
+    return _write(encoders, samples, folder, progress), samples
 
 
 def _write(
     encoders: list[FeatureEncoder], samples: EventSamples, folder: Path, progress: Progress
 ) -> Written:
-    """The Parquet parts of each split."""
+    """Writes the Parquet files of all splits."""
     maker = RowMaker(samples.log.plan, samples.log.columns, to_present_ids(encoders))
     writers = [SplitWriter(folder, name) for name in SPLITS]
     statistics = [FeatureStatistics(encoder) for encoder in encoders]
@@ -228,18 +228,18 @@ def _write(
     return Written(close_writers(writers), statistics, samples.dropped_rows, samples.log.warnings)
 
 
-def read_raw_samples(recipe: Recipe, source: Source, raw: list[Path]) -> Iterator[pl.DataFrame]:
-    """The samples of a log as canonical raw columns: the user, texts, numbers, `label`."""
+def read_samples(recipe: Recipe, source: Source, raw: list[Path]) -> Iterator[pl.DataFrame]:
+    """Yields the samples of a log as canonical raw columns: the user, text, numbers, `label`."""
     separator = recipe.sequence.separator
     with tempfile.TemporaryDirectory() as folder:
-        _, log = read_log(recipe, source, raw, Path(folder), _no_report, keep_user=True)
+        _, log = read_log(recipe, source, raw, Path(folder), no_progress, keep_user=True)
         samples = EventSamples(log, recipe)
-        samples.make(_no_report)
+        samples.make(no_progress)
         plan = log.plan.of_raw_columns()
         maker = RowMaker(plan, log.columns, to_text(plan, separator), [plan.rules.user])
         for _, frame in samples.slices(maker):
             yield join_histories(frame.drop("group_id"), plan, separator)
 
 
-def _no_report(stage: str, done: int, total: int | None) -> None:
-    pass
+def no_progress(stage: str, done: int, total: int | None) -> None:
+    """Reports nothing."""

@@ -1,46 +1,24 @@
-"""An event-log recipe against the log's columns: features, histories, and where each value lies."""
+"""The plan of an event log for given columns: features, histories, and columns of the item."""
 
 import dataclasses
-from dataclasses import dataclass
 
 import polars as pl
 
-from data_pipelines.plan import FeaturePlan, Plan, make_plan, resolve
-from data_pipelines.recipe import Categorical, Recipe
-from data_pipelines.rules.events import Events
+from data_pipelines.events.layout import EventPlan
+from data_pipelines.plan import Plan, make_plan, resolve
+from data_pipelines.recipe import Events, Recipe
+from data_pipelines.rules.columns import Categorical, FeaturePlan
 from data_pipelines.rules.splits import ByTime
 from recsys.errors import RecsysError
 from recsys.schema import Hour, Weekday
 
 
-@dataclass(frozen=True)
-class EventPlan:
-    """What is read of a log, and what is made of it."""
-
-    rules: Events
-    features: tuple[FeaturePlan, ...]  # those of the target, then the histories
-    histories: dict[str, str]  # history feature → column
-    item_columns: tuple[str, ...]  # values that belong to the item, beside the item itself
-    event_columns: tuple[str, ...]  # values that belong to the event
-    dtypes: dict[str, pl.DataType]  # canonical types of all columns, the item table's too
-
-    def of_raw_columns(self) -> "EventPlan":
-        """The plan whose rows hold the columns that features are made from, each once."""
-        by_column = {f.column: dataclasses.replace(f, name=f.column) for f in self.features}
-        return dataclasses.replace(self, features=tuple(by_column.values()))
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether the log says what is positive; else negatives are drawn."""
-        return self.rules.negatives is None
-
-
 def make_event_plan(
     recipe: Recipe, log_columns: list[str], table_columns: list[str], keep_user: bool = False
 ) -> EventPlan:
-    """Resolves every name of the recipe against the columns of the log and of the item table.
+    """Resolves all names of the recipe in the columns of the log and of the item table.
 
-    `keep_user` keeps the users' names, not only their hashes.
+    `keep_user` keeps the text of users, in addition to their hashes.
     """
     rules = recipe.events
     assert rules is not None
@@ -65,7 +43,7 @@ def make_event_plan(
 
 
 def _row_recipe(recipe: Recipe, rules: Events) -> Recipe:
-    """The recipe of the target's own columns; unless it names features, the item and its own."""
+    """The recipe of the target; without listed features it has the item and the item features."""
     update: dict[str, object] = {"events": None, "group": rules.user}
     named = (recipe.numerical.columns, recipe.categorical.columns, recipe.sequence.columns)
     if not any(named):
@@ -85,32 +63,32 @@ def _check_columns(recipe: Recipe, rules: Events, log: list[str], columns: list[
         resolve([recipe.label.column], log, "label.column", set())
     if (rules.behaviours or rules.targets.actions) and not rules.action:
         raise RecsysError(
-            "the recipe chooses actions but names no action column",
+            "events.action must be set if actions are listed",
             where="events.action",
             expected=f"one of {', '.join(log)}",
         )
 
 
 def _check_times(rules: Events, plan: Plan, log: list[str]) -> None:
-    """Moments are numbers, read with the log's rows."""
+    """Checks time columns, which are read as numbers with the rows of the log."""
     for column in (f.column for f in plan.features if isinstance(f.transform, Hour | Weekday)):
         if column in (rules.user, rules.item, rules.action) or column not in log:
             raise RecsysError(
-                f"the column {column!r} cannot give an hour or a weekday",
+                f"the column {column!r} cannot be a time column",
                 where="time.columns",
-                expected="a column of the log or of a table under join, and not events.user, "
-                "events.item or events.action",
+                expected="a column of the log or of a table under join, other than events.user, "
+                "events.item and events.action",
             )
 
 
 def check_item_columns(plan: EventPlan, of_item: set[str]) -> None:
-    """Columns joined by the item are the item's: a negative must not have those of its target."""
+    """Columns joined by the item must be item features: a negative must not have its target's."""
     for name in plan.event_columns:
         if name in of_item:
             raise RecsysError(
-                f"the column {name!r} is joined by the item, but is no item feature",
+                f"the column {name!r} is joined by the item, but is not an item feature",
                 where="events.item_features",
-                fix=f"add {name} there",
+                fix=f"add {name} to events.item_features",
             )
 
 
@@ -118,14 +96,14 @@ def _check_in_log(event_columns: list[str], log: list[str]) -> None:
     for name in event_columns:
         if name not in log:
             raise RecsysError(
-                f"the column {name!r} of the item table is no item feature",
+                f"the column {name!r} of the item table is not an item feature",
                 where="events.item_features",
-                fix=f"add {name} there",
+                fix=f"add {name} to events.item_features",
             )
 
 
 def _histories(rules: Events, plan: Plan) -> dict[str, str]:
-    """History feature → its column, which must be a categorical feature that has its own ids."""
+    """History feature → its column, which must be a categorical feature with its own ids."""
     owners = {f.column: f for f in plan.features if f.kind == "categorical" and f.name == f.column}
     wanted = rules.histories
     if wanted is None:
@@ -133,13 +111,15 @@ def _histories(rules: Events, plan: Plan) -> dict[str, str]:
     for column in wanted:
         if column not in owners or owners[column].transform is not None:
             raise RecsysError(
-                f"{column!r} can have no history",
+                f"{column!r} cannot have a history",
                 where="events.histories",
                 expected=f"one of {', '.join(owners)}",
-                fix="a history holds the values of a categorical feature, which must be there too",
+                fix="list the column under categorical.columns too",
             )
         if f"{column}_history" in (f.name for f in plan.features):
-            raise RecsysError(f"the log has a column named {column}_history itself")
+            raise RecsysError(
+                f"duplicate feature name '{column}_history'", where="events.histories"
+            )
     return {f"{column}_history": column for column in wanted}
 
 

@@ -1,4 +1,4 @@
-"""Samples → rows with histories: slices of a bucket, gathered by offsets, as ids or as raw text."""
+"""Samples → rows with histories, in slices of a bucket, as ids or as raw text."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,40 +10,41 @@ from numpy.typing import NDArray
 
 from data_pipelines.encoding.encoders import FeatureEncoder, unnamed
 from data_pipelines.events.columns import LogColumns
-from data_pipelines.events.log import ITEM, USER
-from data_pipelines.events.plan import EventPlan
+from data_pipelines.events.layout import ITEM, USER, EventPlan
 from data_pipelines.events.samples import UserEvents
 from recsys.errors import RecsysError
 
 SLICE_ROWS = 1 << 15
-SLICE_BEHAVIOURS = 1 << 22  # of one history
+SLICE_BEHAVIORS = 1 << 22  # of a history
 
-Convert = Callable[[str, pl.Series], pl.Series]  # (feature, canonical values) → what rows hold
+Convert = Callable[[str, pl.Series], pl.Series]  # (feature, canonical values) → values of rows
 
 
 @dataclass(frozen=True)
 class Window:
-    """Where the histories of some rows lie: `places` end to end, `offsets` (rows + 1,)."""
+    """The positions of the behaviors of some rows' histories, concatenated; offsets (rows + 1,)."""
 
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     offsets: NDArray[np.int64]
 
     @classmethod
     def of(cls, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> "Window":
         offsets = np.zeros(len(starts) + 1, np.int64)
         np.cumsum(ends - starts, out=offsets[1:])
-        places = np.repeat(starts - offsets[:-1], ends - starts)
-        places += np.arange(len(places))
-        return cls(places, offsets)
+        positions = np.repeat(starts - offsets[:-1], ends - starts)
+        positions += np.arange(len(positions))
+        return cls(positions, offsets)
 
     def lists(self, values: pl.Series) -> pl.Series:
-        """One list for each row."""
-        items = unnamed(values).gather(self.places).to_arrow(compat_level=pl.CompatLevel.oldest())
+        """Returns one list for each row."""
+        items = (
+            unnamed(values).gather(self.positions).to_arrow(compat_level=pl.CompatLevel.oldest())
+        )
         return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(self.offsets, items)))
 
 
 class RowMaker:
-    """Makes the rows' columns; `convert` turns canonical values into ids, or leaves them."""
+    """Makes the columns of rows; `convert` maps canonical values to ids or keeps them."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class RowMaker:
         self.convert = convert
         features = {f.name: f.column for f in plan.features if f.name not in plan.histories}
         self.targets = features | {name: name for name in extra_columns}  # name → column
-        # Values by code for text, and by item for what belongs to an item: each converted once.
+        # Converted once: text by code, and item columns by item.
         self.by_code = {
             name: convert(name, columns.codes[column].texts())
             for name, column in self.targets.items()
@@ -69,17 +70,17 @@ class RowMaker:
         }
 
     def rows(self, events: UserEvents, samples: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """(split, frame) of bounded size; `samples` are ordered by split."""
-        frame = events.frame[events.behaviours]
-        behaviours = {c: self.event_values(c, frame) for c in self.plan.histories.values()}
-        size = min(SLICE_ROWS, max(1, SLICE_BEHAVIOURS // self.plan.rules.max_length))
+        """Yields (split, frame) of bounded size; `samples` must be sorted by split."""
+        frame = events.frame[events.behaviors]
+        behaviors = {c: self.event_values(c, frame) for c in self.plan.histories.values()}
+        size = min(SLICE_ROWS, max(1, SLICE_BEHAVIORS // self.plan.rules.max_length))
         for code in range(3):
             of_split = samples.filter(pl.col("split") == code)
             for part in of_split.iter_slices(size):
-                yield code, self._frame(events, part, behaviours)
+                yield code, self._frame(events, part, behaviors)
 
     def _frame(
-        self, events: UserEvents, samples: pl.DataFrame, behaviours: dict[str, pl.Series]
+        self, events: UserEvents, samples: pl.DataFrame, behaviors: dict[str, pl.Series]
     ) -> pl.DataFrame:
         rows = samples["event"].to_numpy()
         window = Window.of(events.window_start[rows], events.window_end[rows])
@@ -89,7 +90,7 @@ class RowMaker:
             else self._values(name, unnamed(events.frame[column]).gather(rows))
             for name, column in self.targets.items()
         ]
-        histories = [window.lists(behaviours[column]) for column in self.plan.histories.values()]
+        histories = [window.lists(behaviors[column]) for column in self.plan.histories.values()]
         names = [*self.targets, *self.plan.histories]
         columns = [c.alias(n) for c, n in zip([*targets, *histories], names, strict=True)]
         group = events.frame[USER].gather(rows).alias("group_id")
@@ -102,7 +103,7 @@ class RowMaker:
         return self._values(column, events[column])
 
     def _values(self, column: str, staged: pl.Series) -> pl.Series:
-        """Converted values of staged ones: by their codes, or of the numbers themselves."""
+        """The converted values of staged codes or numbers."""
         if column in self.by_code:
             return unnamed(self.by_code[column]).gather(staged)
         return self.convert(column, staged)
@@ -115,7 +116,7 @@ def to_ids(encoders: list[FeatureEncoder]) -> Convert:
 
 
 def to_present_ids(encoders: list[FeatureEncoder]) -> Convert:
-    """The same with nulls where values are missing, so that those can be counted."""
+    """Canonical values → ids and float32, with null for missing values, to count them."""
     by_name = {e.feature.name: e for e in encoders}
 
     def convert(name: str, values: pl.Series) -> pl.Series:
@@ -127,17 +128,17 @@ def to_present_ids(encoders: list[FeatureEncoder]) -> Convert:
 
 
 def to_text(plan: EventPlan, separator: str) -> Convert:
-    """Canonical values as they are; no value of a history may hold the separator."""
+    """Canonical values unchanged; values of histories must not contain the separator."""
 
     def check(name: str, values: pl.Series) -> pl.Series:
         if name in plan.histories.values():
             split = values.filter(values.str.contains(separator, literal=True).fill_null(False))
             if len(split):
                 raise RecsysError(
-                    f"a value of {name!r} holds the separator {separator!r} of histories",
+                    f"a value of {name!r} contains the separator {separator!r} of histories",
                     where=name,
                     got=repr(split[0]),
-                    fix="set sequence.separator to what no value holds",
+                    fix="set sequence.separator to a text that is not in any value",
                 )
         return values
 
@@ -145,12 +146,12 @@ def to_text(plan: EventPlan, separator: str) -> Convert:
 
 
 def join_histories(frame: pl.DataFrame, plan: EventPlan, separator: str) -> pl.DataFrame:
-    """Histories as text: null where empty, "" for a missing item."""
+    """Histories as text: null if empty, "" for a missing item."""
     return frame.with_columns(_joined(frame[name], separator) for name in plan.histories)
 
 
 def _joined(histories: pl.Series, separator: str) -> pl.Series:
-    history = pl.col("x")  # a column's own name may be a pattern to polars
+    history = pl.col("x")  # polars interprets some names as patterns
     texts = history.list.eval(pl.element().fill_null("")).list.join(separator)
     joined = histories.to_frame("x").select(pl.when(history.list.len() > 0).then(texts))
     return joined.to_series().alias(histories.name)

@@ -1,4 +1,4 @@
-"""Whole users' events in order of time → targets, their histories' windows, negatives, splits."""
+"""Events of users in order of time → targets, windows of their histories, negatives, splits."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.encoding.hashing import finalise
+from data_pipelines.encoding.hashing import finalize
 from data_pipelines.encoding.splits import SplitCodes, group_split
-from data_pipelines.events.log import IS_BEHAVIOUR, IS_TARGET, ITEM, LABEL, TIME, USER
+from data_pipelines.events.layout import IS_BEHAVIOR, IS_TARGET, ITEM, LABEL, TIME, USER
 from data_pipelines.events.negatives import (
-    Catalogue,
+    Catalog,
     Int64s,
     draw_negatives,
     sample_hashes,
     user_item_keys,
 )
-from data_pipelines.rules.events import Events
+from data_pipelines.recipe import Events
 from data_pipelines.rules.splits import ByGroup, ByTime, LastItem, LastTwoItems, SplitRule
 
 Bools = NDArray[np.bool_]
@@ -24,39 +24,40 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class UserEvents:
-    """Events sorted by user and time, and for each event where its history lies.
+    """Events sorted by user and time, with the window of each event's history.
 
-    `window_start` and `window_end` count behaviours: the history of event i is
-    `behaviours[window_start[i] : window_end[i]]`, oldest first.
+    The history of event i is `behaviors[window_start[i] : window_end[i]]`, oldest first.
     """
 
     frame: pl.DataFrame
     user_index: Int64s  # of each event, from 0
-    places: Int64s  # of each event among its user's, from 0
-    behaviours: Int64s  # the events that histories hold
+    positions: Int64s  # of each event among those of its user, from 0
+    behaviors: Int64s  # the events that histories contain
     window_start: Int64s
     window_end: Int64s
-    num_before: Int64s  # how many behaviours lie before the event, beyond the window too
+    num_before: (
+        Int64s  # the number of behaviors before the event, including those before the window
+    )
 
     @classmethod
     def of(cls, frame: pl.DataFrame, rules: Events) -> "UserEvents":
-        """Of a sorted frame. What lies before an event has an earlier time (or only place)."""
+        """Windows of a sorted frame: behaviors with an earlier time, or in an earlier row."""
         starts = _starts(frame[USER].to_numpy())
         user_index = np.cumsum(starts) - 1
         numbers = np.arange(len(frame))
         first = np.flatnonzero(starts)[user_index]
-        moment = numbers
+        window_row = numbers  # the first row that is not before the event
         if TIME in frame.columns and rules.ties == "excluded":
-            new_moment = starts | _starts(frame[TIME].to_numpy())
-            moment = np.maximum.accumulate(np.where(new_moment, numbers, 0))
-        is_behaviour = frame[IS_BEHAVIOUR].to_numpy()
-        before = np.cumsum(is_behaviour) - is_behaviour
-        end = before[moment]
+            is_new_time = starts | _starts(frame[TIME].to_numpy())
+            window_row = np.maximum.accumulate(np.where(is_new_time, numbers, 0))
+        is_behavior = frame[IS_BEHAVIOR].to_numpy()
+        before = np.cumsum(is_behavior) - is_behavior
+        end = before[window_row]
         return cls(
             frame=frame,
             user_index=user_index,
-            places=numbers - first,
-            behaviours=np.flatnonzero(is_behaviour),
+            positions=numbers - first,
+            behaviors=np.flatnonzero(is_behavior),
             window_start=np.maximum(before[first], end - rules.max_length),
             window_end=end,
             num_before=end - before[first],
@@ -64,42 +65,42 @@ class UserEvents:
 
 
 def _starts(values: NDArray[np.generic]) -> Bools:
-    """Where a new value begins."""
+    """The mask of values that differ from the one before."""
     starts = np.ones(len(values), np.bool_)
     starts[1:] = values[1:] != values[:-1]
     return starts
 
 
 def sort_events(frame: pl.DataFrame, rules: Events) -> UserEvents:
-    """By user, time, place in the log; users with too few behaviours are dropped."""
+    """Sorts by user, time and row of the log, and drops users with too few behaviors."""
     by = [name for name in (USER, TIME) if name in frame.columns]
     frame = frame.sort(by, maintain_order=True)
     if rules.min_events:
-        frame = frame.filter(pl.col(IS_BEHAVIOUR).sum().over(USER) >= rules.min_events)
+        frame = frame.filter(pl.col(IS_BEHAVIOR).sum().over(USER) >= rules.min_events)
     return UserEvents.of(frame, rules)
 
 
 def make_samples(
-    events: UserEvents, rules: Events, split: SplitRule, catalogue: Catalogue | None
+    events: UserEvents, rules: Events, split: SplitRule, catalog: Catalog | None
 ) -> pl.DataFrame:
-    """event, item, label, split of every sample, ordered by split and then at random.
+    """The event, item, label and split of all samples, sorted by split and then in random order.
 
-    The order at random mixes the users of a bucket, since neighbours train together.
+    The random order mixes the users of a bucket, since adjacent rows are in the same batch.
     """
     targets, codes = choose_targets(events, rules, split)
-    users, places = events.frame[USER].to_numpy()[targets], events.places[targets]
+    users, positions = events.frame[USER].to_numpy()[targets], events.positions[targets]
     per_positive = rules.negatives.per_positive if rules.negatives else 0
     seed = rules.negatives.seed if rules.negatives else 0
-    hashes = [sample_hashes(seed, users, places, n) for n in range(per_positive + 1)]
+    hashes = [sample_hashes(seed, users, positions, n) for n in range(per_positive + 1)]
     labels = np.repeat(np.array([1] + [0] * per_positive, np.int8), len(targets))
     items = events.frame[ITEM].to_numpy()
     drawn = [items[targets]]
-    if catalogue is None:
+    if catalog is None:
         labels = events.frame[LABEL].to_numpy()[targets]
     else:
         own = np.sort(user_item_keys(events.user_index, items))
         of_target = events.user_index[targets]
-        drawn += [draw_negatives(h, of_target, own, catalogue) for h in hashes[1:]]
+        drawn += [draw_negatives(h, of_target, own, catalog) for h in hashes[1:]]
     samples = {
         "event": np.tile(targets, per_positive + 1).astype(np.int32),
         "item": np.concatenate(drawn),
@@ -113,7 +114,7 @@ def make_samples(
 def choose_targets(
     events: UserEvents, rules: Events, split: SplitRule
 ) -> tuple[Int64s, SplitCodes]:
-    """The events that become samples, and the split of each."""
+    """The events that become samples, and their splits."""
     has_history = events.num_before >= rules.targets.min_history
     is_target = events.frame[IS_TARGET].to_numpy() & has_history
     eligible = np.flatnonzero(is_target)
@@ -130,19 +131,19 @@ def choose_targets(
 def split_targets(
     frame: pl.DataFrame, from_end: Int64s, split: SplitRule
 ) -> tuple[Int64s, SplitCodes]:
-    """How many of each target's user are held out, and the split of each target."""
+    """The number of targets that are held out of each target's user, and the splits of targets."""
     held = np.zeros(len(frame), np.int64)
     match split:
         case LastItem(seed=seed, valid_users=share):
-            hashes = finalise(frame[USER].to_numpy().astype(np.uint64))
+            hashes = finalize(frame[USER].to_numpy().astype(np.uint64))
             held = 1 + group_split(hashes, seed, (1 - share, share, 0.0)).astype(np.int64)
         case LastTwoItems():
             held += 2
         case ByTime(boundaries=boundaries):
-            assert boundaries is not None, "settled when the log had been read"
+            assert boundaries is not None, "set after the log has been read"
             times = frame[TIME].to_numpy()
             return held, np.searchsorted(boundaries, times, side="right").astype(np.uint8)
         case ByGroup(seed=seed, fractions=fractions):
-            hashes = finalise(frame[USER].to_numpy().astype(np.uint64))
+            hashes = finalize(frame[USER].to_numpy().astype(np.uint64))
             return held, group_split(hashes, seed, fractions)
     return held, np.where(from_end < held, 2 - from_end, 0).astype(np.uint8)

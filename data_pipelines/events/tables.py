@@ -1,4 +1,4 @@
-"""Raw rows of a data set that was made of an event log: a log again, or a table of samples."""
+"""Tables of samples as raw rows of a dataset that was made of an event log."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,27 +6,28 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.encoding.staging import read_chunks
-from data_pipelines.events.pipeline import read_raw_samples
 from data_pipelines.reading.arrow_files import column_names
-from data_pipelines.reading.blocks import first_line
-from data_pipelines.reading.csv_tables import Dtypes
-from data_pipelines.reading.file_kinds import binary_format, head_of
-from data_pipelines.reading.times import timed_source
-from data_pipelines.recipe import Label, Recipe
-from data_pipelines.rules.file_format import FileFormat
-from data_pipelines.sources.table import Source, TableSource
+from data_pipelines.reading.chunks import Dtypes
+from data_pipelines.reading.files import binary_format, head_of
+from data_pipelines.reading.text import first_line
+from data_pipelines.recipe import Recipe
+from data_pipelines.rules.columns import Label
+from data_pipelines.rules.files import FileFormat
+from data_pipelines.sources.table import TableSource
+from data_pipelines.sources.timed import TimedSource
 from recsys.schema import Schema
 
 
-def read_event_rows(
-    schema: Schema, recipe: Recipe, source: Source, raw: list[Path]
-) -> Iterator[pl.DataFrame]:
-    """Samples as canonical raw columns; of a table the features, and user and label if there."""
-    table = timed_source(TableSource(), recipe)
+def is_sample_table(schema: Schema, recipe: Recipe, raw: list[Path]) -> bool:
+    """Whether the raw files have a column for each feature; otherwise they are an event log."""
+    columns = _names(TableSource().files(raw)[0], recipe.file)
+    return {feature.column for feature in schema.features} <= columns
+
+
+def read_sample_table(schema: Schema, recipe: Recipe, raw: list[Path]) -> Iterator[pl.DataFrame]:
+    """Yields the canonical raw columns of features, and user and label if they are in the table."""
+    table = TimedSource(TableSource()) if recipe.time.columns else TableSource()
     first = table.files(raw)[0]
-    if not {feature.column for feature in schema.features} <= _names(first, recipe.file):
-        yield from read_raw_samples(recipe, source, raw)
-        return
     plain = _sample_recipe(recipe, first)
     columns = table.columns(plain, first)
     dtypes: Dtypes = {
@@ -40,7 +41,7 @@ def read_event_rows(
 
 
 def _names(path: Path, file: FileFormat) -> set[str]:
-    """What would be the column names if this were a table with a header."""
+    """The column names of the file, if it is a table with a header."""
     if found := binary_format(head_of(path)):
         return set(column_names(path, found))
     fields = first_line(path, file.model_copy(update={"quote": None})).split(file.separator)
@@ -48,7 +49,7 @@ def _names(path: Path, file: FileFormat) -> set[str]:
 
 
 def _sample_recipe(recipe: Recipe, path: Path) -> Recipe:
-    """How a table of samples is written: as the log's files are, text with a header."""
+    """The format of a table of samples: that of the log, but text has a header."""
     log = recipe.file
     file = FileFormat(
         format=binary_format(head_of(path)) or "text",

@@ -1,4 +1,4 @@
-"""Parquet, Arrow (IPC, Feather) and ORC as raw formats: runs of rows, read by pyarrow."""
+"""Parquet, Arrow (IPC, Feather) and ORC files as chunks of rows, read by pyarrow."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +9,8 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 
 from data_pipelines.reading.arrow_values import check_arrow_types
-from data_pipelines.reading.blocks import named, prefetch
-from data_pipelines.reading.file_kinds import (
+from data_pipelines.reading.chunks import NumberedFrame, fill_names, prefetch
+from data_pipelines.reading.files import (
     ARROW_STREAM,
     FEATHER_V1,
     FORMAT_NAMES,
@@ -23,27 +23,25 @@ from recsys.errors import RecsysError
 
 CHUNK_ROWS = 1 << 18
 
-# What pyarrow raises for a damaged file.
+# Raised by pyarrow for a damaged file.
 DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 Batches = Iterator[pa.RecordBatch]
 
 
 def column_names(path: Path, file_format: str) -> list[str]:
-    """The columns' names; the same name twice is an error."""
-    names = named(_open(path, file_format)[0])
+    """The column names; a duplicate name is an error."""
+    names = fill_names(_open(path, file_format)[0])
     for name in names:
         if names.count(name) > 1:
-            raise RecsysError(f"the file has the column {name!r} twice", where=path)
+            raise RecsysError(f"duplicate column name {name!r}", where=path)
     return names
 
 
-def read_columns(
-    path: Path, file_format: str, names: list[str]
-) -> Iterator[tuple[int, pl.DataFrame]]:
-    """(number of the first row, frame of these columns) for each run of rows."""
+def read_columns(path: Path, file_format: str, names: list[str]) -> Iterator[NumberedFrame]:
+    """Yields these columns in chunks, with the types of the file."""
     known, open_batches = _open(path, file_format)
-    own = dict(zip(named(known), known, strict=True))
+    own = dict(zip(fill_names(known), known, strict=True))
     wanted = [own[name] for name in names]
     row = 1
     for batch in prefetch(_slices(open_batches([n for n in known if n in wanted]))):
@@ -56,7 +54,7 @@ def _to_polars(batch: pa.RecordBatch, path: Path, file_format: str) -> pl.DataFr
     try:
         return pl.DataFrame(pl.from_arrow(batch))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise _not_whole(path, file_format, str(error).splitlines()[0]) from None
+        raise _damaged(path, file_format, str(error).splitlines()[0]) from None
 
 
 def _slices(batches: Batches) -> Batches:
@@ -66,9 +64,9 @@ def _slices(batches: Batches) -> Batches:
 
 
 def _open(path: Path, file_format: str) -> tuple[list[str], Callable[[list[str]], Batches]]:
-    """The column names, and what reads some columns; damage shows as RecsysError, now or then."""
+    """The column names, and a function that reads some columns; both may raise RecsysError."""
     if binary_format(head_of(path)) != file_format:
-        raise _not_whole(path, file_format, None)
+        raise _damaged(path, file_format, None)
     opener = {"parquet": _open_parquet, "arrow": _open_arrow, "orc": _open_orc}[file_format]
     try:
         schema, batches = opener(path)
@@ -79,7 +77,7 @@ def _open(path: Path, file_format: str) -> tuple[list[str], Callable[[list[str]]
     def read(names: list[str]) -> Batches:
         try:
             for batch in batches(names):
-                batch.validate(full=True)  # polars takes offsets and UTF-8 as right
+                batch.validate(full=True)  # polars does not check offsets and UTF-8
                 yield batch
         except DAMAGED as error:
             raise _explained(error, path, file_format) from None
@@ -100,7 +98,9 @@ def _open_parquet(path: Path) -> tuple[pa.Schema, Callable[[list[str]], Batches]
 def _open_arrow(path: Path) -> tuple[pa.Schema, Callable[[list[str]], Batches]]:
     head = head_of(path)[:4]
     if head == FEATHER_V1:
-        raise pa.ArrowInvalid("a Feather file of version 1; write it again as Arrow or Parquet")
+        raise pa.ArrowInvalid(
+            "Feather version 1 is not supported; write the file as Arrow or Parquet"
+        )
     is_stream = head == ARROW_STREAM
 
     def open_file(source: pa.NativeFile, fields: list[int] | None) -> pa.ipc.RecordBatchReader:
@@ -135,26 +135,26 @@ def _open_orc(path: Path) -> tuple[pa.Schema, Callable[[list[str]], Batches]]:
 
 
 def _explained(error: Exception, path: Path, file_format: str) -> Exception:
-    """An error of the disk or of permissions stays what it is."""
+    """The error for a damaged file; errors of the disk and of permissions are unchanged."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     if isinstance(error, MemoryError):
         return RecsysError(
-            "memory ran out while a file was read",
+            "out of memory while reading a file",
             where=path,
             got=str(error).splitlines()[0],
-            fix="write it with smaller row groups or batches, if it is not damaged",
+            fix="write the file with smaller row groups or batches, if it is not damaged",
         )
-    return _not_whole(path, file_format, str(error).splitlines()[0])
+    return _damaged(path, file_format, str(error).splitlines()[0])
 
 
-def _not_whole(path: Path, file_format: str, got: str | None) -> RecsysError:
+def _damaged(path: Path, file_format: str, got: str | None) -> RecsysError:
     if got is None:
         kind = binary_format(head_of(path)) or compression_of(head_of(path))
         got = f"{with_article(kind)} file" if kind else "other content"
     return RecsysError(
-        f"this is not a whole {FORMAT_NAMES[file_format]} file",
+        f"not a valid {FORMAT_NAMES[file_format]} file",
         where=path,
         got=got,
-        fix="is it text (file.format=text), or was the copy cut short?",
+        fix="set file.format=text if it is text, or copy the file again if it is truncated",
     )

@@ -1,8 +1,8 @@
-"""The rule by which a value of any Arrow type becomes a token, a number or a list of tokens.
+"""Converts values of any Arrow type to tokens, numbers or lists of tokens.
 
-Raw text has only text. Parquet, Arrow and ORC columns have types, and the same value may be typed
-differently in train, valid, raw and item files, for instance integers that became floats because of
-one null. So a value has one token, whatever its column's type; docs/data_contract.md has the table.
+Columns of Parquet, Arrow and ORC files have types, and the type of the same column may differ
+between train, valid, raw and item files; for instance, one null makes floats of integers. So equal
+values have equal tokens, whatever the type of their column. README.md has the table of all types.
 """
 
 from collections.abc import Set
@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from data_pipelines.reading.chunks import Dtypes
 from recsys.errors import RecsysError
 
-# What polars cannot import; the others are refused by role below.
+# Types that polars cannot import; others are refused below, by the role of the column.
 _UNSUPPORTED = (
     (pa.types.is_run_end_encoded, "run-end encoded"),
     (pa.types.is_decimal256, "256-bit decimal"),
@@ -28,26 +29,26 @@ _WHOLE_BELOW = 2.0**63
 
 
 class UnsuitableTypeError(ValueError):
-    """The type has no tokens or numbers; the text says what could be done."""
+    """The type has no tokens or numbers; the text is a suggestion for the user."""
 
 
 def check_arrow_types(schema: pa.Schema, path: Path) -> None:
-    """Refuses columns of types that cannot be read at all, by name."""
+    """Raises RecsysError for columns of types that are not supported for any role."""
     for field in schema:
         for test, words in _UNSUPPORTED:
             if test(field.type):
                 raise RecsysError(
-                    f"the column {field.name!r} has a type that cannot be read",
+                    f"the column {field.name!r} has an unsupported type",
                     where=path,
                     expected="numbers, text, booleans, dates, times, or lists of them",
                     got=f"{field.type} ({words})",
-                    fix="cast it when the file is written, or leave the column out of the recipe",
+                    fix="cast it when you write the file, or leave the column out of the recipe",
                 )
 
 
 def canonical_frame(
     frame: pl.DataFrame,
-    dtypes: dict[str, pl.DataType],
+    dtypes: Dtypes,
     sequences: Set[str],
     path: Path,
     first_row: int = 1,
@@ -55,18 +56,18 @@ def canonical_frame(
     """The columns in `dtypes`: float64 numbers, text tokens, and lists of tokens for sequences.
 
     Raises:
-        RecsysError: names the column, its type and, if one value is at fault, its row.
+        RecsysError: names the column, its type and, for a single invalid value, its row.
     """
     columns = []
     for name, dtype in dtypes.items():
-        values = frame[name].alias("x")  # polars takes some names of columns for patterns
+        values = frame[name].alias("x")  # polars interprets some names as patterns
         role = "numerical" if dtype.is_float() else "sequence" if name in sequences else "text"
         try:
             columns.append(_canonical(values, role).alias(name))
         except UnsuitableTypeError as error:
             raise _unsuitable(values.alias(name), role, error, path) from None
         except pl.exceptions.PolarsError as error:
-            raise _wrong_value(values, (name, role), error, path, first_row) from None
+            raise _invalid_value(values, (name, role), error, path, first_row) from None
     return pl.DataFrame(columns)
 
 
@@ -81,7 +82,7 @@ def _canonical(values: pl.Series, role: str) -> pl.Series:
 
 
 def tokens(values: pl.Series) -> pl.Series:
-    """Values (N,) of any type → text, null where missing.
+    """Values (N,) of any type → text, null if missing.
 
     Raises:
         UnsuitableTypeError: for lists, structs, maps, durations and other types without tokens.
@@ -93,21 +94,21 @@ def tokens(values: pl.Series) -> pl.Series:
         case pl.Boolean():
             return values.cast(pl.Int8).cast(pl.String)
         case pl.Datetime():
-            return _moments(values)
+            return _time_texts(values)
         case pl.Time():
             return _short(values.dt.strftime("%H:%M:%S%.f"))
         case pl.Decimal():
             return _short(values.cast(pl.String))
         case pl.List() | pl.Array():
-            raise UnsuitableTypeError("it is a sequence: list it under sequence.columns")
+            raise UnsuitableTypeError("list the column under sequence.columns")
         case _ if dtype.is_float():
             return _float_tokens(values)
-    raise UnsuitableTypeError("cast it when the file is written, or leave the column out")
+    raise UnsuitableTypeError("cast it when you write the file, or leave the column out")
 
 
 def _float_tokens(values: pl.Series) -> pl.Series:
-    """Whole numbers as integers are written, -0.0 as 0, NaN as missing."""
-    if values.dtype == pl.Float16:  # exact, and with all operations
+    """Whole numbers are written as integers, -0.0 as 0; NaN is missing."""
+    if values.dtype == pl.Float16:  # exact; Float16 lacks some operations
         values = values.cast(pl.Float32)
     is_whole = (values.floor() == values) & (values.abs() < _WHOLE_BELOW)
     integers = values.cast(pl.Int64, strict=False).cast(pl.String)
@@ -117,8 +118,8 @@ def _float_tokens(values: pl.Series) -> pl.Series:
     ).to_series()
 
 
-def _moments(values: pl.Series) -> pl.Series:
-    """One text for a moment, in whatever unit it is stored; with a zone in UTC, marked by Z."""
+def _time_texts(values: pl.Series) -> pl.Series:
+    """One text for a time, whatever its unit; times with a zone are in UTC and end with Z."""
     zone = getattr(values.dtype, "time_zone", None)
     if zone is not None:
         values = values.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
@@ -126,12 +127,12 @@ def _moments(values: pl.Series) -> pl.Series:
 
 
 def _short(texts: pl.Series) -> pl.Series:
-    """Without zeros at the end of a fraction, and without a fraction of zeros."""
+    """Removes trailing zeros of fractions, and fractions of zeros only."""
     return texts.str.replace(r"(\.\d*?)0+$", "$1").str.strip_suffix(".")
 
 
 def numbers(values: pl.Series) -> pl.Series:
-    """Values (N,) of any type → float64, null where missing; moments as seconds since 1970.
+    """Values (N,) of any type → float64, null if missing; times as seconds since 1970.
 
     Raises:
         UnsuitableTypeError: for lists, structs, maps, binary and other types without numbers.
@@ -153,11 +154,11 @@ def numbers(values: pl.Series) -> pl.Series:
         case pl.List() | pl.Array():
             raise UnsuitableTypeError("lists of numbers are not supported: leave the column out")
         case _:
-            raise UnsuitableTypeError("cast it when the file is written, or leave the column out")
+            raise UnsuitableTypeError("cast it when you write the file, or leave the column out")
 
 
 def token_lists(values: pl.Series) -> pl.Series:
-    """Lists → lists of tokens, a null list empty; other values → tokens, to be split as text."""
+    """Lists → lists of tokens (null: empty); other values → tokens, which are split later."""
     if isinstance(values.dtype, pl.Array):
         values = values.arr.to_list()
     if not isinstance(values.dtype, pl.List):
@@ -171,7 +172,7 @@ def token_lists(values: pl.Series) -> pl.Series:
 
 def _unsuitable(values: pl.Series, role: str, error: Exception, path: Path) -> RecsysError:
     return RecsysError(
-        f"the column {values.name!r} has a type that a {role} column cannot have",
+        f"the {role} column {values.name!r} has an unsupported type",
         where=path,
         expected={
             "numerical": "numbers, booleans, dates or times",
@@ -183,23 +184,23 @@ def _unsuitable(values: pl.Series, role: str, error: Exception, path: Path) -> R
     )
 
 
-def _wrong_value(
+def _invalid_value(
     values: pl.Series, column: tuple[str, str], error: Exception, path: Path, first_row: int
 ) -> RecsysError:
     name, role = column
     row = _first_failing(values, role)
     got = str(error).splitlines()[0] if row is None else repr(values[row])[:200]
     return RecsysError(
-        f"the {role} column {name!r} holds a value that cannot be read",
+        f"invalid value in the {role} column {name!r}",
         where=path if row is None else f"{path}, data row {first_row + row}",
         expected="a number" if role == "numerical" else "UTF-8 text",
         got=f"{got} (type {values.dtype})",
-        fix="list it under categorical.columns" if role == "numerical" else None,
+        fix="list the column under categorical.columns" if role == "numerical" else None,
     )
 
 
 def _first_failing(values: pl.Series, role: str) -> int | None:
-    """The first row that fails alone; by halving."""
+    """The first row that fails by itself, found by bisection."""
     low, high = 0, len(values)
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""CSV and TSV: blocks of text → frames, every row checked for its number of columns."""
+"""CSV and TSV: blocks of text → frames; the number of columns of each row is checked."""
 
 import csv
 from collections.abc import Iterator
@@ -8,20 +8,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.reading import blocks
-from data_pipelines.reading.blocks import Block, first_line, named, prefetch, read_blocks
-from data_pipelines.reading.encodings import check_encoding
+from data_pipelines.reading.chunks import Dtypes, NumberedFrame, fill_names, prefetch
 from data_pipelines.reading.row_ends import find_stray_quote, outside_quotes
-from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.reading.text import Block, check_encoding, first_line, read_blocks
+from data_pipelines.rules.files import FileFormat
 from recsys.errors import RecsysError
-
-Dtypes = dict[str, pl.DataType]
 
 SEPARATORS = (",", ";", "\t", "|")
 
 
 def check_columns(block: Block, file: FileFormat, columns: int, path: Path) -> None:
-    """Every row has as many separators as the header; polars would fill a short row in silence."""
+    """Checks the number of separators of each row, since polars fills short rows silently."""
     data = np.frombuffer(block.data, np.uint8)
     separators, newlines = data == ord(file.separator), data == ord("\n")
     if file.quote and file.quote.encode() in block.data:
@@ -32,7 +29,7 @@ def check_columns(block: Block, file: FileFormat, columns: int, path: Path) -> N
     rows = int(np.count_nonzero(newlines))
     if np.count_nonzero(separators) == rows * (columns - 1):
         return
-    raise_wrong_columns(block, np.flatnonzero(newlines), separators, columns, path)
+    _raise_wrong_columns(block, np.flatnonzero(newlines), separators, columns, path)
 
 
 def _check_quotes(
@@ -52,20 +49,20 @@ def _check_quotes(
     raise RecsysError(
         "a stray quote character",
         where=f"{path}, data row {row}",
-        expected="quotes around a whole value, and quotes inside it doubled",
+        expected="quotes around a whole value, with quotes inside it doubled",
         got=repr(near.decode(errors="replace")),
-        fix=f"correct the row, or set {file.section}.quote=null if quotes are plain characters",
+        fix=f"correct the row, or set {file.section}.quote=null if quotes have no meaning",
     )
 
 
-def raise_wrong_columns(
+def _raise_wrong_columns(
     block: Block,
     ends: NDArray[np.int64],
     separators: NDArray[np.bool_],
     columns: int,
     path: Path,
 ) -> None:
-    """Names the first row whose number of columns is wrong, if there is one."""
+    """Raises RecsysError for the first row with a wrong number of columns, if any."""
     counts = np.diff(np.cumsum(separators)[ends], prepend=0)
     wrong = np.flatnonzero(counts != columns - 1)
     if len(wrong):
@@ -81,24 +78,26 @@ def raise_wrong_columns(
 
 
 def text_columns(path: Path, file: FileFormat, label: str) -> list[str]:
-    """The column names: the header's, or the recipe's, less the label where the file has none."""
+    """The column names of the header or the recipe, without the label if the file has none."""
     key = file.section
     if file.header is None and file.columns:
         raise RecsysError(
-            f"{key}.columns is given, but not whether the first line holds column names",
+            f"{key}.columns is set, but {key}.header is not",
             where=path,
-            expected="header: true (the first line holds names, which columns replaces) or "
+            expected="header: true (the first line has column names, which columns replaces) or "
             "header: false (the first line is a row)",
             fix=f"set {key}.header=true or {key}.header=false",
         )
     if file.header is False and not file.columns:
         raise RecsysError(
-            "a file without a header needs column names", where=path, fix=f"set {key}.columns"
+            "column names are missing for a file without a header",
+            where=path,
+            fix=f"set {key}.columns",
         )
     line = first_line(path, file)
     fields = _fields(line, file, path)
     if not file.columns:
-        return _unique(named(fields), path, "the header")
+        return _unique(fill_names(fields), path, "the header")
     names = _unique(list(file.columns), path, f"{key}.columns")
     if len(fields) == len(names) - 1 and label in names:
         names.remove(label)
@@ -108,13 +107,13 @@ def text_columns(path: Path, file: FileFormat, label: str) -> list[str]:
             where=f"{path}, {'header' if file.has_header else 'data row 1'}",
             expected=f"{len(names)}: {', '.join(names)}",
             got=len(fields),
-            fix=other_separator(line, file),
+            fix=_other_separator(line, file),
         )
     return names
 
 
 def _fields(line: str, file: FileFormat, path: Path) -> list[str]:
-    """The first row's values; one value that holds other separators is a wrong separator."""
+    """The values of the first row; a single one with other separators is an error."""
     try:
         fields = next(
             csv.reader(
@@ -125,8 +124,8 @@ def _fields(line: str, file: FileFormat, path: Path) -> list[str]:
             )
         )
     except csv.Error as error:
-        raise RecsysError("the first line cannot be parsed", where=path, got=error) from None
-    if file.has_header and len(fields) == 1 and (hint := other_separator(line, file)):
+        raise RecsysError("invalid first line", where=path, got=error) from None
+    if file.has_header and len(fields) == 1 and (hint := _other_separator(line, file)):
         raise RecsysError(
             f"the separator {file.separator!r} does not occur in the header",
             where=path,
@@ -136,8 +135,8 @@ def _fields(line: str, file: FileFormat, path: Path) -> list[str]:
     return fields
 
 
-def other_separator(line: str, file: FileFormat) -> str | None:
-    """A hint at the separator that the line does have, if the recipe's does not occur."""
+def _other_separator(line: str, file: FileFormat) -> str | None:
+    """A hint to the separator of the line if the recipe's separator does not occur."""
     found = [s for s in SEPARATORS if s in line and file.separator not in line]
     return f"set {file.section}.separator={max(found, key=line.count)!r}" if found else None
 
@@ -146,7 +145,7 @@ def _unique(names: list[str], path: Path, source: str) -> list[str]:
     for name in names:
         if names.count(name) > 1:
             raise RecsysError(
-                f"{source} names the column {name!r} twice",
+                f"duplicate column name {name!r} in {source}",
                 where=path,
                 fix="correct it, or set header=false and columns if the first line is a row",
             )
@@ -155,8 +154,8 @@ def _unique(names: list[str], path: Path, source: str) -> list[str]:
 
 def read_text(
     path: Path, file: FileFormat, columns: list[str], dtypes: Dtypes
-) -> Iterator[tuple[int, pl.DataFrame]]:
-    """(number of the first row, frame of the columns in `dtypes`) for each block of a text file."""
+) -> Iterator[NumberedFrame]:
+    """Yields the columns in `dtypes` of each block of a text file."""
 
     def checked() -> Iterator[Block]:
         for block in read_blocks(path, file, keep_blank_rows=len(columns) == 1):
@@ -164,38 +163,38 @@ def read_text(
             yield block
 
     for block in prefetch(checked()):
-        yield block.first_row, parse_block(block, file, columns, dtypes, path)
+        yield block.first_row, _parse_block(block, file, columns, dtypes, path)
 
 
-def parse_block(
+def _parse_block(
     block: Block,
     file: FileFormat,
     columns: list[str],
     dtypes: Dtypes,
     path: Path,
 ) -> pl.DataFrame:
-    """One block as a frame; a value that is not a number is named with its row."""
+    """One block as a frame; errors name the row of a value that is not a number."""
     schema = {name: dtypes.get(name, pl.String()) for name in columns}
     try:
         return _parse(block, file, schema).select(
-            canonical_column(columns.index(name), dtype) for name, dtype in dtypes.items()
+            _canonical_column(columns.index(name), dtype) for name, dtype in dtypes.items()
         )
     except pl.exceptions.PolarsError as error:
         try:
             texts = _parse(block, file, dict.fromkeys(columns, pl.String()))
         except pl.exceptions.PolarsError:
-            check_encoding(path, file, blocks.BLOCK_BYTES)
+            check_encoding(path, file)
             raise RecsysError(
-                "the text cannot be parsed",
+                "invalid text",
                 where=f"{path}, data rows {block.first_row} to {block.first_row + block.rows - 1}",
                 got=str(error).splitlines()[0],
             ) from None
         raise _bad_number(texts, dtypes, block, file, path) from None
 
 
-def canonical_column(index: int, dtype: pl.DataType) -> pl.Expr:
-    """NaN is missing; so is empty text."""
-    column = pl.nth(index)  # pl.col would take some names for patterns
+def _canonical_column(index: int, dtype: pl.DataType) -> pl.Expr:
+    """NaN and empty text are missing."""
+    column = pl.nth(index)  # pl.col would interpret some names as patterns
     return column.fill_nan(None) if dtype.is_float() else column
 
 
@@ -219,10 +218,10 @@ def _bad_number(
             if bad.any():
                 row = int(bad.arg_true()[0])
                 return RecsysError(
-                    f"the numerical column {name!r} holds a value that is not a number",
+                    f"invalid number in the numerical column {name!r}",
                     where=f"{path}, data row {block.first_row + row}",
                     got=repr(texts[name][row]),
-                    fix="list it under categorical.columns, or the value under "
+                    fix="list the column under categorical.columns, or the value under "
                     f"{file.section}.missing",
                 )
-    return RecsysError("the text cannot be parsed", where=f"{path}, data row {block.first_row}")
+    return RecsysError("invalid text", where=f"{path}, data row {block.first_row}")

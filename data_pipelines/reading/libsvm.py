@@ -1,10 +1,10 @@
-"""libsvm, libFM and libffm lines as tables.
+"""Lines in the formats of libsvm, libFM and libffm as tables.
 
-`label index:value …` has the columns `indices` (all of a row, a list), `entry_1`, `entry_2`, … (the
-index of the k-th entry, in files whose rows all have as many) and, if there are at most 1,000,
-`index_N` (the value of index N, a number). `label field:index:value …` has a column `field_N` for
-each field: its index, its indices as a list under `sequence.columns`, or its value under
-`numerical.columns`. `qid:N` is the column `qid`. What a column cannot hold is an error.
+`label index:value …` has the columns `indices` (the list of a row's indices), `entry_1`, `entry_2`,
+… (the index of the k-th entry, if all rows have the same number of entries) and, for at most 1,000
+indices, `index_N` (the value of index N, a number). `label field:index:value …` has a column
+`field_N` for each field: its index, its indices as a list under `sequence.columns`, or its value
+under `numerical.columns`. `qid:N` is the column `qid`. Entries that would be lost are errors.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from data_pipelines.reading import blocks
-from data_pipelines.reading.blocks import Block, prefetch, read_blocks
-from data_pipelines.reading.encodings import check_encoding
-from data_pipelines.rules.file_format import LINES, FileFormat
+from data_pipelines.reading.chunks import Dtypes, NumberedFrame, prefetch
+from data_pipelines.reading.text import Block, block_lines, read_blocks
+from data_pipelines.rules.files import FileFormat
 from recsys.errors import RecsysError
 
 MAX_INDEX_COLUMNS = 1000
@@ -27,7 +26,7 @@ LABEL, QID, INDICES = "label", "qid", "indices"
 
 @dataclass
 class FileFacts:
-    """What all rows of a file must agree on, as the first one that shows it has it."""
+    """Properties that all rows of a file must share, set by the first row that has them."""
 
     path: Path
     has_fields: bool | None = None  # whether the entries are field:index:value
@@ -54,12 +53,12 @@ class SparseRows:
 
 
 def sparse_columns(path: Path, file: FileFormat) -> list[str]:
-    """The columns that the first rows show, or those of the recipe."""
+    """The columns of the recipe, or of the first rows of the file."""
     if file.columns:
         return list(file.columns)
-    block = next(read_blocks(path, _lines_of(file)), None)
+    block = next(read_blocks(path, file.as_lines()), None)
     if block is None:
-        raise RecsysError("the file is empty", where=path, fix="give a file with rows")
+        raise RecsysError("the file is empty", where=path, fix="pass a file with rows")
     facts = FileFacts(path)
     rows = next(_slices(block, facts, file))[1]
     names = [LABEL] * (rows.labels.null_count() < rows.size)
@@ -78,14 +77,14 @@ def read_sparse(
     path: Path,
     file: FileFormat,
     columns: list[str],
-    dtypes: dict[str, pl.DataType],
+    dtypes: Dtypes,
     is_list: set[str],
-) -> Iterator[tuple[int, pl.DataFrame]]:
-    """(number of the first row, frame): text, lists of text for `is_list`, and numbers."""
+) -> Iterator[NumberedFrame]:
+    """Yields the columns in `dtypes`: text, lists of text for `is_list`, and numbers."""
     facts = FileFacts(path)
 
     def slices() -> Iterator[tuple[int, SparseRows]]:
-        for block in read_blocks(path, _lines_of(file)):
+        for block in read_blocks(path, file.as_lines()):
             yield from _slices(block, facts, file)
 
     for first_row, rows in prefetch(slices()):
@@ -97,18 +96,9 @@ def read_sparse(
         )
 
 
-def _lines_of(file: FileFormat) -> FileFormat:
-    return LINES.model_copy(update={"encoding": file.encoding})
-
-
 def _slices(block: Block, facts: FileFacts, file: FileFormat) -> Iterator[tuple[int, SparseRows]]:
-    """Parsed runs of a block's rows: an entry takes far more memory than its text."""
-    try:
-        text = block.data.decode()
-    except UnicodeDecodeError:
-        check_encoding(facts.path, file, blocks.BLOCK_BYTES)
-        raise
-    lines = pl.Series("line", [text]).str.strip_suffix("\n").str.split("\n").explode()
+    """Yields parsed slices of a block, since an entry takes more memory than its text."""
+    lines = block_lines(block, facts.path, file)
     for start in range(0, len(lines), SLICE_ROWS):
         first_row = block.first_row + start
         yield first_row, _parse(lines.slice(start, SLICE_ROWS), facts, first_row)
@@ -126,7 +116,7 @@ def _parse(lines: pl.Series, facts: FileFacts, first_row: int) -> SparseRows:
     if wrong.any():
         row = int(wrong.arg_true()[0])
         raise RecsysError(
-            "a line does not begin with a label",
+            "the line does not begin with a label",
             where=facts.row(first_row + row),
             expected="a number, then index:value … or field:index:value …",
             got=repr(first[row]),
@@ -153,7 +143,7 @@ def _parse(lines: pl.Series, facts: FileFacts, first_row: int) -> SparseRows:
 
 
 def _numbers(entries: pl.DataFrame, facts: FileFacts, first_row: int) -> pl.DataFrame:
-    """The words as numbers: field, index and value; all rows must have the same kind of entry."""
+    """The words as numbers: field, index and value; all rows must have entries of one kind."""
     parts = entries["word"].str.splitn(":", 3).struct.unnest()
     has_field = parts["field_2"].is_not_null()
     if facts.has_fields is None and len(has_field):
@@ -174,18 +164,18 @@ def _numbers(entries: pl.DataFrame, facts: FileFacts, first_row: int) -> pl.Data
     if not good.all():
         at = int((~good).arg_true()[0])
         raise RecsysError(
-            "a value is not an entry of the line format",
+            "invalid entry",
             where=facts.row(first_row + numbers["row"][at]),
             expected="field:index:value" if is_field else "index:value",
             got=repr(entries["word"][at]),
-            fix="fields and indices are integers from 0, values are numbers; all rows have the "
-            "same kind of entry",
+            fix="fields and indices must be integers from 0, values must be numbers, and all rows "
+            "must have entries of the same kind",
         )
     return numbers
 
 
 def _spread(rows: pl.Series, values: pl.Series, size: int) -> pl.Series:
-    """The values at their rows, null in all other rows."""
+    """A column of `size` rows with the values at their rows, null elsewhere."""
     places = np.zeros(size, np.uint32)
     places[rows.to_numpy()] = np.arange(1, len(rows) + 1, dtype=np.uint32)
     return values.extend_constant(None, 1).gather(
@@ -194,14 +184,14 @@ def _spread(rows: pl.Series, values: pl.Series, size: int) -> pl.Series:
 
 
 class _ColumnReader:
-    """The columns of some rows; what a column cannot hold is an error that names the row."""
+    """Makes the columns of some rows; errors name the row with an entry that does not fit."""
 
     def __init__(self, rows: SparseRows, facts: FileFacts, first_row: int) -> None:
         self.rows, self.facts, self.first_row = rows, facts, first_row
         self.entries = rows.entries
 
     def check_known(self, columns: list[str], wanted: list[str]) -> None:
-        """An entry that belongs to no column would be lost."""
+        """Raises RecsysError for an entry that belongs to no column, since it would be lost."""
         kind = "field" if self.facts.has_fields else "index"
         if kind == "index" and not any(name.startswith("index_") for name in wanted):
             return
@@ -210,13 +200,13 @@ class _ColumnReader:
         if unknown.any():
             at = int(unknown.arg_true()[0])
             raise self._error(
-                f"{kind}_{self.entries[kind][at]} does not occur in the first rows of the file",
+                f"{kind}_{self.entries[kind][at]} is not among the columns of the first rows",
                 at,
                 fix="list all columns of the file under file.columns: [label, …]",
             )
 
     def column(self, name: str, dtype: pl.DataType, is_list: bool) -> pl.Series:
-        """One column; null where the row has no such entry."""
+        """One column; null in rows without such an entry."""
         if name in (LABEL, QID):
             return self.rows.labels if name == LABEL else self.rows.qids
         chosen = self.entries.with_row_index("at")
@@ -246,7 +236,7 @@ class _ColumnReader:
         weighted = chosen.filter(pl.col("value") != 1)
         if len(weighted):
             raise self._error(
-                f"a value of {name} is not 1, and would be lost",
+                f"a value of {name} is not 1 and would be lost",
                 int(weighted["at"][0]),
                 fix="list field_N or index_N under numerical.columns to read values",
             )

@@ -1,4 +1,4 @@
-"""Where rows of text end: at line ends outside quotes. Everything here works on whole blocks."""
+"""The ends of rows in text: line ends outside quotes. All functions work on whole blocks."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,12 @@ Flags = NDArray[np.bool_]
 
 
 def outside_quotes(data: NDArray[np.uint8], quote: str) -> Flags:
-    """Which bytes are not inside quotes (a closing quote counts as outside)."""
+    """The mask (bytes,) of bytes outside quotes; a closing quote is outside."""
     return ~np.logical_xor.accumulate(data == ord(quote))
 
 
 def _row_ends(data: bytes, quote: str) -> Positions:
-    """Positions of the line ends outside quotes."""
+    """The positions of line ends outside quotes."""
     array = np.frombuffer(data, np.uint8)
     marks, newlines = np.flatnonzero(array == ord(quote)), np.flatnonzero(array == NEWLINE)
     return newlines[np.searchsorted(marks, newlines) % 2 == 0]
@@ -33,7 +33,7 @@ def count_rows(data: bytes, quote: str | None) -> int:
 
 
 def row_end(data: bytes, quote: str | None) -> int:
-    """Where the first row ends (after its line end); 0 if it does not."""
+    """The position after the first row and its line end; 0 if the row has no end."""
     end = data.find(b"\n") + 1
     if quote is None or not end or not data.count(quote.encode(), 0, end) % 2:
         return end
@@ -52,9 +52,10 @@ def _last_row_end(data: bytes, quote: str | None) -> int:
 def cut_rows(
     data: bytes, quote: str | None, is_last: bool, keep_blank: bool = False
 ) -> tuple[bytes, bytes]:
-    """Whole rows, and what remains. Blank lines at the end remain; at the file's end they go.
+    """Splits data into whole rows and the rest.
 
-    What remains of the file's last data is a row whose quotes are not closed.
+    Blank lines at the end are left in the rest, and are dropped at the end of the file. A rest at
+    the end of the file is a row without a closing quote.
     """
     if is_last and data and not data.endswith(b"\n"):
         data += b"\n"
@@ -67,7 +68,7 @@ def cut_rows(
 
 
 def _content_end(data: bytes, end: int) -> int:
-    """Where the last line that is not blank ends, before its line end."""
+    """The end of the last line that is not blank, before its line end."""
     size = 1 << 10
     while True:
         start = max(0, end - size)
@@ -78,10 +79,10 @@ def _content_end(data: bytes, end: int) -> int:
 
 
 def find_stray_quote(data: NDArray[np.uint8], quote: str, separator: str) -> int | None:
-    """The position of the first quote that is neither around a value nor doubled inside one.
+    """The position of the first quote that neither encloses a value nor is doubled inside one.
 
-    Pairs of quotes inside a value that is not quoted are characters of it, unless a separator or a
-    line end lies between them. `data` ends with a line end, and has an even number of quotes.
+    Pairs of quotes inside an unquoted value are part of the value, unless a separator or a line end
+    is between them. `data` must end with a line end and have an even number of quotes.
     """
     marks = np.flatnonzero(data == ord(quote))
     opening, closing = marks[0::2], marks[1::2]
@@ -90,7 +91,7 @@ def find_stray_quote(data: NDArray[np.uint8], quote: str, separator: str) -> int
     ends_value = np.isin(data[closing + 1], ends)
     follows = np.zeros(len(opening), np.bool_)  # the second half of a doubled quote
     follows[1:] = opening[1:] == closing[:-1] + 1
-    # Runs of pairs that touch: the first pair says whether the value is quoted.
+    # In a run of adjacent pairs, the first pair shows whether the value is quoted.
     run = np.cumsum(~follows) - 1
     is_quoted = starts_value[~follows][run]
     ends_run = np.append(~follows[1:], True)

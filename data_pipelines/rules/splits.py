@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
-from data_pipelines.rules.tagged import named
 from recsys.config.base import BaseConfig
 
 Fractions = tuple[float, float, float]
@@ -20,7 +19,7 @@ class RandomSplit(BaseConfig):
 
 
 class StratifiedFolds(BaseConfig):
-    """scikit-learn 0.19.1's shuffled stratified folds: fold 0 test, 1 valid, the rest train."""
+    """The shuffled stratified folds of scikit-learn 0.19.1: fold 0 test, 1 valid, others train."""
 
     method: Literal["stratified_folds"] = "stratified_folds"
     seed: NonNegativeInt = 2018
@@ -28,7 +27,7 @@ class StratifiedFolds(BaseConfig):
 
 
 class StratifiedFolds020(BaseConfig):
-    """The same by the rule of scikit-learn 0.20 and 0.21, where all classes share a generator."""
+    """The same as in scikit-learn 0.20 and 0.21, where all classes share one generator."""
 
     method: Literal["stratified_folds_0_20"] = "stratified_folds_0_20"
     seed: NonNegativeInt = 2018
@@ -36,12 +35,12 @@ class StratifiedFolds020(BaseConfig):
 
 
 def _seconds(value: object) -> object:
-    """A date or date-time as seconds since 1970; in UTC unless it says a zone."""
+    """A date or datetime as seconds since 1970, in UTC unless it has a time zone."""
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
-            value = datetime.fromisoformat(value)  # a ValueError says what is wrong
+            value = datetime.fromisoformat(value)  # its ValueError is the message
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if isinstance(value, datetime):
@@ -53,23 +52,28 @@ TimeBoundary = Annotated[float, BeforeValidator(_seconds)]
 
 
 class ByTime(BaseConfig):
-    """Train before valid before test. Without a column the rows are already in time order."""
+    """Train rows before valid rows before test rows, ordered by a column or as in the files.
+
+    Attributes:
+        column: the time column; null: the rows are in time order already.
+        boundaries: where valid and test begin: dates, or seconds since 1970, in UTC.
+        fractions: the shares of the splits if there are no boundaries.
+    """
 
     method: Literal["by_time"] = "by_time"
     column: str | None = None
-    # dates, or seconds since 1970 (numbers as in the column if `time.unit` is not set); UTC
     boundaries: tuple[TimeBoundary, TimeBoundary] | None = None
     fractions: Fractions = (0.8, 0.1, 0.1)
 
     @model_validator(mode="after")
     def _check_order(self) -> "ByTime":
         if self.boundaries and self.boundaries[0] > self.boundaries[1]:
-            raise ValueError("boundaries in ascending order: where valid begins, where test begins")
+            raise ValueError("boundaries in ascending order: the start of valid, the start of test")
         return self
 
 
 class GivenFiles(BaseConfig):
-    """The raw file's name (wildcards allowed) says the split."""
+    """The split of each raw file is given by its name (wildcards are allowed)."""
 
     method: Literal["given_files"] = "given_files"
     train: tuple[str, ...] = ("train*",)
@@ -78,7 +82,11 @@ class GivenFiles(BaseConfig):
 
 
 class ByGroup(BaseConfig):
-    """All rows of a group (by default the group column) fall into one split, by their hash."""
+    """All rows of a group are in one split, chosen by the group's hash.
+
+    Attributes:
+        column: the column of the groups; null: the recipe's `group`.
+    """
 
     method: Literal["by_group"] = "by_group"
     column: str | None = None
@@ -87,9 +95,10 @@ class ByGroup(BaseConfig):
 
 
 class LastItem(BaseConfig):
-    """Of an event log: each user's last target is test; the one before it is valid for some users.
+    """Event logs: each user's last target is in test; for some users the one before it is in valid.
 
-    `valid_users` is the share of users, chosen by their hash and the seed.
+    Attributes:
+        valid_users: the share of these users, who are chosen by their hash and the seed.
     """
 
     method: Literal["last_item"] = "last_item"
@@ -98,7 +107,7 @@ class LastItem(BaseConfig):
 
 
 class LastTwoItems(BaseConfig):
-    """Of an event log: each user's last target is test, the one before it valid."""
+    """Event logs: each user's last target is in test, the one before it in valid."""
 
     method: Literal["last_two_items"] = "last_two_items"
 
@@ -113,5 +122,4 @@ SplitRule = Annotated[
     | LastItem
     | LastTwoItems,
     Field(discriminator="method"),
-    named("method"),
 ]

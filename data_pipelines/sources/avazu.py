@@ -1,8 +1,8 @@
-"""Avazu click logs (Kaggle): CSV with header. `id` is dropped; `hour`, YYMMDDHH, makes 3 features.
+"""Avazu click logs (Kaggle): CSV with a header. The column `hour` (YYMMDDHH) gives 3 features.
 
-hour: its last two characters. weekday: 0 is Sunday. weekend: 1 on Saturday and Sunday. `time` keeps
-YYMMDDHH. The default split is random, because small samples hold too few hours to split by time;
-with the full file use `split.method=by_time split.column=time`.
+hour: its last two characters. weekday: 0 is Sunday. weekend: 1 on Saturday and Sunday. `time` is
+YYMMDDHH. `id` is not used. The default split is random, because small samples have too few hours
+for a split by time; for the full file use `split.method=by_time split.column=time`.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,12 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.reading.csv_tables import Dtypes
-from data_pipelines.recipe import Categorical, Label, Recipe
+from data_pipelines.reading.chunks import Dtypes, NumberedFrame
+from data_pipelines.recipe import Recipe
+from data_pipelines.rules.columns import Categorical, Label
 from data_pipelines.rules.splits import StratifiedFolds
-from data_pipelines.sources.table import NumberedFrame, TableSource
+from data_pipelines.source import DataSource
+from data_pipelines.sources.table import TableSource
 from recsys.errors import RecsysError
 
 FIELDS = (
@@ -24,20 +26,20 @@ FIELDS = (
 )
 DERIVED = ("hour", "weekday", "weekend")
 
-AVAZU = Recipe(
+KAGGLE = Recipe(
     name="avazu",
     source="avazu",
     label=Label(column="click"),
     categorical=Categorical(columns=(*DERIVED, *FIELDS)),
 )
-X4_001 = AVAZU.model_copy(
+X4_001 = KAGGLE.model_copy(
     update={"name": "avazu_x4_001", "min_count": 2, "split": StratifiedFolds()}
 )
 X4_002 = X4_001.model_copy(update={"name": "avazu_x4_002", "min_count": 1})
 
 
 class AvazuSource(TableSource):
-    """The Kaggle CSV with the three features of the time."""
+    """The Kaggle CSV with the features of the time."""
 
     def columns(self, recipe: Recipe, path: Path) -> list[str]:
         return [*super().columns(recipe, path), "time", "weekday", "weekend"]
@@ -63,9 +65,12 @@ def _with_time(frame: pl.DataFrame, path: Path, first_row: int) -> pl.DataFrame:
     if derived["weekday"].null_count():
         row = int(derived["weekday"].is_null().arg_true()[0])
         raise RecsysError(
-            "the column 'hour' holds a value that is no time",
+            "invalid time in the column 'hour'",
             where=f"{path}, data row {first_row + row}",
             expected="YYMMDDHH",
             got=repr(frame["hour"][row]),
         )
     return derived
+
+
+AVAZU = DataSource(datasets=(KAGGLE, X4_001, X4_002), readers={"avazu": AvazuSource()})

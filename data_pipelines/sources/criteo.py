@@ -1,12 +1,14 @@
-"""Criteo display ads: the Kaggle file, the 1 TB day files, the x4 leader-board's two presets.
+"""Criteo display ads: the Kaggle file, the 1 TB day files, and two splits of the x4 benchmark.
 
-Tab separated, no header: label, I1-I13 (counts, some negative), C1-C26 (8 hex digits); any but the
-label may be missing.
+Tab-separated, without a header: label, I1-I13 (counts, some negative), C1-C26 (8 hex digits). All
+but the label may be missing.
 """
 
-from data_pipelines.recipe import Categorical, Numerical, Recipe
-from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.recipe import Recipe
+from data_pipelines.rules.columns import Categorical, Numerical
+from data_pipelines.rules.files import FileFormat
 from data_pipelines.rules.splits import ByTime, StratifiedFolds
+from data_pipelines.source import DataSource
 from recsys.schema import CriteoBucket
 
 INTEGERS = tuple(f"I{i}" for i in range(1, 14))
@@ -21,12 +23,12 @@ KAGGLE = Recipe(
     categorical=Categorical(columns=CATEGORIES),
 )
 
-# The day files are in time order: the last days are held out.
+# The day files are in time order; the last days are valid and test.
 ONE_TERABYTE = KAGGLE.model_copy(
     update={"name": "criteo_1tb", "min_count": 10, "split": ByTime(fractions=(0.9, 0.05, 0.05))}
 )
 
-# Missing integers become 0, and 0 is no token of its own: both are id 0.
+# Missing integers become 0, and 0 has no token: both are id 0.
 X4_001 = KAGGLE.model_copy(
     update={
         "name": "criteo_x4_001",
@@ -36,3 +38,5 @@ X4_001 = KAGGLE.model_copy(
     }
 )
 X4_002 = X4_001.model_copy(update={"name": "criteo_x4_002", "min_count": 2})
+
+CRITEO = DataSource(datasets=(KAGGLE, ONE_TERABYTE, X4_001, X4_002))

@@ -1,4 +1,4 @@
-"""Rows with the columns of joined tables: a source around the one that reads the rows."""
+"""Rows with the columns of joined tables."""
 
 import fnmatch
 import glob
@@ -7,23 +7,27 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.reading.blocks import expand_paths
-from data_pipelines.reading.csv_tables import Dtypes
-from data_pipelines.reading.file_kinds import binary_format, head_of
-from data_pipelines.reading.numbers import bounded_numbers
+from data_pipelines.reading.chunks import Dtypes, NumberedFrame
+from data_pipelines.reading.files import binary_format, expand_paths, head_of
 from data_pipelines.recipe import Recipe
-from data_pipelines.rules.file_format import FileFormat
-from data_pipelines.rules.joins import Join
+from data_pipelines.rules.files import FileFormat, Join
+from data_pipelines.source import Source
 from data_pipelines.sources.keyed_table import KeyedTable
-from data_pipelines.sources.table import NumberedFrame, Source, read_table, table_columns
+from data_pipelines.sources.table import (
+    bound_numbers,
+    check_columns_exist,
+    read_table,
+    table_columns,
+)
+from data_pipelines.sources.timed import TimedSource
 from recsys.config.name_patterns import all_matching
-from recsys.errors import RecsysError, did_you_mean
+from recsys.errors import RecsysError
 from recsys.io.memory import check_memory
 from recsys.schema import JoinCounts
 
 
 class TableFiles:
-    """The files of one joined table, and the columns that they add."""
+    """The files of one joined table, and the columns that it adds."""
 
     def __init__(self, rule: Join, recipe: Recipe, paths: list[Path]) -> None:
         self.rule, self.paths, self._recipe = rule, paths, recipe
@@ -32,18 +36,18 @@ class TableFiles:
         columns = table_columns(paths[0], self._format(paths[0]), "")
         key = "join.table_key" if rule.table_key else "join.key"
         for where, names in ((key, rule.own_key), ("join.columns", rule.columns)):
-            _check_names(names, columns, where, paths[0])
+            check_columns_exist(names, columns, f"{where}, {paths[0]}")
         added = rule.columns or tuple(c for c in columns if c not in rule.own_key)
         self.own_name = {f"{rule.prefix}{column}": column for column in added}
 
     def _format(self, path: Path) -> FileFormat:
-        """Parquet, Arrow and ORC are recognized."""
+        """The format of the recipe, or Parquet, Arrow or ORC if the file is one of these."""
         return self._file.model_copy(
             update={"format": binary_format(head_of(path)) or self._file.format}
         )
 
     def load(self, dtypes: Dtypes) -> KeyedTable:
-        """The table with those of its columns that are in `dtypes`, in memory."""
+        """Loads the table into memory, with its columns that are in `dtypes`."""
         wanted = {name: own for name, own in self.own_name.items() if name in dtypes}
         table = pl.concat(self._frames(wanted, dtypes))
         columns = pl.DataFrame([table[own].alias(name) for name, own in wanted.items()])
@@ -61,7 +65,7 @@ class TableFiles:
         for path in self.paths:
             file = self._format(path)
             columns = table_columns(path, file, "")
-            _check_names(own_dtypes, columns, "join", path)
+            check_columns_exist(own_dtypes, columns, f"join, {path}")
             for row, frame in read_table(path, file, columns, own_dtypes, own_sequence):
                 size += frame.estimated_size()
                 check_memory(
@@ -70,11 +74,11 @@ class TableFiles:
                     where=path,
                     fix="list fewer columns under join.columns",
                 )
-                yield bounded_numbers(frame, self._recipe.numerical.out_of_range, path, row)
+                yield bound_numbers(frame, self._recipe.numerical.out_of_range, path, row)
 
 
 class JoinedSource:
-    """The rows of another source, with the tables of `join:` beside them."""
+    """The rows of another source with the columns of the tables under `join`."""
 
     def __init__(self, inner: Source, recipe: Recipe, raw: Sequence[Path]) -> None:
         self._inner, self._joins = inner, recipe.join
@@ -89,14 +93,14 @@ class JoinedSource:
         rows = [p for path in raw for p in self._rows_of(path)]
         if not rows:
             raise RecsysError(
-                "every raw file is a joined table, and none has rows",
+                "all raw files are joined tables; the file with the rows is missing",
                 where=", ".join(map(str, raw)),
-                fix="give the file of the rows to --raw too, or change join.files",
+                fix="add the file with the rows to --raw, or change join.files",
             )
         return self._inner.files(rows)
 
     def _rows_of(self, path: Path) -> list[Path]:
-        """The files that are no table; a folder without a table is left to the inner source."""
+        """The files that are not tables; a folder without tables is left to the inner source."""
         files = expand_paths([path])
         rows = [p for p in files if not any(_matching([p], rule) for rule in self._joins)]
         return [path] if len(rows) == len(files) else rows
@@ -104,11 +108,11 @@ class JoinedSource:
     def columns(self, recipe: Recipe, path: Path) -> list[str]:
         columns = self._inner.columns(recipe, path)
         for table in self._files:
-            _check_names(table.rule.key, columns, "join.key", path)
+            check_columns_exist(table.rule.key, columns, f"join.key, {path}")
             for name in table.own_name:
                 if name in columns:
                     raise RecsysError(
-                        f"the column {name!r} is in the rows and in a joined table",
+                        f"the rows and a joined table both have a column {name!r}",
                         where=f"{path} and {table.name}",
                         fix="list other columns under join.columns, or set join.prefix",
                     )
@@ -126,7 +130,7 @@ class JoinedSource:
             table.check_matches()
 
     def _needed(self, dtypes: Dtypes) -> tuple[list[KeyedTable], Dtypes]:
-        """The tables that the columns need, in order, and what the rows themselves must have."""
+        """The tables that the columns need, in order, and the columns needed of the rows."""
         wanted = dict(dtypes)
         numbers: list[int] = []
         for number, files in reversed(list(enumerate(self._files))):
@@ -139,9 +143,9 @@ class JoinedSource:
             for name in files.rule.key:
                 if wanted.setdefault(name, pl.String()) != pl.String():
                     raise RecsysError(
-                        f"the column {name!r} is a number and the key of a joined table",
+                        f"the column {name!r} is numerical and the key of a joined table",
                         where="join.key",
-                        fix="list it under categorical.columns",
+                        fix="list the column under categorical.columns",
                     )
         return [self._tables[number] for number in numbers], wanted
 
@@ -154,21 +158,27 @@ class JoinedSource:
         return found - {column}
 
     def counts(self) -> tuple[JoinCounts, ...]:
-        """How the tables' keys and the rows' met."""
+        """How many keys of the rows and of the tables match."""
         return tuple(table.counts() for _, table in sorted(self._tables.items()))
 
     def warnings(self) -> tuple[str, ...]:
-        """What the user must know of the joins, once the rows have been read."""
+        """Warnings about the joins, after the rows have been read."""
         tables = [table for _, table in sorted(self._tables.items())]
         return tuple(warning for table in tables for warning in table.warnings())
+
+
+def joined_part(source: Source) -> JoinedSource | None:
+    """The part of an opened source that joins tables, if any."""
+    inner = source.inner if isinstance(source, TimedSource) else source
+    return inner if isinstance(inner, JoinedSource) else None
 
 
 def joined_source(
     inner: Source, recipe: Recipe, raw: Sequence[Path], may_be_joined: bool = False
 ) -> Source:
-    """The source of the recipe's rows, around `inner` if the recipe joins tables.
+    """Returns `inner`, or a source that joins tables to its rows if the recipe has any.
 
-    `may_be_joined`: raw files without any of the tables hold the joined columns themselves.
+    `may_be_joined`: if no table is among the raw files, their rows have the joined columns already.
     """
     if not recipe.join:
         return inner
@@ -180,7 +190,7 @@ def joined_source(
 
 
 def _like_rows(file: FileFormat) -> FileFormat:
-    """A table that the recipe does not describe: text as the rows', with a header of its own."""
+    """The default format of a table: text like the rows, but with a header."""
     return file.model_copy(update={"columns": (), "header": None, "format": "text"})
 
 
@@ -190,19 +200,8 @@ def _matching(files: list[Path], rule: Join) -> list[Path]:
 
 def _no_table(rule: Join, raw: Sequence[Path]) -> list[Path]:
     raise RecsysError(
-        f"the table to join by {', '.join(rule.key)} is not among the raw files",
+        f"no raw file is the table with the key {', '.join(rule.key)}",
         where=", ".join(map(str, raw)),
         expected=f"a file named {' or '.join(rule.files)} (join.files)",
-        fix="give it to --raw too: --raw ROWS --raw TABLE, or a folder with both",
+        fix="pass both: --raw ROWS --raw TABLE, or a folder with both",
     )
-
-
-def _check_names(names: Sequence[str] | Dtypes, known: list[str], where: str, path: Path) -> None:
-    for name in names:
-        if name not in known:
-            raise RecsysError(
-                f"the column {name!r} is missing",
-                where=f"{where}, {path}",
-                expected=f"one of {', '.join(known)}",
-                fix=did_you_mean(name, known),
-            )

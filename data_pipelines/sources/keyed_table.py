@@ -1,4 +1,4 @@
-"""A table in memory, by key: finds the row of each key, and counts the keys that it lacks."""
+"""A table in memory, joined to rows by key; keys without a match are counted."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from recsys.errors import RecsysError
 from recsys.schema import JoinCounts
 
 NUM_EXAMPLES = 3
-PLACE = "place"
+POSITION = "position"
 
 
-def comparable(keys: pl.Series) -> pl.Series:
-    """The spelling under which keys are compared: a whole number may have decimals of zero.
+def _comparable(keys: pl.Series) -> pl.Series:
+    """Keys in the form in which they are compared: text, whole numbers without decimals.
 
-    A column of integers that was once read as floats is written 1.0, 2.0 …: the same keys.
-    `0001` and `1` remain different.
+    Integers that were read as floats are written 1.0, 2.0 …; these equal 1, 2 …. `0001` and `1`
+    are different keys.
     """
     texts = keys.cast(pl.String)
     if not texts.str.contains(".0", literal=True).any():
@@ -25,82 +25,92 @@ def comparable(keys: pl.Series) -> pl.Series:
 
 
 class KeyedTable:
-    """Columns by key; the first row of a key counts."""
+    """The columns of a table by key; of rows with equal keys the first one is used."""
 
     def __init__(
-        self, name: str, key: Sequence[str], keys: Sequence[pl.Series], columns: pl.DataFrame
+        self,
+        name: str,
+        key: Sequence[str],
+        keys: Sequence[pl.Series],
+        columns: pl.DataFrame,
+        unit: str = "rows",
+        setting: str = "join.key and join.table_key",
     ) -> None:
-        """`keys` are the table's, (rows,) each; `key` names the columns of the rows they meet."""
-        self.name, self.key = name, tuple(key)
-        self.columns = columns
+        """Indexes the rows of the table by key.
+
+        Args:
+            name: of the table, for messages.
+            key: the key columns of the rows that the table is joined to.
+            keys: the key columns of the table.
+            columns: the columns to add.
+            unit: what the table is joined to, for messages.
+            setting: the keys of the recipe that choose the key columns, for messages.
+        """
+        self.name, self.key, self.columns = name, tuple(key), columns
+        self._unit, self._setting = unit, setting
         rows = _numbered(keys)
-        places = rows.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias(PLACE))
-        present = places.filter(pl.Series(~_any_null(keys)))
-        self._places = present.unique(rows.columns, keep="first", maintain_order=True)
+        positions = rows.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias(POSITION))
+        present = positions.filter(pl.Series(~_any_null(keys)))
+        self._positions = present.unique(rows.columns, keep="first", maintain_order=True)
         self.without_key = len(rows) - len(present)
-        self.duplicates = len(present) - len(self._places)
+        self.duplicates = len(present) - len(self._positions)
         self._is_used = np.zeros(len(rows), np.bool_)
         self._rows, self._missing, self._unmatched = 0, 0, 0
-        self.examples: list[str] = []
+        self._examples: list[str] = []
 
     def join(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The frame with the table's columns; they are null where the table lacks the key."""
+        """The frame with the columns of the table, null in rows whose key is not in the table."""
         keys = [frame[name] for name in self.key]
         rows = _numbered(keys)
-        joined = rows.join(self._places, on=rows.columns, how="left", maintain_order="left")
-        places = joined[PLACE]
-        self._count(keys, places)
-        return frame.with_columns(column.gather(places) for column in self.columns)
+        joined = rows.join(self._positions, on=rows.columns, how="left", maintain_order="left")
+        positions = joined[POSITION]
+        self._count(keys, positions)
+        return frame.with_columns(column.gather(positions) for column in self.columns)
 
-    def _count(self, keys: list[pl.Series], places: pl.Series) -> None:
+    def _count(self, keys: list[pl.Series], positions: pl.Series) -> None:
         has_key = ~_any_null(keys)
-        is_unmatched = has_key & places.is_null().to_numpy()
-        self._rows += len(places)
+        is_unmatched = has_key & positions.is_null().to_numpy()
+        self._rows += len(positions)
         self._missing += int((~has_key).sum())
         self._unmatched += int(is_unmatched.sum())
-        self._is_used[places.drop_nulls().to_numpy()] = True
-        if is_unmatched.any() and len(self.examples) < NUM_EXAMPLES:
-            lacking = _spelled([k.filter(pl.Series(is_unmatched)) for k in keys])
-            self.examples = list(dict.fromkeys([*self.examples, *lacking]))[:NUM_EXAMPLES]
+        self._is_used[positions.drop_nulls().to_numpy()] = True
+        if is_unmatched.any() and len(self._examples) < NUM_EXAMPLES:
+            unmatched = _texts([k.filter(pl.Series(is_unmatched)) for k in keys])
+            self._examples = list(dict.fromkeys([*self._examples, *unmatched]))[:NUM_EXAMPLES]
 
     def counts(self) -> JoinCounts:
-        """What `join` has met so far."""
+        """Counts of the keys in all calls of `join`."""
         return JoinCounts(
             table=self.name,
             key=self.key,
             rows=self._rows,
             missing=self._missing,
             unmatched=self._unmatched,
-            table_keys=len(self._places),
-            unused=len(self._places) - int(self._is_used.sum()),
+            table_keys=len(self._positions),
+            unused=len(self._positions) - int(self._is_used.sum()),
         )
 
     def check_matches(self) -> None:
-        """Raises RecsysError if rows had keys, and the table has none of them."""
+        """Raises RecsysError if rows have keys, but no key is in the table."""
         if not self._unmatched or self._rows > self._missing + self._unmatched:
             return
         raise RecsysError(
-            f"no {self._key_words} of the rows is in the joined table",
-            where=self.name,
-            expected=f"the rows' spelling, such as {quoted(self.examples)}",
-            got=f"in the table: {quoted(self.own_examples())}",
-            fix="write the keys alike in both files, or set join.key and join.table_key",
+            f"no key of the {self._unit} is in the table",
+            where=f"{self.name}, key {self._key_words}",
+            expected=f"the keys of the {self._unit}, such as {_quoted(self._examples)}",
+            got=f"keys of the table: {_quoted(self._own_examples())}",
+            fix=f"write keys in the same form in both files, or set {self._setting}",
         )
 
     def warnings(self) -> list[str]:
-        """What the user must know of the join."""
+        """Warnings about keys without a match, duplicate keys and missing keys."""
         counts, found = self.counts(), []
         if counts.unmatched:
             found.append(
-                f"{self.name}: {counts.unmatched:,} of {counts.rows:,} rows "
-                f"({counts.unmatched / counts.rows:.1%}) have a {self._key_words} that it lacks, "
-                f"such as {quoted(self.examples)}; its own look like {quoted(self.own_examples())}"
+                f"{self.name}: {counts.unmatched:,} of {counts.rows:,} {self._unit} "
+                f"({counts.unmatched / counts.rows:.1%}) have no match by {self._key_words}, such "
+                f"as {_quoted(self._examples)}; keys of the table: {_quoted(self._own_examples())}"
             )
-        return found + self.warnings_of_table()
-
-    def warnings_of_table(self) -> list[str]:
-        """What is wrong with the table itself."""
-        found = []
         if self.duplicates:
             found.append(
                 f"{self.name}: {self.duplicates:,} rows have the {self._key_words} of an earlier "
@@ -114,27 +124,27 @@ class KeyedTable:
     def _key_words(self) -> str:
         return " and ".join(self.key)
 
-    def own_examples(self) -> list[str]:
-        """Some keys of the table."""
-        first = self._places[:NUM_EXAMPLES]
-        return _spelled([column for column in first if column.name != PLACE])
+    def _own_examples(self) -> list[str]:
+        """The first keys of the table."""
+        first = self._positions[:NUM_EXAMPLES]
+        return _texts([column for column in first if column.name != POSITION])
 
 
 def _numbered(keys: Sequence[pl.Series]) -> pl.DataFrame:
-    """The keys as they are compared, under names that no column has a say in."""
-    return pl.DataFrame([comparable(key).alias(f"key_{i}") for i, key in enumerate(keys)])
+    """The keys in the form in which they are compared, with names that are not patterns."""
+    return pl.DataFrame([_comparable(key).alias(f"key_{i}") for i, key in enumerate(keys)])
 
 
 def _any_null(keys: Sequence[pl.Series]) -> np.ndarray:
     return np.logical_or.reduce([key.is_null().to_numpy() for key in keys])
 
 
-def _spelled(keys: Sequence[pl.Series]) -> list[str]:
+def _texts(keys: Sequence[pl.Series]) -> list[str]:
     """Keys as text, the parts of a key separated by commas."""
     texts = (key.head(1000).cast(pl.String).to_list() for key in keys)
     return [", ".join(map(str, parts)) for parts in zip(*texts, strict=True)]
 
 
-def quoted(keys: Sequence[str]) -> str:
+def _quoted(keys: Sequence[str]) -> str:
     """Keys for a message."""
     return ", ".join(map(repr, keys)) or "nothing"

@@ -1,6 +1,7 @@
-"""MovieLens-1M: ratings joined with users and movies ('::' separated, latin-1, plain or gzipped).
+"""MovieLens-1M: ratings with the columns of users and movies ("::" separated, latin-1).
 
-A rating of 4 or 5 is a positive, 1 or 2 a negative, 3 is dropped (label.rule). Group: the user.
+Ratings of 4 and 5 have label 1, ratings of 1 and 2 label 0, and those of 3 are dropped
+(`label.rule`). The group is the user.
 """
 
 from collections.abc import Iterator
@@ -8,14 +9,16 @@ from pathlib import Path
 
 import polars as pl
 
-from data_pipelines.reading.blocks import Block, existing_file, prefetch, read_blocks
-from data_pipelines.reading.csv_tables import Dtypes, check_columns
-from data_pipelines.recipe import Categorical, Label, Recipe, SequenceColumns, Threshold
-from data_pipelines.rules.events import Events, Targets
-from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.reading.chunks import Dtypes, NumberedFrame, prefetch
+from data_pipelines.reading.csv_tables import check_columns
+from data_pipelines.reading.files import existing_file
+from data_pipelines.reading.text import Block, read_blocks
+from data_pipelines.recipe import Events, Recipe, Targets
+from data_pipelines.rules.columns import Categorical, Label, SequenceColumns, Threshold
+from data_pipelines.rules.files import FileFormat
 from data_pipelines.rules.splits import ByGroup
+from data_pipelines.source import DataSource
 from data_pipelines.sources.keyed_table import KeyedTable
-from data_pipelines.sources.table import NumberedFrame
 from recsys.errors import RecsysError
 
 RATINGS = ("user", "movie", "rating", "time")
@@ -32,7 +35,7 @@ MOVIELENS_1M = Recipe(
     group="user",
 )
 
-# The user's earlier movies of 4 and 5 stars beside the same labels; users stay whole, as in DIN.
+# The same labels, with the user's earlier movies of 4 and 5 stars; split by user, as in DIN.
 MOVIELENS_1M_HISTORY = MOVIELENS_1M.model_copy(
     update={
         "name": "movielens_1m_history",
@@ -51,7 +54,7 @@ MOVIELENS_1M_HISTORY = MOVIELENS_1M.model_copy(
 
 
 class MovieLensSource:
-    """Raw: the folder with the three files, or a ratings file with the other two beside it."""
+    """Raw files: the folder of the three files, or a ratings file in the folder of the others."""
 
     def files(self, raw: list[Path]) -> list[Path]:
         return [_find(path, "ratings") if path.is_dir() else existing_file(path) for path in raw]
@@ -70,18 +73,18 @@ class MovieLensSource:
 
 
 def _table(folder: Path, what: str, names: tuple[str, ...]) -> KeyedTable:
-    """Users or movies, by their first column."""
+    """Users or movies, with the first column as key."""
     path = _find(folder, what)
     table = pl.concat([frame for _, frame in _read(path, names)])
     return KeyedTable(path.name, names[:1], [table[names[0]]], table.select(names[1:]))
 
 
 def _find(folder: Path, what: str) -> Path:
-    """The one file of the folder whose name holds `what`."""
+    """The only file of the folder whose name contains `what`."""
     found = sorted(folder.glob(f"*{what}.dat*"))
     if len(found) != 1:
         raise RecsysError(
-            f"the {what} file is missing" if not found else f"there are several {what} files",
+            f"several {what} files" if found else f"{what} file not found",
             where=folder,
             expected=f"one file named {what}.dat, *{what}.dat or *{what}.dat.gz",
             got=", ".join(p.name for p in found) or None,
@@ -90,7 +93,7 @@ def _find(folder: Path, what: str) -> Path:
 
 
 def _read(path: Path, names: tuple[str, ...]) -> Iterator[NumberedFrame]:
-    """A '::' separated file, all columns text."""
+    """Yields the columns of a "::" separated file as text."""
     for block in read_blocks(path, DAT):
         data = block.data.replace(b"::", b"\t")
         block = Block(data, block.rows, block.first_row)
@@ -103,3 +106,8 @@ def _read(path: Path, names: tuple[str, ...]) -> Iterator[NumberedFrame]:
             schema=dict.fromkeys(names, pl.String()),
         )
         yield block.first_row, frame
+
+
+MOVIELENS = DataSource(
+    datasets=(MOVIELENS_1M, MOVIELENS_1M_HISTORY), readers={"movielens_1m": MovieLensSource()}
+)

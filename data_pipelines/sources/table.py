@@ -1,40 +1,29 @@
-"""What a source of raw rows offers, and the general one: a table of any format."""
+"""Tables of any format as raw rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
+import numpy as np
 import polars as pl
 
 from data_pipelines.reading.arrow_files import column_names, read_columns
 from data_pipelines.reading.arrow_values import canonical_frame
-from data_pipelines.reading.blocks import expand_paths
-from data_pipelines.reading.csv_tables import Dtypes, read_text, text_columns
+from data_pipelines.reading.chunks import Dtypes, NumberedFrame
+from data_pipelines.reading.csv_tables import read_text, text_columns
+from data_pipelines.reading.files import expand_paths
 from data_pipelines.reading.libsvm import read_sparse, sparse_columns
-from data_pipelines.reading.numbers import bounded_numbers
-from data_pipelines.recipe import Recipe, SequenceColumns
-from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.recipe import Recipe
+from data_pipelines.rules.columns import OutOfRange, SequenceColumns
+from data_pipelines.rules.files import FileFormat
+from data_pipelines.source import DataSource
 from recsys.config.name_patterns import all_matching
 from recsys.errors import RecsysError, did_you_mean
 
-NumberedFrame = tuple[int, pl.DataFrame]  # the data row number of the frame's first row, from 1
-
-
-class Source(Protocol):
-    """Raw files → canonical columns: text, or float64 for numerical ones; null where missing."""
-
-    def files(self, raw: list[Path]) -> list[Path]:
-        """The files that hold the rows, in order."""
-
-    def columns(self, recipe: Recipe, path: Path) -> list[str]:
-        """The canonical columns of a file; the label's is left out where there is none."""
-
-    def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
-        """The columns in `dtypes`, in chunks, in row order."""
+MAX_NUMBER = float(np.finfo(np.float32).max)  # numerical features are float32
 
 
 class TableSource:
-    """One row of the file is one sample."""
+    """The general source: one row of a file is one row of the dataset."""
 
     def files(self, raw: list[Path]) -> list[Path]:
         return expand_paths(raw)
@@ -44,16 +33,12 @@ class TableSource:
 
     def read(self, recipe: Recipe, path: Path, dtypes: Dtypes) -> Iterator[NumberedFrame]:
         columns = self.columns(recipe, path)
-        for name in dtypes:
-            if name not in columns:
-                raise RecsysError(
-                    f"the column {name!r} is missing",
-                    where=path,
-                    expected=f"one of {', '.join(columns)}",
-                    fix=did_you_mean(name, columns),
-                )
+        check_columns_exist(dtypes, columns, path)
         for row, frame in read_table(path, recipe.file, columns, dtypes, recipe.sequence):
-            yield row, bounded_numbers(frame, recipe.numerical.out_of_range, path, row)
+            yield row, bound_numbers(frame, recipe.numerical.out_of_range, path, row)
+
+
+TABLE = DataSource(readers={"table": TableSource()})
 
 
 def table_columns(path: Path, file: FileFormat, label: str) -> list[str]:
@@ -65,7 +50,7 @@ def table_columns(path: Path, file: FileFormat, label: str) -> list[str]:
             return sparse_columns(path, file)
     if file.columns:
         raise RecsysError(
-            f"{file.section}.columns is for text, and {file.format} files have column names",
+            f"{file.section}.columns is only for text: {file.format} files have column names",
             where=path,
             fix=f"remove {file.section}.columns",
         )
@@ -79,7 +64,7 @@ def read_table(
     dtypes: Dtypes,
     sequence: SequenceColumns,
 ) -> Iterator[NumberedFrame]:
-    """The columns in `dtypes` of a table of any format; `columns` are those of the file."""
+    """Yields the columns in `dtypes` of a table of any format; `columns` are all of the file."""
     if file.format == "text":
         yield from read_text(path, file, columns, dtypes)
         return
@@ -90,3 +75,49 @@ def read_table(
         frames = read_columns(path, file.format, list(dtypes))
     for row, frame in frames:
         yield row, canonical_frame(frame, dtypes, is_list, path, row)
+
+
+def check_columns_exist(names: Iterable[str], known: list[str], where: object) -> None:
+    """Raises RecsysError for the first name that is not a column."""
+    for name in names:
+        if name not in known:
+            raise RecsysError(
+                f"column {name!r} not found",
+                where=where,
+                expected=f"one of {', '.join(known)}",
+                fix=did_you_mean(name, known),
+            )
+
+
+def bound_numbers(
+    frame: pl.DataFrame, rule: OutOfRange, where: Path | str, first_row: int | None = None
+) -> pl.DataFrame:
+    """Refuses or clips numbers that float32 cannot represent, infinities included.
+
+    Args:
+        frame: its float64 columns are checked.
+        rule: `numerical.out_of_range` of the recipe.
+        where: the file, for the error message.
+        first_row: the data row number of the first row, if rows have numbers.
+
+    Raises:
+        RecsysError: names the first such number, its column and its row.
+    """
+    for name, dtype in frame.schema.items():
+        if not dtype.is_float():
+            continue
+        column = frame[name].alias("x")  # some methods interpret the name as a pattern
+        low, high = column.min(), column.max()
+        if low is None or (low >= -MAX_NUMBER and high <= MAX_NUMBER):  # type: ignore[operator]  # of floats
+            continue
+        if rule == "refuse":
+            row = int((column.abs() > MAX_NUMBER).arg_true()[0])
+            raise RecsysError(
+                f"a number in the numerical column {name!r} exceeds float32",
+                where=where if first_row is None else f"{where}, data row {first_row + row}",
+                expected=f"an absolute value of at most {MAX_NUMBER:.4g} (float32)",
+                got=column[row],
+                fix="correct the value, or set numerical.out_of_range=clip",
+            )
+        frame = frame.with_columns(column.clip(-MAX_NUMBER, MAX_NUMBER).alias(name))
+    return frame

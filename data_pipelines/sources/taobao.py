@@ -1,14 +1,14 @@
-"""Taobao and Tmall logs, and the data sets that DARE (ICLR 2025) makes of them.
+"""Taobao and Tmall event logs, and the datasets that DARE (ICLR 2025) makes of them.
 
 UserBehavior.csv has no header: user, item, category, action (pv, cart, fav, buy), time in seconds.
-Tmall's user_log has one: user_id, item_id, cat_id, seller_id, brand_id, time_stamp (mmdd),
+The user_log of Tmall has one: user_id, item_id, cat_id, seller_id, brand_id, time_stamp (mmdd),
 action_type (0 is a click).
 """
 
-from data_pipelines.recipe import Recipe
-from data_pipelines.rules.events import Events, Negatives, Targets
-from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.recipe import Events, Negatives, Recipe, Targets
+from data_pipelines.rules.files import FileFormat
 from data_pipelines.rules.splits import LastTwoItems
+from data_pipelines.source import DataSource
 
 CLICKS = Events(
     action="action",
@@ -16,7 +16,7 @@ CLICKS = Events(
     item_features=("category",),
     targets=Targets(actions=("pv",)),
 )
-TAOBAO = Recipe(
+USER_BEHAVIOR = Recipe(
     name="taobao",
     file=FileFormat(
         header=False, columns=("user", "item", "category", "action", "time"), quote=None
@@ -25,13 +25,13 @@ TAOBAO = Recipe(
     split=LastTwoItems(),
 )
 
-# The clicks 1 (test), 2 (valid) and 3, 8, … 93 (train) from the end; the file's order is the time.
+# Clicks 1 (test), 2 (valid) and 3, 8, … 93 (train) from the end; the file is in time order.
 _DARE: dict[str, object] = {
     "max_length": 200,
     "min_events": 210,
     "negatives": Negatives(per_positive=2, sampling="popularity"),
 }
-TAOBAO_DARE = TAOBAO.model_copy(
+TAOBAO_DARE = USER_BEHAVIOR.model_copy(
     update={
         "name": "taobao_dare",
         "min_count": 1,
@@ -45,7 +45,7 @@ TAOBAO_DARE = TAOBAO.model_copy(
     }
 )
 
-# A day is the finest time: clicks of one day are in each other's histories, in the file's order.
+# Times are days: clicks of one day are in each other's histories, in the order of the file.
 TMALL_DARE = Recipe(
     name="tmall_dare",
     min_count=1,
@@ -61,3 +61,5 @@ TMALL_DARE = Recipe(
     ).model_copy(update=_DARE),
     split=LastTwoItems(),
 )
+
+TAOBAO = DataSource(datasets=(USER_BEHAVIOR, TAOBAO_DARE, TMALL_DARE))

@@ -11,7 +11,7 @@ import pytest
 
 from data_pipelines import read_raw
 from data_pipelines.reading.arrow_files import read_columns
-from data_pipelines.reading.file_kinds import binary_format, head_of
+from data_pipelines.reading.files import binary_format, head_of
 from recsys.errors import RecsysError
 
 
@@ -66,7 +66,7 @@ def test_the_contents_say_what_a_file_is(shop, arrow_table, kind):
     found = binary_format(head_of(path))
     refusal(shop.prepare, "not text", f"file.format={found}")
     other = "arrow" if found == "parquet" else "parquet"
-    refusal(lambda: shop.prepare(f"file.format={other}"), "not a whole", "rows.csv", "got:")
+    refusal(lambda: shop.prepare(f"file.format={other}"), "not a valid", "rows.csv", "got:")
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -79,7 +79,7 @@ def test_a_file_cut_short_is_one_message(shop, arrow_table, kind):
         path.write_bytes(whole[:length])
         refusal(
             lambda: shop.prepare(f"file.format={file_format}", raw=[path]),
-            "not a whole",
+            "not a valid",
             "rows.bin",
         )
 
@@ -102,11 +102,11 @@ def test_changed_bytes_are_a_message_or_other_values_but_no_crash(tmp_path, arro
 def test_text_and_compressed_files_are_no_parquet(shop, arrow_table):
     path = shop.folder / "rows.parquet"
     shop.csv.rename(path)
-    refusal(lambda: shop.prepare("file.format=parquet", raw=[path]), "not a whole Parquet", "text")
+    refusal(lambda: shop.prepare("file.format=parquet", raw=[path]), "not a valid Parquet", "text")
     pq.write_table(arrow_table, path)
     path.write_bytes(gzip.compress(path.read_bytes()))
     refusal(lambda: shop.prepare("file.format=parquet", raw=[path]), "got:      a gzip file")
-    refusal(lambda: shop.prepare(raw=[path]), "Parquet file inside gzip", "unpack")
+    refusal(lambda: shop.prepare(raw=[path]), "Parquet file inside gzip", "extract")
 
 
 def test_column_names_that_begin_like_a_format_are_text(shop):
@@ -121,10 +121,10 @@ def test_column_names_in_a_recipe_are_for_text(shop, arrow_table):
     path = shop.folder / "rows.bin"
     pq.write_table(arrow_table, path)
     overrides = ["file={format: parquet, columns: [a, b, c, d, e]}"]
-    refusal(lambda: shop.prepare(*overrides, raw=[path]), "file.columns is for text")
+    refusal(lambda: shop.prepare(*overrides, raw=[path]), "file.columns is only for text")
 
 
 def test_a_column_that_is_there_twice_is_refused(shop, arrow_table):
     path = shop.folder / "rows.bin"
     pq.write_table(arrow_table.append_column("user", arrow_table["user"]), path)
-    refusal(lambda: shop.prepare("file.format=parquet", raw=[path]), "'user' twice")
+    refusal(lambda: shop.prepare("file.format=parquet", raw=[path]), "duplicate column name 'user'")

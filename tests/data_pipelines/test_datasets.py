@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_pipelines import DATASETS, encode, prepare, read_raw
+from data_pipelines import builtin_datasets, encode, prepare, read_raw
 from recsys.schema import CriteoBucket
 
 REAL_CRITEO = "criteo_kaggle/dac_sample_137k.tsv.gz"
@@ -82,7 +82,7 @@ def test_an_unlabelled_criteo_file_is_encoded_but_not_prepared(criteo, tmp_path)
     unlabelled.write_text(criteo_row(None, "0", "aa") + "\n")
     (chunk,) = read_raw(schema, [unlabelled])
     assert encode(schema, tmp_path / "out", chunk)["C1"].to_list() == [1]
-    with pytest.raises(Exception, match="label column 'label' is missing"):
+    with pytest.raises(Exception, match="label column 'label' not found"):
         prepare("criteo_kaggle", [unlabelled], tmp_path / "other")
 
 
@@ -98,7 +98,7 @@ def test_a_folder_of_days_is_read_in_natural_order(tmp_path):
 
 
 def test_the_leader_boards_presets_have_the_published_settings():
-    settings = {n: (r.min_count, r.split) for n, r in DATASETS.items() if "_x4_" in n}
+    settings = {n: (r.min_count, r.split) for n, r in builtin_datasets().items() if "_x4_" in n}
     assert {name: count for name, (count, _) in settings.items()} == {
         "criteo_x4_001": 10,
         "criteo_x4_002": 2,
@@ -171,7 +171,7 @@ def test_movielens_joins_users_and_movies_and_drops_ratings_of_3(movielens, tmp_
 
 def test_movielens_needs_its_three_files(movielens, tmp_path):
     (movielens / "movies.dat").unlink()
-    with pytest.raises(Exception, match="the movies file is missing"):
+    with pytest.raises(Exception, match="movies file not found"):
         prepare("movielens_1m", [movielens], tmp_path / "out")
 
 

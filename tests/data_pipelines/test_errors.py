@@ -64,16 +64,19 @@ def test_wrong_override(refuses, override, words):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("categorical.columns=[color]", ["'color' is missing", "did you mean 'colour'"]),
-        ("numerical.columns=['x*']", ["'x*' is missing"]),
-        ("group=usr", ["'usr' is missing", "did you mean 'user'"]),
-        ("per_feature.colur.min_count=3", ["'colur' is missing", "did you mean 'colour'"]),
+        ("categorical.columns=[color]", ["'color' not found", "did you mean 'colour'"]),
+        ("numerical.columns=['x*']", ["'x*' not found"]),
+        ("group=usr", ["'usr' not found", "did you mean 'user'"]),
+        ("per_feature.colur.min_count=3", ["'colur' not found", "did you mean 'colour'"]),
         ("shared_vocabulary.price=colour", ["cannot share", "price", "colour"]),
-        ("label.column=click", ["label column 'click' is missing"]),
-        ("categorical.columns=[colour, price]", ["'price' is listed twice"]),
+        ("label.column=click", ["label column 'click' not found"]),
+        ("categorical.columns=[colour, price]", ["duplicate column 'price'"]),
         ("categorical.columns=[bought]", ["'bought' cannot be a feature"]),
-        ("split={method: by_time, column: when}", ["'when' is missing"]),
-        ("per_feature.colour.transform=log", ["'colour' takes no transform"]),
+        ("split={method: by_time, column: when}", ["'when' not found"]),
+        (
+            "per_feature.colour.transform=log",
+            ["a transform is not allowed for the categorical feature 'colour'"],
+        ),
     ],
 )
 def test_wrong_names(refuses, override, words):
@@ -82,7 +85,7 @@ def test_wrong_names(refuses, override, words):
 
 def test_no_feature_at_all(refuses):
     refuses(
-        "names no feature",
+        "has no features",
         overrides=[f"{kind}.columns=[]" for kind in ("numerical", "categorical", "sequence")],
     )
 
@@ -98,7 +101,7 @@ def test_a_missing_recipe(shop):
 
 
 def test_a_label_outside_its_rule_is_named_with_its_row(refuses, shop, monkeypatch):
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 50)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 50)
     edit(shop, "1,8.0,black", "2,8.0,black")
     refuses("'bought'", "data row 8", "0 or 1", "'2'")
 
@@ -112,22 +115,22 @@ def test_a_missing_label_is_outside_its_rule(refuses, shop):
     ("new", "got"), [("blue", "4"), ("blue,blue,x", "6"), ("\n", "got:      3")]
 )
 def test_a_row_with_the_wrong_number_of_columns(refuses, shop, monkeypatch, new, got):
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 50)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 50)
     edit(shop, "blue,b|a|c", new)
     refuses("wrong number of columns", "data row 4", "5 columns", got)
 
 
 def test_a_label_column_in_another_case_is_found(refuses, shop):
     edit(shop, "bought", "Bought")
-    refuses("label column 'bought' is missing", "did you mean 'Bought'?")
+    refuses("label column 'bought' not found", "did you mean 'Bought'?")
 
 
 def test_a_first_row_that_is_taken_for_names_is_explained(refuses, shop):
     lines = shop.csv.read_text().splitlines(keepends=True)
     shop.csv.write_text("".join(lines[1:]))
-    refuses("label column 'bought' is missing", "file.header=false")
+    refuses("label column 'bought' not found", "file.header=false")
     shop.csv.write_text("1,1,red,a,7\n")
-    refuses("'1' twice", "header=false", "rows.csv")
+    refuses("duplicate column name '1'", "header=false", "rows.csv")
 
 
 def test_a_table_with_another_separator_is_not_taken_for_one_without_labels(refuses, shop):
@@ -144,12 +147,12 @@ def test_bytes_that_are_not_utf8(refuses, shop):
     content = shop.csv.read_bytes().replace(b"black", b"bl\xffck")
     shop.csv.write_bytes(content)
     byte = content.index(b"\xff")
-    refuses("not utf-8", f"rows.csv, line 9, byte {byte}", "0xff", "file.encoding")
+    refuses("not valid utf-8", f"rows.csv, line 9, byte {byte}", "0xff", "file.encoding")
 
 
 def test_a_column_named_twice_in_the_header(refuses, shop):
     edit(shop, "user", "tags")
-    refuses("'tags' twice", "rows.csv")
+    refuses("duplicate column name 'tags'", "rows.csv")
 
 
 def test_a_truncated_gzip_file(refuses, shop):
@@ -168,14 +171,14 @@ def test_a_damaged_gzip_file(refuses, shop):
 
 
 def test_text_given_as_parquet(refuses):
-    refuses("not a whole Parquet file", "rows.csv", overrides=["file.format=parquet"])
+    refuses("not a valid Parquet file", "rows.csv", overrides=["file.format=parquet"])
 
 
 def test_parquet_cut_short(refuses, shop, table):
     path = shop.folder / "rows.parquet"
     table.write_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
-    refuses("not a whole Parquet file", overrides=["file.format=parquet"], raw=[path])
+    refuses("not a valid Parquet file", overrides=["file.format=parquet"], raw=[path])
 
 
 def test_parquet_given_as_text(refuses, shop, table):
@@ -199,11 +202,11 @@ def test_a_file_with_a_header_and_nothing_else(refuses, shop):
 
 
 def test_a_missing_raw_file(refuses, shop):
-    refuses("does not exist", "none.csv", raw=[shop.folder / "none.csv"])
+    refuses("not found", "none.csv", raw=[shop.folder / "none.csv"])
 
 
 def test_a_file_that_belongs_to_no_split(refuses):
-    refuses("no split is given", "rows.csv", overrides=["split.method=given_files"])
+    refuses("no pattern for a raw file", "rows.csv", overrides=["split.method=given_files"])
 
 
 def test_a_time_that_is_none(refuses):
@@ -217,8 +220,8 @@ def test_by_group_without_a_group(refuses):
 def test_an_output_folder_that_is_there_is_left_alone(refuses, shop):
     shop.out.mkdir()
     (shop.out / "precious.txt").write_text("x")
-    refuses("already there", "out")
-    with pytest.raises(RecsysError, match="already there"):
+    refuses("exists already", "out")
+    with pytest.raises(RecsysError, match="exists already"):
         prepare(str(shop.recipe), [shop.csv], shop.out, overwrite=True)
     assert (shop.out / "precious.txt").exists()
 
@@ -265,5 +268,5 @@ def test_a_killed_prepare_leaves_no_data_set(shop):
 def test_raw_files_of_another_kind_are_refused_when_read_for_scoring(shop, table):
     schema = shop.prepare()
     table.drop("colour").write_csv(shop.csv)
-    with pytest.raises(RecsysError, match="'colour' is missing"):
+    with pytest.raises(RecsysError, match="'colour' not found"):
         list(read_raw(schema, [shop.csv]))

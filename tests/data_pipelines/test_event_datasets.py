@@ -7,9 +7,9 @@ import json
 import polars as pl
 import pytest
 
-from data_pipelines import DATASETS, check_leakage, encode, prepare, read_raw
-from data_pipelines.rules.events import ItemTable
-from data_pipelines.sources.amazon import read_item_table
+from data_pipelines import builtin_datasets, check_leakage, encode, prepare, read_raw
+from data_pipelines.rules.files import ItemTable
+from data_pipelines.sources.item_tables import read_item_table
 from recsys.errors import RecsysError
 from recsys.serving.encoders import RawEncoder
 from tests.data_pipelines.event_logs import Log, plain_samples
@@ -37,7 +37,7 @@ def test_taobaos_clicks_are_targets_and_histories(tmp_path):
 
 def test_dares_presets_have_the_published_settings():
     for name in ("taobao_dare", "tmall_dare"):
-        recipe = DATASETS[name]
+        recipe = builtin_datasets()[name]
         events = recipe.events
         assert (events.min_events, events.max_length, recipe.min_count) == (210, 200, 1)
         assert (events.targets.every, events.targets.per_user) == (5, 19)
@@ -151,7 +151,7 @@ def test_an_item_table_is_read_as_it_is_written(tmp_path):
 def test_a_list_without_items_is_named(tmp_path):
     (tmp_path / "log.txt").write_text("1 2 3\n2\n")
     no_table = ["events.items=null", "events.item_features=[]"]
-    with pytest.raises(RecsysError, match=r"(?s)no item.*log\.txt, data row 2"):
+    with pytest.raises(RecsysError, match=r"(?s)has no item.*log\.txt, data row 2"):
         prepare("amazon_lists", [tmp_path], tmp_path / "out", no_table)
 
 
@@ -187,17 +187,17 @@ EVENTS = [(f"u{u}", f"i{(u * 2 + n) % 9}", n) for u in range(9) for n in range(4
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["events.item=itm"], ["'itm' is missing", "events.item", "did you mean 'item'"]),
-        (["events.item_features=[colour]"], ["'colour' is missing", "events.item_features"]),
-        (["events.behaviours=[pv]"], ["names no action column", "events.action"]),
+        (["events.item=itm"], ["'itm' not found", "events.item", "did you mean 'item'"]),
+        (["events.item_features=[colour]"], ["'colour' not found", "events.item_features"]),
+        (["events.behaviours=[pv]"], ["events.action must be set", "events.action"]),
         (["events.action=action", "events.targets.actions=[PV]"], ["no event is a target", "PV"]),
-        (["events.action=action", "events.behaviours=[PV]"], ["no event is a behaviour", "PV"]),
-        (["events.histories=[action]"], ["'action' can have no history", "item, category"]),
+        (["events.action=action", "events.behaviours=[PV]"], ["no event is a behavior", "PV"]),
+        (["events.histories=[action]"], ["'action' cannot have a history", "item, category"]),
         (["split=random"], ["last_item", "random"]),
         (["events=null"], ["last_two_items", "event log"]),
         (["events.time=null", "split=by_time"], ["events.time"]),
-        (["events.negatives=null"], ["'label' is missing", "label.column"]),
-        (["events.items={files: ['meta*']}"], ["no item table", "meta*"]),
+        (["events.negatives=null"], ["'label' not found", "label.column"]),
+        (["events.items={files: ['meta*']}"], ["no raw file is the item table", "meta*"]),
         (["events.max_lenght=3"], ["max_lenght", "did you mean 'max_length'"]),
         (["events.min_events=9"], ["'train' is empty"]),
     ],
@@ -215,9 +215,9 @@ def test_wrong_recipes(tmp_path, overrides, words):
     ("old", "new", "words"),
     [
         ("u0,i1,i,pv,1", "u0,i1,i,pv,soon", ["'time'", "data row 2", "'soon'"]),
-        ("u0,i1,i,pv,1", "u0,,i,pv,1", ["no item", "data row 2"]),
-        ("u0,i1,i,pv,1", ",i1,i,pv,1", ["no user", "data row 2"]),
-        ("u0,i1,i,pv,1", "u0,i1,i,pv,", ["no time", "data row 2"]),
+        ("u0,i1,i,pv,1", "u0,,i,pv,1", ["missing value in the column 'item'", "data row 2"]),
+        ("u0,i1,i,pv,1", ",i1,i,pv,1", ["missing value in the column 'user'", "data row 2"]),
+        ("u0,i1,i,pv,1", "u0,i1,i,pv,", ["missing value in the column 'time'", "data row 2"]),
         ("u0,i1,i,pv,1", "u0,i1,i,pv", ["wrong number of columns", "data row 2"]),
     ],
 )
@@ -235,9 +235,9 @@ def test_wrong_item_tables_are_named(tmp_path):
     table = tmp_path / "items.csv"
     items = "events.items={files: ['items*']}"
     for content, words in [
-        ("sku,category\n1,a\n", ["no column 'item'", "sku, category"]),
-        ('{"1": 2}\n', ["without a list"]),
-        ('{"1": \n', ["not JSON"]),
+        ("sku,category\n1,a\n", ["column 'item' not found", "sku, category"]),
+        ('{"1": 2}\n', ["has no list"]),
+        ('{"1": \n', ["invalid JSON"]),
         ('{"asin": "x"}\n{"also": 1}\n', ["no asin", "data row 2"]),
     ]:
         table.write_text(content)
@@ -258,7 +258,7 @@ def test_reviews_that_are_no_json_are_named(tmp_path):
 def test_items_that_hold_the_separator_of_histories_cannot_be_raw_rows(tmp_path):
     log = Log(tmp_path, [(u, i.replace("i1", "i|1"), t) for u, i, t in EVENTS])
     schema = log.prepare()
-    with pytest.raises(RecsysError, match=r"(?s)'item' holds the separator.*sequence\.separator"):
+    with pytest.raises(RecsysError, match=r"(?s)'item' contains the sep.*sequence\.separator"):
         list(read_raw(schema, [log.csv]))
     schema = log.prepare("sequence.separator=;", out=tmp_path / "other")
     assert len(pl.concat(read_raw(schema, [log.csv]))) == sum(

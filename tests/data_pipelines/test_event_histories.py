@@ -219,7 +219,7 @@ def test_numbers_and_many_valued_columns_of_events_and_items_are_features_too(tm
         "categorical: {columns: [item, hour]}\nsequence: {columns: [tags]}\nmin_count: 1\n"
         "split: last_two_items\n"
     )
-    with pytest.raises(Exception, match="nearly"):
+    with pytest.raises(Exception, match="almost all items"):
         log.prepare()
     log.csv.write_text(log.csv.read_text() + "w,i9,3.5,x,1,1\nw,i8,3.5,x,1,2\nw,i7,3.5,x,1,3\n")
     schema = log.prepare()

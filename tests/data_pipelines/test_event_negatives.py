@@ -56,7 +56,7 @@ def test_uniform_draws_are_alike_and_popular_ones_follow_the_counts(tmp_path):
 def test_equal_seeds_give_equal_bytes_however_the_log_is_cut_up(tmp_path, monkeypatch):
     log = Log(tmp_path, EVENTS)
     first = log.prepare()
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 500)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 500)
     monkeypatch.setattr("data_pipelines.events.rows.SLICE_ROWS", 17)
     assert log.prepare(out=tmp_path / "again") == first
     expected = rows_as_text(log)
@@ -90,5 +90,5 @@ def test_rows_are_in_an_order_that_mixes_users_and_says_nothing_of_the_label(tmp
 
 def test_a_user_with_every_item_is_an_error(tmp_path):
     log = Log(tmp_path, [("u", f"i{n}", n) for n in range(9)])
-    with pytest.raises(Exception, match="nearly"):
+    with pytest.raises(Exception, match="almost all items"):
         log.prepare()

@@ -92,8 +92,8 @@ def test_keys_that_the_table_lacks_are_counted_kept_and_printed(tables):
     (counts,) = load_schema(tables.out).joins
     assert (counts.rows, counts.unmatched, counts.table_keys, counts.unused) == (10, 3, 4, 2)
     (warning,) = [w for w in schema.warnings if w.startswith("users.csv")]
-    assert "3 of 10 rows (30.0%) have a user that it lacks, such as '3'" in warning
-    assert "its own look like '1', '2', '8'" in warning
+    assert "3 of 10 rows (30.0%) have no match by user, such as '3'" in warning
+    assert "keys of the table: '1', '2', '8'" in warning
     printed = "\n".join(map(str, describe_statistics(schema)))
     assert "joined users.csv by user: 70.00% of 10 rows; 2 of its 4 keys are in no row" in printed
 
@@ -110,7 +110,7 @@ def test_keys_of_another_spelling_are_refused_with_both(tables):
     tables.write("users.csv", user=["0001", "0002"], age=[1, 2], city=["A", "B"])
     with pytest.raises(RecsysError) as error:
         tables.prepare()
-    assert "no user of the rows is in the joined table" in str(error.value)
+    assert "no key of the rows is in the table" in str(error.value)
     assert "'1', '2', '3'" in str(error.value)
     assert "'0001', '0002'" in str(error.value)
     assert not tables.out.exists()
@@ -170,7 +170,7 @@ def test_a_list_column_of_a_table_is_a_sequence(tables):
     [
         (
             {"join": [{"files": "visitors*", "key": "user"}]},
-            ["not among the raw files", "visitors*"],
+            ["no raw file is the table", "visitors*"],
         ),
         ({"join": [{"files": "users*", "key": "usr"}]}, ["'usr'", "did you mean 'user'"]),
         ({"join": [{"files": "users*", "key": "user", "columns": "agee"}]}, ["'agee'", "'age'"]),
@@ -178,12 +178,12 @@ def test_a_list_column_of_a_table_is_a_sequence(tables):
         ({"join": [{"files": "users*", "key": []}]}, ["join.0.key", "at least 1"]),
         ({"file": {"separator": {}}}, ["file.separator"]),
         ({"file": {"format": []}}, ["file.format"]),
-        ({"join": [{"files": "*", "key": "user"}]}, ["none has rows"]),
+        ({"join": [{"files": "*", "key": "user"}]}, ["the file with the rows is missing"]),
         ({"join": [{"files": "users*"}]}, ["key is missing", "join.0"]),
         ({"join": [{"files": "users*", "key": "user"}] * 2}, ["'age'", "join.prefix"]),
         (
             {"numerical": {"columns": ["user", "age"]}, "categorical": {}},
-            ["is a number and the key"],
+            ["is numerical and the key"],
         ),
     ],
 )
@@ -238,7 +238,7 @@ def test_a_column_joined_by_the_item_must_be_an_item_feature(tmp_path):
     names = sorted({event[1] for event in events})
     pl.DataFrame({"item": names, "brand": [n[-1] for n in names]}).write_csv(items)
     join = "join=[{files: ['items*'], key: item, file: {}}]"
-    with pytest.raises(RecsysError, match="joined by the item, but is no item feature"):
+    with pytest.raises(RecsysError, match="joined by the item, but is not an item feature"):
         log.prepare(join, "categorical.columns=[item, brand]", raw=[log.csv, items])
     schema = log.prepare(join, "events.item_features=[brand]", raw=[log.csv, items])
     rows = pl.concat(read_raw(schema, [log.csv, items]))

@@ -56,7 +56,7 @@ def test_the_target_in_its_own_history_is_found(log):
         return set_history(rows, row, [*rows["item_history"][row], rows["item"][row]])
 
     plant(log, "test", with_target)
-    message = finds(log, "leakage: a history holds what is not before its target")
+    message = finds(log, "leakage: a history is not the events before its target")
     assert f"test, row {first_positive(log.ids('test'))}" in message
 
 
@@ -72,7 +72,7 @@ def test_a_future_item_in_a_history_is_found(log):
         return set_history(rows, row, later[row])
 
     plant(log, "valid", with_future)
-    finds(log, "leakage: a history holds what is not before its target")
+    finds(log, "leakage: a history is not the events before its target")
 
 
 def test_a_history_with_events_of_the_targets_own_time_is_found(tmp_path):
@@ -82,7 +82,7 @@ def test_a_history_with_events_of_the_targets_own_time_is_found(tmp_path):
     events = log.schema.recipe["events"] | {"ties": "excluded"}
     log.schema = log.schema.model_copy(update={"recipe": {**log.schema.recipe, "events": events}})
     save_schema(log.schema, log.out)
-    finds(log, "leakage: a history holds what is not before its target")
+    finds(log, "leakage: a history is not the events before its target")
 
 
 def test_histories_in_the_wrong_order_are_found(log):
@@ -106,7 +106,7 @@ def test_a_negative_of_the_users_own_future_is_found(log):
         return rows.with_columns(item=pl.Series(items, dtype=pl.Int32))
 
     plant(log, "valid", with_own)
-    finds(log, "leakage: a negative is an item of the user's own past or future")
+    finds(log, "leakage: the user has an event with the item of a negative")
 
 
 def test_a_vocabulary_that_was_fitted_on_the_test_rows_too_is_found(log):
@@ -163,7 +163,7 @@ def test_the_command_line_checks_too(log, monkeypatch, capsys):
     command = ["data_pipelines", "check", str(log.out), "--raw", str(log.csv)]
     monkeypatch.setattr("sys.argv", command)
     assert main() == 0
-    assert "no leak found" in capsys.readouterr().out
+    assert "no leakage found" in capsys.readouterr().out
     plant(log, "test", lambda rows: rows.with_columns(pl.col("item_history").list.reverse()))
     assert main() == 2
     assert "leakage" in capsys.readouterr().err

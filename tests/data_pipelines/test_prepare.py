@@ -132,7 +132,7 @@ def test_the_schema_counts_rows_and_positives_and_knows_each_files_checksum(shop
 
 def test_the_same_input_gives_the_same_bytes_however_it_is_read(shop, monkeypatch):
     first = shop.prepare()
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 50)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 50)
     second = shop.prepare(out=shop.folder / "again")
     assert first == second
     for path in ("train/part-00000.parquet", "vocabularies/colour.parquet"):
@@ -142,7 +142,7 @@ def test_the_same_input_gives_the_same_bytes_however_it_is_read(shop, monkeypatc
 def test_long_splits_are_cut_into_row_groups_and_files_of_fixed_size(shop, monkeypatch):
     monkeypatch.setattr("data_pipelines.writing.ROW_GROUP_ROWS", 2)
     monkeypatch.setattr("data_pipelines.writing.ROWS_PER_FILE", 4)
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 50)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 50)
     schema = shop.prepare()
     files = schema.split("train").files
     assert [f.rows for f in files] == [4, 2]
@@ -166,7 +166,7 @@ def test_gzip_and_parquet_give_the_same_data(shop, table):
 def test_quoted_fields_may_hold_separators_quotes_and_newlines(shop, table, monkeypatch):
     names = ['re,d"', "bl\nue", *["x"] * 8]
     table.with_columns(colour=pl.Series(names)).write_csv(shop.csv, quote_style="always")
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 20)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 20)
     shop.prepare()
     assert shop.vocabulary("colour") == [("x", 1, 4), ("bl\nue", 2, 1), ('re,d"', 3, 1)]
 

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from data_pipelines import read_raw
-from data_pipelines.recipe import SequenceColumns
-from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.rules.columns import SequenceColumns
+from data_pipelines.rules.files import FileFormat
 from data_pipelines.sources.table import read_table, table_columns
 from recsys.errors import RecsysError
 
@@ -48,7 +48,7 @@ def refusal(call, *words):
 
 @pytest.fixture(params=[32 << 20, 10], ids=["whole", "blocks"])
 def _blocks(request, monkeypatch):
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", request.param)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", request.param)
 
 
 @pytest.mark.parametrize("slice_rows", [1 << 16, 1, 2])

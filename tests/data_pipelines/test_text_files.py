@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines import read_raw
-from data_pipelines.reading import blocks
-from data_pipelines.reading.blocks import read_blocks
 from data_pipelines.reading.csv_tables import read_text, text_columns
-from data_pipelines.recipe import SequenceColumns
-from data_pipelines.rules.file_format import FileFormat
+from data_pipelines.reading.files import expand_paths
+from data_pipelines.reading.text import read_blocks
+from data_pipelines.rules.columns import SequenceColumns
+from data_pipelines.rules.files import FileFormat
 from data_pipelines.sources.table import read_table, table_columns
 from recsys.config.base import validate
 from recsys.errors import RecsysError
@@ -40,8 +40,8 @@ def text_of(cities=CITIES):
 @pytest.fixture(params=[32 << 20, 7], ids=["whole", "blocks"])
 def block_bytes(request, monkeypatch):
     """Files read at once, and in blocks that are shorter than a row."""
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", request.param)
-    monkeypatch.setattr("data_pipelines.reading.blocks.HEAD_BYTES", request.param)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", request.param)
+    monkeypatch.setattr("data_pipelines.reading.text.HEAD_BYTES", request.param)
 
 
 def rows_of(path, **file):
@@ -203,10 +203,10 @@ def test_archives_and_double_compression_are_refused(tmp_path):
     tar = b"\0" * 257 + b"ustar" + b"\0" * 250
     twice = gzip.compress(bz2.compress(b"label\n1\n"))
     for content, words in (
-        (gzip.compress(tar), ["tar file inside gzip", "unpack"]),
-        (tar, ["tar file", "unpack"]),
-        (twice, ["bzip2 file inside gzip", "unpack"]),
-        (b"7z\xbc\xaf\x27\x1c\x00\x04", ["7z file", "unpack"]),
+        (gzip.compress(tar), ["tar file inside gzip", "extract"]),
+        (tar, ["tar file", "extract"]),
+        (twice, ["bzip2 file inside gzip", "extract"]),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04", ["7z file", "extract"]),
     ):
         path = written(tmp_path, content)
         refusal(lambda path=path: rows_of(path), *words)
@@ -283,7 +283,7 @@ def test_whatever_a_csv_writer_quotes_is_read_back(tmp_path_factory, rows, end, 
     csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator=end).writerows([("x", "y"), *rows])
     path = written(tmp_path_factory.getbasetemp(), text.getvalue().encode(codec))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", size)
+        patch.setattr("data_pipelines.reading.text.BLOCK_BYTES", size)
         assert rows_of(path) == [tuple(value or None for value in row) for row in rows]
 
 
@@ -293,7 +293,7 @@ def test_any_text_is_read_as_by_the_csv_module_or_refused(tmp_path_factory, piec
     text = "x,y\n" + "".join(pieces)
     path = written(tmp_path_factory.getbasetemp(), text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", size)
+        patch.setattr("data_pipelines.reading.text.BLOCK_BYTES", size)
         try:
             found = rows_of(path, quote=quote)
         except RecsysError:
@@ -325,7 +325,7 @@ def test_a_changed_file_is_read_or_refused(tmp_path_factory, content, cuts, quot
     form = "libsvm" if content[:2] == b"1 " else "text"
     file = FileFormat(format=form, quote=None if quote == "," else quote)
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(RecsysError):
-        patch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", size)
+        patch.setattr("data_pipelines.reading.text.BLOCK_BYTES", size)
         columns = table_columns(path, file, "label")
         dtypes = dict.fromkeys(columns[:3], pl.String())
         rows = [frame for _, frame in read_table(path, file, columns, dtypes, SequenceColumns())]
@@ -341,10 +341,10 @@ def test_quotes_in_pairs_inside_a_plain_value_are_kept(tmp_path):
 
 
 def test_a_row_without_an_end_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_pipelines.reading.blocks.BLOCK_BYTES", 100)
-    monkeypatch.setattr("data_pipelines.reading.blocks.MAX_ROW_BYTES", 300)
+    monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 100)
+    monkeypatch.setattr("data_pipelines.reading.text.MAX_ROW_BYTES", 300)
     path = written(tmp_path, b'label,x\n1,"a\n' + b"0,b\n" * 1000)
-    refusal(lambda: list(read_blocks(path, FileFormat())), "not closed", "data row 1", '1,"a')
+    refusal(lambda: list(read_blocks(path, FileFormat())), "no closing quote", "data row 1", '1,"a')
     path = written(tmp_path, b"label,x\n1," + b"a" * 1000)
     refusal(lambda: list(read_blocks(path, FileFormat())), "too long", "data row 1", "300 bytes")
 
@@ -414,7 +414,7 @@ def test_numbers_beyond_float32_are_refused_or_clipped(shop):
 
 def test_a_pipe_is_no_raw_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    refusal(lambda: blocks.expand_paths([tmp_path / "pipe"]), "not a regular file")
+    refusal(lambda: expand_paths([tmp_path / "pipe"]), "not a regular file")
 
 
 def test_prepare_and_scoring_read_the_same_from_latin1_in_bzip2(shop, table):

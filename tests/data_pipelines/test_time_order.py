@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import data_pipelines
-from data_pipelines.reading.times import ordering_seconds
+from data_pipelines.reading.times import order_times
 from recsys.errors import RecsysError
 
 START = datetime(2017, 11, 8, 16, tzinfo=UTC)
@@ -60,18 +60,18 @@ def test_boundaries_in_descending_order_are_refused(tmp_path):
 )
 def test_a_moment_has_one_place_however_it_is_written_and_beside_others(tmp_path, text):
     others = ["2017-11-08", "1510156801"]
-    found = ordering_seconds(pl.Series("t", [text, *others]), "s", tmp_path).to_list()
+    found = order_times(pl.Series("t", [text, *others]), "s", tmp_path).to_list()
     assert found == [1510156800.0, 1510099200.0, 1510156801.0]
 
 
 @pytest.mark.parametrize("text", ["08/11/2017", "8.11.2017", "nan", "inf", "2017-13-01", "Nov 8"])
 def test_dates_that_may_mean_two_days_are_refused_with_their_row(tmp_path, text):
     with pytest.raises(RecsysError) as error:
-        ordering_seconds(pl.Series("t", ["2017-11-08", text]), "s", tmp_path, 11)
+        order_times(pl.Series("t", ["2017-11-08", text]), "s", tmp_path, 11)
     assert "data row 12" in str(error.value)
     assert repr(text) in str(error.value)
 
 
 def test_a_missing_time_is_named_as_such(tmp_path):
     with pytest.raises(RecsysError, match="'t' has no value"):
-        ordering_seconds(pl.Series("t", ["2017-11-08", None]), "s", tmp_path, 1)
+        order_times(pl.Series("t", ["2017-11-08", None]), "s", tmp_path, 1)

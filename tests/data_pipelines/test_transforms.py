@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from data_pipelines.encoding.transforms import TransformFit, apply_transform
-from data_pipelines.recipe import QuantileBucketsRule, StandardizeRule
+from data_pipelines.rules.columns import QuantileBucketsRule, StandardizeRule
 from recsys.schema import CriteoBucket, Keep, Log, QuantileBuckets, Standardize
 
 

@@ -7,9 +7,10 @@ import pytest
 
 import data_pipelines
 from data_pipelines.encoding.labels import label_values
-from data_pipelines.encoding.staging import group_ids, parse_times
+from data_pipelines.encoding.staging import group_ids
 from data_pipelines.reading.arrow_values import canonical_frame, check_arrow_types
-from data_pipelines.recipe import Label
+from data_pipelines.reading.times import order_times
+from data_pipelines.rules.columns import Label
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
 from recsys.serving.encoders import RawEncoder
@@ -34,7 +35,7 @@ def canonical(values, dtype, sequences, tmp_path):
 def test_a_value_has_one_token_whatever_its_type(case, tmp_path):
     values = column(case)
     if case.token == REFUSED:
-        with pytest.raises(RecsysError, match=r"'x' has a type that a text column cannot have"):
+        with pytest.raises(RecsysError, match=r"text column 'x' has an unsupported type"):
             canonical(values, pl.String(), set(), tmp_path)
         with pytest.raises(RecsysError, match="type"):
             to_tokens(values, "x")
@@ -47,7 +48,7 @@ def test_a_value_has_one_token_whatever_its_type(case, tmp_path):
 def test_a_value_has_one_number_whatever_its_type(case, tmp_path):
     values = column(case)
     if case.number == REFUSED:
-        with pytest.raises(RecsysError, match=r"'x' has a type that a numerical column cannot"):
+        with pytest.raises(RecsysError, match=r"numerical column 'x' has an unsupported type"):
             canonical(values, pl.Float64(), set(), tmp_path)
         with pytest.raises(RecsysError, match="type"):
             to_numbers(values, "x")
@@ -73,7 +74,7 @@ def test_the_items_of_a_list_have_the_tokens_of_their_type(case, tmp_path):
     "type_", [pa.decimal256(50, 3), pa.list_view(pa.int32()), pa.month_day_nano_interval()]
 )
 def test_types_that_cannot_be_read_are_refused_by_name(type_, tmp_path):
-    with pytest.raises(RecsysError, match="'x' has a type that cannot be read"):
+    with pytest.raises(RecsysError, match="'x' has an unsupported type"):
         check_arrow_types(pa.schema([("x", type_)]), tmp_path)
 
 
@@ -95,10 +96,10 @@ def test_a_time_column_takes_numbers_and_moments_of_any_type(case, tmp_path):
         return
     texts = canonical(column(case), pl.String(), set(), tmp_path)[:1]
     if case.number == REFUSED:
-        with pytest.raises(RecsysError, match="neither number nor date"):
-            parse_times(texts, tmp_path)
+        with pytest.raises(RecsysError, match="invalid number or date"):
+            order_times(texts, "s", tmp_path)
         return
-    assert parse_times(texts, tmp_path).tolist() == [case.number]
+    assert order_times(texts, "s", tmp_path).to_list() == [case.number]
 
 
 @each_case

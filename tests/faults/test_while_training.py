@@ -225,7 +225,7 @@ def test_two_prepares_at_once_are_one_data_set_and_one_refusal(forked, tmp_path)
         "recipe.yaml",
         "rows.csv",
     ]
-    assert forked.run(*command).is_refusal("already there")
+    assert forked.run(*command).is_refusal("exists already")
     first = forked.start(*command, "--overwrite")
     wait_for(lambda: any(tmp_path.glob(".dataset.*.partial")))
     os.kill(first.pid, signal.SIGKILL)

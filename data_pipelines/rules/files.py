@@ -1,4 +1,4 @@
-"""How raw files are written: the `file:` section of a recipe, and what an item table shares."""
+"""How raw files are written: the sections `file`, `join` and `events.items` of a recipe."""
 
 import codecs
 import re
@@ -24,12 +24,12 @@ FORMAT_ALIASES = {"feather": "arrow", "csv": "text", "tsv": "text", "libfm": "li
 
 
 def _alias(names: dict[str, str]) -> Callable[[object], object]:
-    """Another spelling of a text; other values are left to the next check."""
+    """Replaces an alias of a text; other values are left to the next check."""
     return lambda value: names.get(value, value) if isinstance(value, str) else value
 
 
 def _known_encoding(name: str) -> str:
-    """The name as ENCODINGS has it; other spellings of it are allowed."""
+    """The name as in ENCODINGS, for any of its aliases."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_. -]{1,20}", name):
         try:
             codec = codecs.lookup(name).name
@@ -48,7 +48,7 @@ def _one_ascii_character(value: str) -> str:
     return value
 
 
-# "\\t" and "tab" are what a shell leaves of a tab.
+# Shells pass a tab as "\\t"; "tab" is accepted too.
 Separator = Annotated[
     str,
     BeforeValidator(_alias({"\\t": "\t", "tab": "\t"})),
@@ -57,7 +57,7 @@ Separator = Annotated[
 
 
 class FileFormat(BaseConfig):
-    """How raw files are written. Compression is recognized by its bytes and needs no key.
+    """How raw files are written. Compression is detected from the content and needs no key.
 
     Attributes:
         format: `text` (CSV, TSV), `parquet`, `arrow` (IPC file or stream, Feather), `orc` or
@@ -70,7 +70,7 @@ class FileFormat(BaseConfig):
         missing: texts that mean "missing", in addition to empty text.
     """
 
-    section: ClassVar[str] = "file"  # of the recipe, for messages
+    section: ClassVar[str] = "file"  # the section of the recipe, for error messages
 
     format: Annotated[
         Format,
@@ -85,15 +85,84 @@ class FileFormat(BaseConfig):
 
     @property
     def has_header(self) -> bool:
-        """Whether the first line is no row."""
+        """Whether the first line is a header, not a row."""
         return self.header is not False
+
+    def as_lines(self) -> "FileFormat":
+        """The same encoding for files that are read line by line: JSON, item lists, libsvm."""
+        return LINES.model_copy(update={"encoding": self.encoding})
 
     @model_validator(mode="after")
     def _check_characters(self) -> "FileFormat":
         if self.quote == self.separator:
-            raise ValueError(f"separator and quote must differ, both are {self.quote!r}")
+            raise ValueError(f"separator and quote must differ; both are {self.quote!r}")
         return self
 
 
-# Lines without columns: JSON lines, lists of items, libsvm.
 LINES = FileFormat(header=False, quote=None)
+
+
+class ItemTable(FileFormat):
+    """A file of item features beside an event log.
+
+    Tables have the column `item` and the item features. Parquet, Arrow and ORC are detected; text
+    is described by the keys of `file`. Amazon metadata (one object per line) and JSON objects
+    {item: [attribute, ...]} give the columns `category` (the last one of the item's list) and
+    `attributes` (all of them, joined by "|").
+
+    Attributes:
+        files: names or wildcards of the raw files that are item tables.
+        item: the column with the item.
+    """
+
+    section: ClassVar[str] = "events.items"
+
+    files: tuple[str, ...] = ("*item*", "meta*")
+    item: str = "item"
+
+
+class JoinFile(FileFormat):
+    """How the files of a joined table are written."""
+
+    section: ClassVar[str] = "join.file"
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("column names without duplicates")
+    return names
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+ColumnNames = Annotated[
+    tuple[str, ...], BeforeValidator(_as_tuple), AfterValidator(_unique), Field(max_length=16)
+]
+FileNames = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class Join(BaseConfig):
+    """A table whose columns are added to the rows by key.
+
+    Attributes:
+        files: names or wildcards of the raw files that are this table; they are not read as rows.
+        key: the key columns of the rows (or of tables that are joined before).
+        table_key: the key columns of the table, if their names differ.
+        columns: the columns to add; empty: all but the key.
+        prefix: a prefix for the names of the added columns.
+        file: how the table is written; null: like the rows (`file`), with its own header.
+    """
+
+    files: FileNames
+    key: Annotated[ColumnNames, Field(min_length=1)]
+    table_key: ColumnNames = ()
+    columns: ColumnNames = ()
+    prefix: str = ""
+    file: JoinFile | None = None
+
+    @property
+    def own_key(self) -> tuple[str, ...]:
+        """The key columns of the table."""
+        return self.table_key or self.key
