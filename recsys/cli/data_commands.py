@@ -4,11 +4,12 @@ Imports are inside the commands: `recsys --help` loads no library that it does n
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
 from recsys.cli.arguments import Overrides
 from recsys.errors import RecsysError
@@ -46,6 +47,24 @@ def demo(
     run_demo(out, rows)
 
 
+class PrepareCommand(TyperCommand):
+    """The command `prepare`, whose help lists the built-in datasets."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # click's
+        super().__init__(*arguments, **options)
+        self.short_help = self._text.partition("\n")[0]
+
+    @property
+    def help(self) -> str:
+        from data_pipelines import describe_datasets
+
+        return f"{self._text}\n\n{describe_datasets()}"
+
+    @help.setter
+    def help(self, text: str | None) -> None:
+        self._text = text or ""
+
+
 def prepare(
     name: Annotated[
         str, typer.Argument(help="a built-in dataset, or the path of a recipe in YAML")
@@ -61,14 +80,7 @@ def prepare(
 ) -> None:
     """Convert raw files to a dataset: Parquet files, vocabularies and schema.json.
 
-    Built-in datasets: criteo_kaggle, criteo_1tb, avazu, movielens_1m.
-
-    Published splits: criteo_x4_001, criteo_x4_002, avazu_x4_001, avazu_x4_002.
-
-    Event logs, with behavior histories: taobao, amazon_reviews, amazon_lists,
-    movielens_1m_history; as published: amazon_electronics_din, taobao_dare, tmall_dare.
-
-    Any other dataset needs a recipe in YAML.
+    A dataset that is not built in needs a recipe in YAML.
     """
     import data_pipelines
     from recsys.cli.dataset_text import describe_statistics

@@ -8,8 +8,9 @@ import errno
 import sys
 
 import typer
+from typer.core import TyperCommand
 
-from recsys.cli.data_commands import demo, doctor, prepare
+from recsys.cli.data_commands import PrepareCommand, demo, doctor, prepare
 from recsys.cli.export_commands import export, verify
 from recsys.cli.run_commands import compare, evaluate, plan, search, train
 from recsys.errors import RecsysError
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=PrepareCommand if command is prepare else TyperCommand)(command)
 
 # Errors of the operating system that are not failures of ours: disk, quota, limits, permissions,
 # file names.

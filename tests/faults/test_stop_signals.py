@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 
+import data_pipelines
 from data_pipelines import __main__ as data_pipelines_main
 from data_pipelines import pipeline
 from recsys.evaluation import score as evaluation
@@ -45,9 +46,18 @@ def recipe(tmp_path):
 
 
 @pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("phase", ["_stage", "_fit", "_write", "save_schema"])
-def test_prepare_is_stopped(monkeypatch, tmp_path, recipe, number, phase):
-    signal_in(monkeypatch, pipeline, phase, number)
+@pytest.mark.parametrize(
+    ("place", "phase"),
+    [
+        (pipeline, "_stage"),
+        (pipeline, "_fit"),
+        (pipeline, "_write"),
+        (data_pipelines, "save_schema"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_prepare_is_stopped(monkeypatch, tmp_path, recipe, number, place, phase):
+    signal_in(monkeypatch, place, phase, number)
     outcome = run("prepare", *recipe, "--out", tmp_path / "out")
     assert outcome.code == CODES[number]
     assert outcome.err.splitlines()[-1] == f"stopped by {signal.Signals(number).name}"
