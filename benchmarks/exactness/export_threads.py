@@ -31,7 +31,7 @@ from recsys.schema import load_schema
 from recsys.serving.manifest import TOLERANCE
 from recsys.serving.reader import ExportReader
 from recsys.serving.rows import read_encoded
-from recsys.training.run_folder.folder import TrainedRun, build_model
+from recsys.training.run_folder.trained import TrainedRun, build_model
 
 ITEMS, CATEGORIES, LONGEST = 20_000, 20, 200
 WIDTH, TABLE_ROWS = 4, 8192

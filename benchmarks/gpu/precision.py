@@ -18,7 +18,7 @@ from recsys.cli.demo import CONFIG
 from recsys.config.run import load_config
 from recsys.evaluation.score import evaluate_split
 from recsys.metrics import compute_auc, compute_log_loss
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 
 ROWS, SMALL_ROWS = 300_000, 10_000

@@ -31,7 +31,7 @@ from recsys.reports import write_report
 from recsys.schema import load_schema
 from recsys.search.search import STATE_FILE, SUPERNET
 from recsys.search.search import search as run_search
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train as run_training
 
 NONE_FITS = "no candidate fits into the budget"

@@ -27,7 +27,7 @@ from recsys.evaluation.score import evaluate_split
 from recsys.metrics import compute_auc
 from recsys.schema import Feature, VocabularyEncoding
 from recsys.search.search import search
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 from tests.tiny_dataset import write_dataset, write_vocabulary
 

@@ -24,7 +24,7 @@ from recsys.config.base import apply_overrides, read_yaml, validate
 from recsys.config.run import RunConfig
 from recsys.evaluation.score import evaluate_split
 from recsys.reports import write_report
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 
 REAL_DATA = Path(os.environ.get("RECSYS_REAL_DATA", "../shared/data"))

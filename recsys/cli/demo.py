@@ -17,7 +17,7 @@ from recsys.evaluation.score import evaluate_split
 from recsys.export.write import export_run
 from recsys.reports import write_report
 from recsys.schema import Schema
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 
 CONFIG = Path(__file__).with_name("demo.yaml")

@@ -20,13 +20,9 @@ from recsys.metrics import SupportRule
 from recsys.reports import write_report
 from recsys.reports.text import fixed
 from recsys.training.lightning.signals import StoppedBySignal
-from recsys.training.run_folder.folder import (
-    TrainedRun,
-    check_dataset,
-    load_run_config,
-    load_trained,
-)
+from recsys.training.run_folder.folder import check_dataset, load_run_config
 from recsys.training.run_folder.record import unfinished_record
+from recsys.training.run_folder.trained import TrainedRun, load_trained
 from recsys.training.train import ranks_of
 
 

@@ -17,7 +17,7 @@ from recsys.evaluation.attention_sample import MAX_ROWS, AttentionSample
 from recsys.io.atomic import atomic_write
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema, VocabularyEncoding
-from recsys.training.run_folder.folder import TrainedRun
+from recsys.training.run_folder.trained import TrainedRun
 
 MAX_SLICES, MIN_SLICE_IDS, MAX_SLICE_IDS = 3, 3, 50
 

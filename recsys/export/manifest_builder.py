@@ -14,7 +14,7 @@ from recsys.serving.features import (
     NativeForm,
     PhysicalTable,
 )
-from recsys.training.run_folder.folder import TrainedRun
+from recsys.training.run_folder.trained import TrainedRun
 
 
 class WrittenTables(NamedTuple):

@@ -34,7 +34,7 @@ from recsys.serving.manifest import (
     now,
     write_manifest,
 )
-from recsys.training.run_folder.folder import TrainedRun
+from recsys.training.run_folder.trained import TrainedRun
 
 PACKAGES = ("recsys", "torch", "torchrec", "onnx", "onnxscript", "onnxruntime", "safetensors")
 

@@ -6,7 +6,7 @@ from recsys.distributed.context import Ranks
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
-from recsys.training.train import build_loader
+from recsys.training.loaders import build_loader
 
 SPLIT = "valid"
 

@@ -31,7 +31,7 @@ from recsys.search.result import (
 )
 from recsys.search.scoring import Scorer
 from recsys.search.state_file import read_state, write_state
-from recsys.training.run_folder.folder import TrainedRun
+from recsys.training.run_folder.trained import TrainedRun
 from recsys.training.run_folder.warm_start_source import OldRun, open_old_run
 
 ROWS = f"{SPLIT}, batches with an odd number"

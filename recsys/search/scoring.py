@@ -9,7 +9,7 @@ from recsys.data.batch import Batch
 from recsys.errors import RecsysError
 from recsys.metrics import compute_auc
 from recsys.search.architecture_rows import ArchitectureRows
-from recsys.training.run_folder.folder import TrainedRun
+from recsys.training.run_folder.trained import TrainedRun
 
 BATCH_ROWS = 8192
 

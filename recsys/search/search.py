@@ -22,14 +22,9 @@ from recsys.search.result import IN_FILE, Found, StopIfAsked, full_bytes, search
 from recsys.search.shared_bands import with_band_ends
 from recsys.search.threshold_module import ThresholdModule
 from recsys.training.lightning.signals import StoppedBySignal
-from recsys.training.run_folder.folder import (
-    CONFIG_FILE,
-    TRAINING_FILE,
-    TrainedRun,
-    check_dataset,
-    load_trained,
-)
+from recsys.training.run_folder.folder import CONFIG_FILE, TRAINING_FILE, check_dataset
 from recsys.training.run_folder.lock import run_lock
+from recsys.training.run_folder.trained import TrainedRun, load_trained
 from recsys.training.train import ModuleBuilder, ranks_of, train
 
 SUPERNET, STATE_FILE = "supernet", "candidates.json"

@@ -1,21 +1,18 @@
 """Training: from a config to a run folder."""
 
-import logging
 import resource
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from lightning import Callback, Trainer
 
 from recsys.compat.malloc import keep_freed_memory
 from recsys.config.run import RunConfig
 from recsys.config.train import TrainConfig
-from recsys.data.loader import BatchLoader
-from recsys.distributed.context import Ranks, join_ranks, local_world_size
+from recsys.distributed.build import Forward, build_on_ranks
+from recsys.distributed.context import Ranks, join_ranks
 from recsys.distributed.device import choose_device, describe_device
 from recsys.distributed.planner.description import describe_plan
 from recsys.distributed.planner.dry_run import count_run_bytes
@@ -24,7 +21,6 @@ from recsys.io.atomic import write_json
 from recsys.io.stop_signals import StopSignals
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema
-from recsys.training.checkpoint.io import SafetensorsCheckpointIO
 from recsys.training.checkpoint.policy import (
     Checkpoints,
     checkpoint_io_of,
@@ -32,28 +28,18 @@ from recsys.training.checkpoint.policy import (
     whole_checkpoints,
 )
 from recsys.training.lightning.callbacks import (
-    ProgressBar,
     Speed,
     ValidationSchedule,
     build_progress,
 )
 from recsys.training.lightning.module import CTRModule
-from recsys.training.lightning.pipeline import (
-    DetachPipeline,
-    loader_transform,
-    look_ahead,
-    training_forward,
-)
+from recsys.training.lightning.pipeline import DetachPipeline, look_ahead, training_forward
 from recsys.training.lightning.restoring import TrainingStart, restoring
 from recsys.training.lightning.resumable_loader import ContinueStream, EpochStream
 from recsys.training.lightning.resume_point import ResumePoint
 from recsys.training.lightning.signals import StopOnSignal
-from recsys.training.lightning.strategy import (
-    Forward,
-    OneDeviceStrategy,
-    TorchRecStrategy,
-    build_on_ranks,
-)
+from recsys.training.lightning.trainer import build_trainer, quiet_lightning
+from recsys.training.loaders import build_loader
 from recsys.training.metrics_log import MetricsLog
 from recsys.training.preflight import check_run, fit_to_data
 from recsys.training.row_charges import charge_rows
@@ -218,72 +204,3 @@ def _fit(
     if ranks.is_first:
         write_json(run_dir / TRAINING_FILE, facts)
     ranks.barrier()
-
-
-def build_trainer(config: TrainConfig, callbacks: list[Callback], ranks: Ranks) -> Trainer:
-    """Lightning's Trainer with our strategy, checkpoints and callbacks."""
-    checkpoint_io = SafetensorsCheckpointIO(ranks.checkpoint, ranks.rank)
-    strategy = (
-        OneDeviceStrategy(ranks.device, checkpoint_io=checkpoint_io)
-        if ranks.host is None
-        else TorchRecStrategy(ranks, checkpoint_io)
-    )
-    devices = local_world_size()
-    return Trainer(
-        accelerator="gpu" if ranks.device.type == "cuda" else "cpu",
-        devices=devices,
-        num_nodes=ranks.world_size // devices,
-        strategy=strategy,
-        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-        max_epochs=-1,  # ResumePoint ends training
-        max_steps=-1,
-        # counted over epochs, because an epoch may be shorter than the interval
-        check_val_every_n_epoch=None if config.validate_every_steps else 1,
-        val_check_interval=config.validate_every_steps or 1.0,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-
-
-def build_loader(
-    config: RunConfig,
-    schema: Schema,
-    split: str,
-    model: CTRModel,
-    ranks: Ranks,
-    *,
-    shuffle: bool,
-) -> BatchLoader:
-    """The loader of a split; its threads also turn ids into rows of the model's tables."""
-    return BatchLoader(
-        config.data.path,
-        schema,
-        split,
-        config.data,
-        seed=config.train.seed,
-        shuffle=shuffle,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-        transform=loader_transform(model, ranks.device),
-    )
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Lightning's hints (devices found, loader workers, tips) are not for our users."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -16,7 +16,7 @@ from recsys.embeddings.methods.base import RowsOf
 from recsys.export.write import export_run
 from recsys.schema import SCHEMA_FILE, load_schema
 from recsys.training.checkpoint.io import save_weights
-from recsys.training.run_folder.folder import TrainedRun, build_model, load_trained
+from recsys.training.run_folder.trained import TrainedRun, build_model, load_trained
 from tests.export.histories import make_place
 
 ROWS = 300

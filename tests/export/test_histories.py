@@ -16,7 +16,7 @@ from recsys.export.write import export_run
 from recsys.serving.manifest import load_manifest
 from recsys.serving.reader import ExportReader
 from recsys.training.checkpoint.io import save_weights
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from tests.export.histories import DIM, LONGEST, MODELS, ROWS, rows_of
 
 each_model = pytest.mark.parametrize("model", MODELS)

@@ -23,7 +23,7 @@ from recsys.export.signatures import graph_input_names
 from recsys.export.write import export_run
 from recsys.serving.manifest import check_export, load_manifest
 from recsys.serving.reader import ExportReader
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 from tests.export.conftest import MODELS
 

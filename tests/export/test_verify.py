@@ -11,7 +11,7 @@ from recsys.export.checks.reader_process import READER_PROGRAM
 from recsys.export.checks.verify import verify_export
 from recsys.serving.manifest import load_manifest
 from recsys.training.checkpoint.io import save_weights
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 
 
 @pytest.fixture

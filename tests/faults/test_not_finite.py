@@ -17,7 +17,7 @@ from recsys.training.nan_checks import (
     first_non_finite,
     is_finite,
 )
-from recsys.training.run_folder.folder import build_model
+from recsys.training.run_folder.trained import build_model
 from tests.faults.conftest import CONFIG
 
 NAN, INF = float("nan"), float("inf")

@@ -22,7 +22,7 @@ from recsys.export.write import export_run
 from recsys.metrics import compute_auc
 from recsys.training.checkpoint.io import SafetensorsCheckpointIO
 from recsys.training.checkpoint.policy import whole_checkpoints
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 from tests.gpu.machine import DEVICE, HAS_FUSED, IS_CUDA, needs_fused, needs_fused_cuda, stores
 from tests.training.test_train import MODELS, config_of, weights_of

@@ -20,7 +20,7 @@ from recsys.schema import load_schema
 from recsys.search.scoring import Scorer
 from recsys.search.search import search
 from recsys.training.lightning.signals import StopOnSignal, StoppedBySignal
-from recsys.training.run_folder.folder import build_model, load_trained
+from recsys.training.run_folder.trained import build_model, load_trained
 from recsys.training.train import train
 from tests.ranks import run_on_ranks
 from tests.tiny_dataset import write_tiny_dataset

@@ -11,7 +11,7 @@ from recsys.errors import RecsysError
 from recsys.schema import load_schema
 from recsys.search.search import search
 from recsys.search.shared_bands import shared_band_ends, with_band_ends
-from recsys.training.run_folder.folder import build_model, load_trained
+from recsys.training.run_folder.trained import build_model, load_trained
 from tests.search.test_search import config_of
 
 DNIS = "{method: dnis, embedding_dim: 8, bands: [0.2, 0.3, 0.5], bands_over: all_features}"

@@ -17,9 +17,8 @@ from recsys.search.architecture_rows import ArchitectureRows, FactorRows, choose
 from recsys.search.factor_module import FactorModule, looked_ahead, normalized
 from recsys.search.shared_bands import with_band_ends
 from recsys.search.threshold_module import ThresholdModule
-from recsys.training.lightning.pipeline import loader_transform
-from recsys.training.run_folder.folder import build_model
-from recsys.training.train import build_loader
+from recsys.training.loaders import build_loader, loader_transform
+from recsys.training.run_folder.trained import build_model
 from tests.search.test_search import SECTIONS, config_of
 
 CPU = torch.device("cpu")

@@ -14,13 +14,13 @@ import torch
 from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.config.base import validate
 from recsys.config.run import RunConfig
+from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks, join_ranks
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.feature_methods import source_of
 from recsys.schema import SCHEMA_FILE, load_schema
-from recsys.training.lightning.strategy import build_on_ranks
+from recsys.training.loaders import build_loader
 from recsys.training.row_charges import charge_rows
-from recsys.training.train import build_loader
 from tests.embeddings.examples import EXAMPLES
 from tests.ranks import run_on_ranks
 from tests.tiny_dataset import write_tiny_dataset

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 
 from recsys.config.run import RunConfig
+from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
 from recsys.training.lightning.module import DENSE_OPTIMIZERS
 from recsys.training.lightning.resumable_loader import EpochStream
-from recsys.training.lightning.strategy import build_on_ranks
+from recsys.training.loaders import build_loader
 from recsys.training.row_charges import charge_rows
-from recsys.training.train import build_loader
 
 
 class Shard(NamedTuple):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recsys.data.loader import BatchLoader
+from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks, join_ranks
 from recsys.embeddings.combine import Combined
 from recsys.evaluation import attention_sample
@@ -19,8 +20,8 @@ from recsys.models.network import history_of
 from recsys.reports import write_report
 from recsys.reports.attention.sampled import read_sample
 from recsys.schema import load_schema
-from recsys.training.lightning.strategy import build_on_ranks
-from recsys.training.run_folder.folder import TrainedRun, start_run_folder, write_json
+from recsys.training.run_folder.folder import start_run_folder, write_json
+from recsys.training.run_folder.trained import TrainedRun
 from tests.ranks import run_on_ranks
 from tests.reports.synthetic_run import make_training_record
 from tests.training.test_histories import config_of

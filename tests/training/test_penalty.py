@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
-from recsys.training.lightning.strategy import build_on_ranks
+from recsys.training.loaders import build_loader
 from recsys.training.row_charges import charge_rows
-from recsys.training.train import build_loader
 from tests.training.penalty import (
     BATCH_ROWS,
     KINDS,

@@ -15,6 +15,7 @@ from torch import distributed as dist
 from recsys.config.base import apply_overrides, validate
 from recsys.config.run import RunConfig, dump_config, load_config
 from recsys.data.batch import Batch
+from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks, join_ranks
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
@@ -27,8 +28,8 @@ from recsys.training.lightning.pipeline import (
 )
 from recsys.training.lightning.resumable_loader import EpochStream
 from recsys.training.lightning.signals import StoppedBySignal
-from recsys.training.lightning.strategy import build_on_ranks
-from recsys.training.train import build_loader, train
+from recsys.training.loaders import build_loader
+from recsys.training.train import train
 from tests.embeddings.examples import EXAMPLES
 from tests.ranks import free_port, run_on_ranks
 

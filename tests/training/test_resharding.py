@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from recsys.config.run import RunConfig
+from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
 from recsys.training.checkpoint.io import SafetensorsCheckpointIO, load_weights
 from recsys.training.checkpoint.policy import whole_checkpoints
-from recsys.training.lightning.strategy import build_on_ranks
-from recsys.training.train import build_loader, train
+from recsys.training.loaders import build_loader
+from recsys.training.train import train
 from tests.ranks import run_on_ranks
 from tests.tiny_dataset import write_tiny_dataset
 from tests.training.steps import train_steps

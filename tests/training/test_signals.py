@@ -17,7 +17,7 @@ from recsys.io.stop_signals import SAME_SIGNAL_SECONDS, StopSignals
 from recsys.training.checkpoint.policy import whole_checkpoints
 from recsys.training.lightning.module import CTRModule
 from recsys.training.lightning.signals import StoppedBySignal
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 from tests.ranks import run_on_ranks
 from tests.training.test_train import assert_same_weights, config_of

@@ -17,7 +17,7 @@ from recsys.evaluation.score import evaluate_split
 from recsys.metrics import compute_auc
 from recsys.training.checkpoint.io import SafetensorsCheckpointIO
 from recsys.training.checkpoint.policy import whole_checkpoints
-from recsys.training.run_folder.folder import load_trained
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 from tests.tiny_dataset import (
     CARDINALITIES,

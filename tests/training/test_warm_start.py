@@ -15,7 +15,8 @@ from recsys.embeddings.methods.base import NormalInit, TableSpec
 from recsys.embeddings.tables.base import TableShard
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, load_schema
-from recsys.training.run_folder.folder import build_model, load_run_config, load_trained
+from recsys.training.run_folder.folder import load_run_config
+from recsys.training.run_folder.trained import build_model, load_trained
 from recsys.training.run_folder.warm_start import (
     SameIds,
     copy_rows,

@@ -29,7 +29,8 @@ def find_run(export_dir: Path, manifest: Manifest, run_dir: Path | None) -> "Run
     from recsys.export.checks.reference import (
         RunReference,  # torch, which a verify alone does without
     )
-    from recsys.training.run_folder.folder import load_run_config, load_trained
+    from recsys.training.run_folder.folder import load_run_config
+    from recsys.training.run_folder.trained import load_trained
 
     config = load_run_config(run_dir).model_dump_json()
     is_same = hashlib.sha256(config.encode()).hexdigest() == manifest.run.config_sha256

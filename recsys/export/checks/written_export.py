@@ -12,7 +12,7 @@ from recsys.export.checks.search_check import SearchTies, check_search
 from recsys.serving.manifest import Manifest, Parity
 from recsys.serving.reader import ExportReader
 from recsys.serving.rows import read_encoded
-from recsys.training.run_folder.folder import TrainedRun
+from recsys.training.run_folder.trained import TrainedRun
 
 GENERATED = "generated rows"
 USUAL = (0.05, 0.95)  # quantiles between which numericals are drawn

@@ -20,11 +20,10 @@ from recsys.compat.torchrec import (
 )
 from recsys.config.train import PipelineChoice
 from recsys.data.batch import Batch
+from recsys.distributed.build import Forward, ModelOnRanks
 from recsys.embeddings.tables.build import sharded_groups
 from recsys.errors import RecsysError
-from recsys.models.ctr_model import CTRModel
 from recsys.training.lightning.callbacks import as_ctr_module
-from recsys.training.lightning.strategy import Forward, ModelOnRanks
 
 Ahead = Callable[[Iterator[Batch]], Iterator[Batch]]
 
@@ -116,10 +115,3 @@ def copied_aside(batches: Iterator[Batch], device: torch.device) -> Iterator[Bat
         current.wait_stream(aside)
         copy.record_stream(current)
         yield copy
-
-
-def loader_transform(model: CTRModel, device: torch.device) -> Callable[[Batch], Batch]:
-    """What the loader's threads do: ids become rows, ready for an asynchronous copy to a GPU."""
-    if device.type != "cuda":
-        return model.embeddings.to_physical
-    return lambda batch: model.embeddings.to_physical(batch).pin_memory()

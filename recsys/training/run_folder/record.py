@@ -7,7 +7,7 @@ from recsys.distributed.device import describe_device
 from recsys.distributed.planner.dry_run import count_run_bytes
 from recsys.reports.run_folder import TrainingRecord
 from recsys.schema import Schema
-from recsys.training.run_folder.folder import TrainedRun
+from recsys.training.run_folder.trained import TrainedRun
 
 
 def describe_training(

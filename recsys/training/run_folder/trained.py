@@ -1,0 +1,56 @@
+"""A run that has been trained: its model with the best weights, ready to score."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys.config.run import RunConfig
+from recsys.distributed.build import build_on_ranks
+from recsys.distributed.context import Ranks
+from recsys.distributed.device import choose_device
+from recsys.models.ctr_model import CTRModel
+from recsys.schema import Schema, load_schema
+from recsys.training.checkpoint.io import MODEL_PREFIX, SafetensorsCheckpointIO
+from recsys.training.run_folder.folder import TRAINING_FILE, load_run_config
+from recsys.training.run_folder.progress import RunProgress, find_weights, read_progress
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run: its choices, its data and its best model so far, ready to score.
+
+    `unfinished`: how far training has come, if it has not ended.
+    """
+
+    run_dir: Path
+    config: RunConfig
+    schema: Schema
+    dataset_dir: Path
+    model: CTRModel
+    ranks: Ranks
+    unfinished: RunProgress | None = None
+
+
+def load_trained(run_dir: Path, ranks: Ranks | None = None, data: Path | None = None) -> TrainedRun:
+    """The run with its best weights, in eval mode, distributed over `ranks` if there are several.
+
+    A run that has not ended has its best weights so far, or those of its last checkpoint if nothing
+    was validated yet. `data`: where the dataset is now.
+    """
+    config = load_run_config(run_dir)
+    schema = load_schema(run_dir)
+    checkpoint = find_weights(run_dir)
+    unfinished = None
+    if not (run_dir / TRAINING_FILE).is_file():
+        unfinished = read_progress(checkpoint)
+    ranks = ranks or Ranks(choose_device(config.train.device))
+    model = build_on_ranks(config, schema, ranks).model
+    io = SafetensorsCheckpointIO(ranks.checkpoint, ranks.rank)
+    dense = io.load_weights(checkpoint, model.embeddings.store.state())
+    model.load_dense_state_dict({k.removeprefix(MODEL_PREFIX): v for k, v in dense.items()})
+    dataset_dir = config.data.path if data is None else data
+    return TrainedRun(run_dir, config, schema, dataset_dir, model.eval(), ranks, unfinished)
+
+
+def build_model(config: RunConfig, schema: Schema) -> CTRModel:
+    """The model of a config, freshly initialized, on one device."""
+    return build_on_ranks(config, schema, Ranks(choose_device(config.train.device))).model
