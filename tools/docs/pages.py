@@ -142,8 +142,8 @@ def _records(root: Path) -> str:
             _fact(r"commit: ([^\s,]+)", text),
             _fact(r"machine: (.*?), Linux", text) or _fact(r"machine: ([^;]*)", text),
         )
-        name = re.sub(r"_\d{4}-\d\d-\d\d$", "", file.stem)
-        rows.append(f"| [{name}](records/{file.name}) | {date} | {commit} | {machine} |")
+        name, day = _fact(r"# (.*)", text), date.replace("-", "\u2011")  # does not break
+        rows.append(f"| [{name}](records/{file.name}) | {day} | {commit} | {machine} |")
     return RECORDS_PAGE + "\n".join(rows) + "\n"
 
 
