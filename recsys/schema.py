@@ -24,14 +24,14 @@ class Keep(BaseConfig):
     """x unchanged; missing becomes `missing`."""
 
     kind: Literal["keep"] = "keep"
-    missing: float = 0.0
+    missing: float = 0.0  # number for a missing value
 
 
 class Log(BaseConfig):
     """ln(1 + max(x, 0)); missing becomes `missing`."""
 
     kind: Literal["log"] = "log"
-    missing: float = 0.0
+    missing: float = 0.0  # number for a missing value
 
 
 class Standardize(BaseConfig):
@@ -43,17 +43,13 @@ class Standardize(BaseConfig):
 
 
 class CriteoBucket(BaseConfig):
-    """Integer token floor(ln(x)²) + `shift` for x > 2, else int(x) (towards zero).
-
-    The published rule has no shift, so that 3 and 4 share the token of 1, and 5 that of 2; a shift
-    of 2 keeps all buckets apart. A missing value becomes `missing`.
-
-    `missing=None` leaves it missing (id 0). Tokens in `absent` never get an id of their own.
-    """
+    """Integer token floor(ln(x)²) + `shift` for x > 2, else int(x) (towards zero)."""
 
     kind: Literal["criteo_bucket"] = "criteo_bucket"
-    missing: int | None = None
-    absent: tuple[int, ...] = ()
+    missing: int | None = None  # number for a missing value; null: it stays missing (id 0)
+    absent: tuple[int, ...] = ()  # tokens that never get an id
+    # added to buckets above 2; 2 keeps 3, 4 and 5 apart from 1 and 2, which the published rule (0)
+    # merges
     shift: int = 0
 
 

@@ -33,7 +33,7 @@ class QuantileBucketsRule(BaseConfig):
     """Tokens: `num_buckets` buckets with nearly equal numbers of train rows."""
 
     kind: Literal["quantile_buckets"] = "quantile_buckets"
-    num_buckets: PositiveInt = 20
+    num_buckets: PositiveInt = 20  # of nearly equal mass
 
 
 TransformRule = Annotated[
@@ -58,6 +58,7 @@ class HashRule(BaseConfig):
     """Ids by hash64, without a vocabulary; `cardinality` includes id 0 (missing)."""
 
     kind: Literal["hash"] = "hash"
+    # number of ids, id 0 (missing) included
     cardinality: Annotated[int, Field(ge=2, le=2**31 - 1)] = 1_000_001
 
 
@@ -74,22 +75,23 @@ class Threshold(BaseConfig):
     """1 if the number is at least `positive`, 0 if at most `negative`; others are dropped."""
 
     kind: Literal["threshold"] = "threshold"
-    positive: float
-    negative: float
+    positive: float  # smallest value of label 1
+    negative: float  # largest value of label 0
 
 
 class OneOf(BaseConfig):
     """1 for the `positive` texts, 0 for the `negative` texts."""
 
     kind: Literal["one_of"] = "one_of"
-    positive: tuple[str, ...]
-    negative: tuple[str, ...]
+    positive: tuple[str, ...]  # texts of label 1
+    negative: tuple[str, ...]  # texts of label 0
 
 
 class Label(BaseConfig):
     """The label column, and the rule that makes 0 or 1 of it; any other value is an error."""
 
-    column: str = "label"
+    column: str = "label"  # the label column
+    # which values are 1 and 0
     rule: Annotated[Binary | Threshold | OneOf, Field(discriminator="kind"), short_form("kind")] = (
         Binary()
     )
@@ -116,7 +118,7 @@ class Numerical(BaseConfig):
 class Categorical(BaseConfig):
     """Columns with one value in each row: names or wildcards."""
 
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()  # names or wildcards
 
 
 class SequenceColumns(BaseConfig):
@@ -162,9 +164,9 @@ class TimeColumns(BaseConfig):
 class FeatureOptions(BaseConfig):
     """Options of one feature, or of all that match a wildcard."""
 
-    transform: TransformRule | None = None
-    encoding: EncodingRule | None = None
-    min_count: PositiveInt | None = None
+    transform: TransformRule | None = None  # null: the recipe's numerical.transform
+    encoding: EncodingRule | None = None  # null: the recipe's encoding
+    min_count: PositiveInt | None = None  # null: the recipe's min_count
 
 
 @dataclass(frozen=True)

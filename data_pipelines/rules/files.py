@@ -77,7 +77,7 @@ class FileFormat(BaseConfig):
         BeforeValidator(_alias(FORMAT_ALIASES)),
     ] = "text"
     encoding: Annotated[str, AfterValidator(_known_encoding)] = "utf-8"
-    separator: Separator = ","
+    separator: Separator = ","  # of values; one ASCII character
     header: bool | None = None
     columns: tuple[str, ...] = ()
     quote: Annotated[str, Field(), AfterValidator(_one_ascii_character)] | None = '"'

@@ -14,24 +14,24 @@ class RandomSplit(BaseConfig):
     """`numpy.random.default_rng(seed).permutation(rows)`, cut at the cumulative fractions."""
 
     method: Literal["random"] = "random"
-    seed: NonNegativeInt = 1
-    fractions: Fractions = (0.8, 0.1, 0.1)
+    seed: NonNegativeInt = 1  # of the permutation
+    fractions: Fractions = (0.8, 0.1, 0.1)  # shares of train, valid and test
 
 
 class StratifiedFolds(BaseConfig):
     """The shuffled stratified folds of scikit-learn 0.19.1: fold 0 test, 1 valid, others train."""
 
     method: Literal["stratified_folds"] = "stratified_folds"
-    seed: NonNegativeInt = 2018
-    folds: Annotated[int, Field(ge=3, le=255)] = 10
+    seed: NonNegativeInt = 2018  # of the shuffle
+    folds: Annotated[int, Field(ge=3, le=255)] = 10  # number of folds
 
 
 class StratifiedFolds020(BaseConfig):
     """The same as in scikit-learn 0.20 and 0.21, where all classes share one generator."""
 
     method: Literal["stratified_folds_0_20"] = "stratified_folds_0_20"
-    seed: NonNegativeInt = 2018
-    folds: Annotated[int, Field(ge=3, le=255)] = 10
+    seed: NonNegativeInt = 2018  # of the shuffle
+    folds: Annotated[int, Field(ge=3, le=255)] = 10  # number of folds
 
 
 def _seconds(value: object) -> object:
@@ -76,9 +76,9 @@ class GivenFiles(BaseConfig):
     """The split of each raw file is given by its name (wildcards are allowed)."""
 
     method: Literal["given_files"] = "given_files"
-    train: tuple[str, ...] = ("train*",)
-    valid: tuple[str, ...] = ("valid*",)
-    test: tuple[str, ...] = ("test*",)
+    train: tuple[str, ...] = ("train*",)  # file names
+    valid: tuple[str, ...] = ("valid*",)  # file names
+    test: tuple[str, ...] = ("test*",)  # file names
 
 
 class ByGroup(BaseConfig):
@@ -90,8 +90,8 @@ class ByGroup(BaseConfig):
 
     method: Literal["by_group"] = "by_group"
     column: str | None = None
-    seed: NonNegativeInt = 1
-    fractions: Fractions = (0.8, 0.1, 0.1)
+    seed: NonNegativeInt = 1  # of the hash
+    fractions: Fractions = (0.8, 0.1, 0.1)  # shares of train, valid and test
 
 
 class LastItem(BaseConfig):
@@ -102,7 +102,7 @@ class LastItem(BaseConfig):
     """
 
     method: Literal["last_item"] = "last_item"
-    seed: NonNegativeInt = 1
+    seed: NonNegativeInt = 1  # of the hash
     valid_users: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 

@@ -91,6 +91,17 @@ def test_a_description_of_the_parent_is_inherited():
     assert described_fields(Child) == {"kind": "", "size": "rows", "other": "another"}
 
 
+@pytest.mark.parametrize("config", [Recipe], ids=["recipe"])
+def test_every_key_has_a_description(config):
+    lacking = [
+        f"{owner.__name__}.{key}"
+        for owner in classes_in(config, HIDDEN_KEYS)
+        for key, text in described_fields(owner).items()
+        if not text and key not in tag_keys(owner) and key not in HIDDEN_KEYS
+    ]
+    assert lacking == []
+
+
 def tag_keys(config):
     """Keys of one possible value, by which a choice is made."""
     return {k for k, v in config.model_json_schema()["properties"].items() if "const" in v}
