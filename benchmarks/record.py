@@ -1,7 +1,7 @@
-"""What every benchmark ends with: a dated record of the results, the machine and the versions.
+"""Writes a dated record of a benchmark: results/<script>_<hardware>_<date>.md and the index.
 
-Run benchmarks from the repository root, `python -m benchmarks.speed.auc`; then
-`from benchmarks.record import write_record` works in each of them.
+results/index.json has one line for each record: the script, the machine, versions, and the figures
+behind the record's text (units in the keys: `seconds`, `rows_per_second`, `peak_rss_bytes`).
 """
 
 import datetime
@@ -11,30 +11,68 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from recsys.io.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results"
+INDEX = "index.json"
+DIGITS = 6  # significant digits of figures in the index
 PACKAGES = (
     "recsys", "numpy", "polars", "pyarrow", "scipy", "scikit-learn",
     "torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "lightning", "onnxruntime",
 )  # fmt: skip
 
 
-def write_record(name: str, results: dict, table_markdown: str) -> Path:
-    """Writes results/<name>_<hardware>_<date>.json and .md; returns the path of the .md.
+def write_record(
+    script: str,
+    figures: Mapping[str, object],
+    text: str,
+    name: str | None = None,
+    results: Path = RESULTS,
+) -> Path:
+    """Writes the record and its line in the index; returns the path of the record.
 
-    `results` must be plain JSON values with units in their keys (`seconds`, `rows_per_second`,
-    `peak_rss_bytes`); `table_markdown` is what a reader should see, good or bad.
+    Args:
+        script: the module below `benchmarks`, such as `speed.training`.
+        figures: plain JSON values: what the text shows, and the value of each seed or round.
+        text: Markdown, whether the result is good or bad.
+        name: of the record; by default made from `script`.
+        results: the folder that holds records and index.
     """
     setting = describe_setting()
-    json_text = json.dumps({"benchmark": name, **setting, "results": results}, indent=1) + "\n"
+    name = name or script.replace(".", "_")
     stem = f"{name}_{slug(setting)}_{setting['date']}"
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    write_text(RESULTS / f"{stem}.json", json_text)
-    write_text(RESULTS / f"{stem}.md", to_markdown(name, setting, table_markdown))
-    return RESULTS / f"{stem}.md"
+    results.mkdir(parents=True, exist_ok=True)
+    write_text(results / f"{stem}.md", to_markdown(name, setting, text))
+    index = read_index(results)
+    index[stem] = {"script": script, **setting, "figures": rounded(figures)}
+    write_index(index, results)
+    return results / f"{stem}.md"
+
+
+def read_index(results: Path = RESULTS) -> dict[str, dict]:
+    path = results / INDEX
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_index(index: Mapping[str, object], results: Path = RESULTS) -> None:
+    """One line for each record, sorted by name."""
+    lines = [
+        f"{json.dumps(stem)}: {json.dumps(index[stem], ensure_ascii=False)}"
+        for stem in sorted(index)
+    ]
+    write_text(results / INDEX, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def rounded(value: object) -> object:
+    """The same value with floats rounded to `DIGITS` significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {str(key): rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def describe_setting() -> dict:
@@ -99,7 +137,7 @@ def slug(setting: dict) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words).strip("_")
 
 
-def to_markdown(name: str, setting: dict, table_markdown: str) -> str:
+def to_markdown(name: str, setting: dict, text: str) -> str:
     memory = f"{setting['memory_bytes'] / 2**30:.0f} GiB"
     machine = f"{setting['cpu']}, {setting['cores']} cores, {memory}"
     load = f"load average at the end {setting['load_average']}"
@@ -107,7 +145,7 @@ def to_markdown(name: str, setting: dict, table_markdown: str) -> str:
         machine += f", {setting['gpu']}"
     used = ", ".join(f"{package} {version}" for package, version in setting["versions"].items())
     return (
-        f"# {name}\n\n{table_markdown.strip()}\n\n"
+        f"# {name}\n\n{text.strip()}\n\n"
         f"- date: {setting['date']}, commit: {setting['commit'] or 'unknown'}\n"
         f"- machine: {machine}, {setting['system']}; {load}\n- versions: {used}\n"
     )

@@ -10,7 +10,6 @@ environment. Exit status 1 when a difference is larger.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,8 +19,9 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
+from benchmarks import harness
 from benchmarks.exactness.oracle import part
-from benchmarks.record import write_record
+from benchmarks.tables import table
 from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
 from recsys.embeddings.config import EmbeddingsConfig
@@ -105,12 +105,12 @@ def run_peer(
 ) -> dict[str, np.ndarray]:
     """FuxiCTR's arrays: weight/…, logits, training_logits, after/…."""
     np.savez(folder / "inputs.npz", **inputs)
-    script = Path(__file__).parents[1] / "peers" / "fuxictr_din_logits.py"
+    script = harness.PEERS / "fuxictr_din_logits.py"
     command = [arguments.peer_python, script, "--checkout", arguments.checkout]
     command += ["--features", json.dumps(cardinalities(case)), "--pairs", json.dumps(case.pairs)]
     command += ["--set", json.dumps(case.peer)]
     command += ["--inputs", folder / "inputs.npz", "--out", folder / "outputs.npz"]
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+    harness.run(command)
     with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -164,7 +164,7 @@ def load_weights(model: CTRModel, weights: dict[str, np.ndarray]) -> None:
             if value.numel():
                 value.copy_(torch.from_numpy(left.pop(peer_name(name))).reshape(value.shape))
     if left:
-        raise SystemExit(f"weights of FuxiCTR that have no place in our model: {sorted(left)}")
+        raise SystemExit(f"weights of FuxiCTR without a counterpart in our model: {sorted(left)}")
 
 
 def make_batch(inputs: dict[str, np.ndarray]) -> Batch:
@@ -208,34 +208,25 @@ def worst_of(results: dict[str, dict], kind: str = "") -> float:
 
 
 def to_markdown(results: dict[str, dict]) -> str:
-    lines = [
-        f"FuxiCTR's DIN and ours, equal weights, {ROWS} rows, histories of 0 to {MAX_LENGTH} "
-        "behaviours: largest differences of the logits.",
-        "",
-        "| | largest logit | scoring, fused tables | plain tables | training, plain tables "
-        "| Dice's moving averages |",
-        "|---|---|---|---|---|---|",
+    kinds = ("fused", "plain", "training_plain", "averages_plain")
+    heads = ["", "largest logit", "scoring, fused tables", "plain tables"]
+    rows = [
+        [name, f"{r['max_abs_logit']:.2f}", *(f"{r[f'max_abs_difference_{k}']:.1e}" for k in kinds)]
+        for name, r in results.items()
     ]
-    for name, result in results.items():
-        kinds = ("fused", "plain", "training_plain", "averages_plain")
-        cells = [f"{result[f'max_abs_difference_{kind}']:.1e}" for kind in kinds]
-        lines.append(f"| {name} | {result['max_abs_logit']:.2f} | {' | '.join(cells)} |")
-    return "\n".join(
-        [*lines, "", f"Largest difference {worst_of(results):.1e} of {TOLERANCE:.0e}."]
+    text = table([*heads, "training, plain tables", "Dice's moving averages"], rows)
+    return (
+        f"FuxiCTR's DIN and ours, equal weights, {ROWS} rows, histories of 0 to {MAX_LENGTH} "
+        f"behaviors: largest differences of the logits.\n\n{text}\n\n"
+        f"Largest difference {worst_of(results):.1e} of {TOLERANCE:.0e}."
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer-python", type=Path, required=True)
-    parser.add_argument("--checkout", type=Path, required=True, help="a clone of reczoo/FuxiCTR")
-    parser.add_argument("--no-record", action="store_true")
-    arguments = parser.parse_args()
+    arguments = harness.parser(__doc__, peer="required").parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = {name: compare(arguments, case, Path(folder)) for name, case in CASES.items()}
-    print(to_markdown(results))
-    if not arguments.no_record:
-        print(write_record("din_parity", results, to_markdown(results)))
+    harness.report(arguments, results, to_markdown(results))
     sys.exit(worst_of(results) > TOLERANCE)
 
 

@@ -21,8 +21,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks import harness
 from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_history_dataset
-from benchmarks.record import write_record
+from benchmarks.tables import table
 from recsys.config.run import RunConfig
 from recsys.distributed.context import Ranks
 from recsys.export.checks.reference import RunReference
@@ -151,20 +152,22 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def to_markdown(results: dict[str, Stress], threads: Sequence[int]) -> str:
-    heads = [f"s a pass, {number} threads" for number in threads]
-    columns = ["model", "rows", "behaviours", "passes", "different results", "largest difference"]
-    lines = [
-        "Logits of all passes compared bit by bit; the difference is to the model's probability.",
-        "",
-        "| " + " | ".join([*columns, *heads]) + " |",
-        "|---" * (len(columns) + len(heads)) + "|",
+    heads = ["model", "rows", "behaviors", "passes", "different results", "largest difference"]
+    rows = [
+        [
+            name,
+            f"{found.rows:,}",
+            f"{found.behaviours:,}",
+            found.passes,
+            "none" if found.variants == 1 else found.variants,
+            f"{found.difference:.1e}",
+            *(f"{found.seconds[number]:.1f}" for number in threads),
+        ]
+        for name, found in results.items()
     ]
-    for name, found in results.items():
-        cells = [name, f"{found.rows:,}", f"{found.behaviours:,}", str(found.passes)]
-        cells += ["none" if found.variants == 1 else str(found.variants), f"{found.difference:.1e}"]
-        cells += [f"{found.seconds[number]:.1f}" for number in threads]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    text = table([*heads, *(f"s a pass, {number} threads" for number in threads)], rows)
+    head = "Logits of all passes compared bit by bit; the difference is to the model's probability."
+    return f"{head}\n\n{text}"
 
 
 def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[tuple[str, Stress]]:
@@ -177,22 +180,18 @@ def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--passes", type=int, default=10)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     results = {}
     for name, found in measure(arguments.models, arguments):
         results[name] = found
         print(f"{name}: {found}", flush=True)
-    text = to_markdown(results, arguments.threads)
-    print(text)
-    if not arguments.no_record:
-        facts = {name: found._asdict() for name, found in results.items()}
-        print(write_record("export_threads", facts, text))
+    facts = {name: found._asdict() for name, found in results.items()}
+    harness.report(arguments, facts, to_markdown(results, arguments.threads))
     sys.exit(not all(found.is_right for found in results.values()))
 
 

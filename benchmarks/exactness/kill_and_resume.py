@@ -1,4 +1,4 @@
-"""Does a command that is killed again and again end with the bits of one that is not?
+"""Do commands that are killed and resumed give the same bytes as undisturbed ones?
 
     python -m benchmarks.exactness.kill_and_resume     # 78 kills
     python -m benchmarks.exactness.kill_and_resume --devices 2 --kills 1
@@ -10,7 +10,6 @@ at random moments, and started again or resumed. In the end the folders are comp
 hidden files included, but for the list in benchmarks/README.md. Exit status 1 if anything differs.
 """
 
-import argparse
 import random
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 import yaml
 
 import data_pipelines
+from benchmarks import harness
 from benchmarks.exactness.folder_comparison import differences
 from benchmarks.exactness.killed_commands import run_task, tasks
 from benchmarks.exactness.killing import (
@@ -33,7 +33,8 @@ from benchmarks.exactness.killing import (
     in_training,
     kill_and_resume,
 )
-from benchmarks.record import write_record
+from benchmarks.samples import RANDOM_SPLIT
+from benchmarks.tables import table
 from data_pipelines.synthetic import generate_criteo
 
 BASE = """
@@ -125,8 +126,7 @@ def prepare_rows(folder: Path) -> Path:
     """Generated rows in Criteo's format, prepared as a user would."""
     folder.mkdir(parents=True, exist_ok=True)
     generate_criteo(folder / "raw.tsv", RAW_ROWS, seed=1)
-    split = ["split.method=random", "split.seed=1", "split.fractions=[0.8,0.1,0.1]"]
-    data_pipelines.prepare("criteo_kaggle", [folder / "raw.tsv"], folder / "dataset", split)
+    data_pipelines.prepare("criteo_kaggle", [folder / "raw.tsv"], folder / "dataset", RANDOM_SPLIT)
     return folder / "dataset"
 
 
@@ -164,22 +164,23 @@ def run_tasks(base: dict, folder: Path, kills: int, rng: random.Random) -> list[
     return results
 
 
-def to_table(runs: list[dict], others: list[dict]) -> str:
-    lines = ["| training | killed at step (moment) | resumed equals whole |", "|---|---|---|"]
+def to_markdown(runs: list[dict], others: list[dict]) -> str:
+    rows = []
     for result in runs:
         kills = "; ".join(
             f"{kill['step']} ({kill['moment']})" + ("" if kill["killed"] else ", had ended")
             for kill in result["kills"]
         )
-        lines.append(f"| {result['scenario']} | {kills} | {_verdict(result)} |")
-    if others:
-        head = "| command | undisturbed (s) | killed after (s) | equals the undisturbed one |"
-        lines += ["", head, "|---|---|---|---|"]
-    for result in others:
-        kills = ", ".join(f"{delay:.2f}" for delay in result["kills"])
-        facts = (result["task"], f"{result['seconds']:.1f}", kills, _verdict(result))
-        lines.append(f"| {' | '.join(facts)} |")
-    return "\n".join(lines)
+        rows.append((result["scenario"], kills, _verdict(result)))
+    text = table(["training", "killed at step (moment)", "resumed equals undisturbed"], rows)
+    if not others:
+        return text
+    commands = [
+        (r["task"], f"{r['seconds']:.1f}", ", ".join(f"{s:.2f}" for s in r["kills"]), _verdict(r))
+        for r in others
+    ]
+    heads = ["command", "undisturbed (s)", "killed after (s)", "equals the undisturbed one"]
+    return f"{text}\n\n{table(heads, commands)}"
 
 
 def _verdict(result: dict) -> str:
@@ -188,13 +189,12 @@ def _verdict(result: dict) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("--kills", type=int, default=3, help="per training scenario, 1 to 5")
     parser.add_argument("--other-kills", type=int, default=8, help="of each other command")
     parser.add_argument("--scenarios", type=int, default=len(SCENARIOS), help="the first so many")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-record", action="store_true")
     given = parser.parse_args()
     options = Options(given.kills, given.devices, random.Random(given.seed))
     with tempfile.TemporaryDirectory() as temporary:
@@ -213,12 +213,10 @@ def main() -> int:
     kills = sum(kill["killed"] for result in results for kill in result["kills"])
     kills += sum(len(result["kills"]) for result in others)
     head = f"{kills} processes ended by kill -9, {given.devices} device(s), seed {given.seed}."
-    table = f"{head}\n\n{to_table(results, others)}"
-    print(table)
-    if not given.no_record:
-        name = "kill_and_resume" + (f"_{given.devices}_devices" if given.devices > 1 else "")
-        record = {"runs": results, "commands": others, "kills": kills, "seed": given.seed}
-        write_record(name, record, table)
+    if given.devices > 1:
+        given.name = given.name or f"exactness_kill_and_resume_{given.devices}_devices"
+    record = {"runs": results, "commands": others, "kills": kills, "seed": given.seed}
+    harness.report(given, record, f"{head}\n\n{to_markdown(results, others)}")
     return int(any(result["differences"] for result in [*results, *others]))
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from benchmarks.exactness.folder_comparison import differences
 from benchmarks.exactness.killing import Launch, finish, has_ended, kill
+from benchmarks.samples import RANDOM_SPLIT
 from benchmarks.speed.events import RECIPE, write_events
 from data_pipelines.synthetic import generate_criteo
 from recsys.io.checksums import verify_checksums
@@ -54,12 +55,11 @@ def tasks(base: dict, folder: Path) -> list[Task]:
     generate_criteo(rows, ROWS, seed=2)
     write_events(events, EVENTS)
     (folder / "events.yaml").write_text(RECIPE.replace("CHECK", "true"))
-    split = ["split.method=random", "split.seed=1", "split.fractions=[0.8,0.1,0.1]"]
     searches = {name: folder / f"{name}.yaml" for name in SEARCHES}
     for name, path in searches.items():
         path.write_text(yaml.safe_dump({**base, **SEARCHES[name]}))
     return [
-        _prepare("prepare, rows", ["criteo_kaggle", "--raw", str(rows), *split]),
+        _prepare("prepare, rows", ["criteo_kaggle", "--raw", str(rows), *RANDOM_SPLIT]),
         _prepare("prepare, events", [str(folder / "events.yaml"), "--raw", str(events)]),
         *(_search(f"search, {name}", path) for name, path in searches.items()),
         Task(

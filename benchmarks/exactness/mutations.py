@@ -8,7 +8,6 @@ without a reason counts as a failure.
     python -m benchmarks.exactness.mutations --cases 2200      # about 20 minutes on 2 cores
 """
 
-import argparse
 import collections
 import tempfile
 import time
@@ -18,7 +17,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.tables import table
 from tests.mutations.accepted import reason_for
 from tests.mutations.cases import run_case
 from tests.mutations.sandbox import Sandbox
@@ -63,22 +63,33 @@ def run_target(name: str, cases: int, first_seed: int) -> list[dict]:
     return rows
 
 
-def to_table(rows: list[dict], seconds: float) -> str:
-    lines = ["| target | cases | refused | accepted | faults | slowest, s |", "|---" * 6 + "|"]
-    for name in dict.fromkeys(row["target"] for row in rows):
-        mine = [row for row in rows if row["target"] == name]
-        refused = sum(row["code"] == 2 and not row["fault"] for row in mine)
-        accepted = sum(row["code"] == 0 and not row["fault"] for row in mine)
-        faults = sum(row["fault"] is not None for row in mine)
-        cells = (name, len(mine), refused, accepted, faults, max(row["seconds"] for row in mine))
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += ["", f"{len(rows):,} cases in {seconds / 60:.1f} min.", "", *faults_of(rows)]
+def to_markdown(rows: list[dict], seconds: float) -> str:
     counts = collections.Counter(
         (row["target"], row["reason"] or "NO REASON KNOWN") for row in rows if row["code"] == 0
     )
-    lines += ["", "| accepted in | because | cases |", "|---|---|---|"]
-    lines += [f"| {target} | {reason} | {n} |" for (target, reason), n in sorted(counts.items())]
-    return "\n".join(lines)
+    heads = ["target", "cases", "refused", "accepted", "faults", "slowest, s"]
+    accepted = [(target, reason, n) for (target, reason), n in sorted(counts.items())]
+    names = dict.fromkeys(row["target"] for row in rows)
+    return "\n".join(
+        [
+            table(heads, [outcomes([r for r in rows if r["target"] == name]) for name in names]),
+            "",
+            f"{len(rows):,} cases in {seconds / 60:.1f} min.",
+            "",
+            *faults_of(rows),
+            "",
+            table(["accepted in", "because", "cases"], accepted),
+        ]
+    )
+
+
+def outcomes(rows: list[dict]) -> list[object]:
+    """Of one target: cases, refused, accepted, faults, slowest."""
+    refused = sum(row["code"] == 2 and not row["fault"] for row in rows)
+    accepted = sum(row["code"] == 0 and not row["fault"] for row in rows)
+    faults = sum(row["fault"] is not None for row in rows)
+    slowest = max(row["seconds"] for row in rows)
+    return [rows[0]["target"], len(rows), refused, accepted, faults, slowest]
 
 
 def faults_of(rows: list[dict]) -> list[str]:
@@ -87,12 +98,11 @@ def faults_of(rows: list[dict]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.parser(__doc__)
     parser.add_argument("--cases", type=int, default=2200, help="in all targets together")
     parser.add_argument("--targets", nargs="*", default=list(NAMES), choices=NAMES)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--no-record", action="store_true")
     options = parser.parse_args()
     begun = time.perf_counter()
     each = -(-options.cases // len(options.targets))
@@ -102,16 +112,14 @@ def main() -> None:
         for future in futures:
             rows += future.result()
             print(f"{len(rows):,} cases, {time.perf_counter() - begun:.0f} s", flush=True)
-    table = to_table(rows, time.perf_counter() - begun)
-    print(table)
     for row in rows:
         if row["fault"]:
             print(f"\n{row['target']}: {row['fault']}: {row['mutation']}\n{row['message']}")
         elif row["code"] == 0 and row["reason"] is None:
             print(f"\naccepted without a reason: {row['target']}: {row['mutation']}")
-    if not options.no_record:
-        kept = [{k: v for k, v in row.items() if k != "message"} for row in rows if row["fault"]]
-        print(write_record("mutations", {"cases": len(rows), "faults": kept}, table))
+    kept = [{k: v for k, v in row.items() if k != "message"} for row in rows if row["fault"]]
+    text = to_markdown(rows, time.perf_counter() - begun)
+    harness.report(options, {"cases": len(rows), "faults": kept}, text)
 
 
 if __name__ == "__main__":

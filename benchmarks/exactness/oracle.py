@@ -1,4 +1,4 @@
-"""Do our models give FuxiCTR's logits, with equal weights and inputs, to 1e-5?
+"""Do our models give FuxiCTR's logits to 1e-5, with equal weights and inputs?
 
     python -m benchmarks.exactness.oracle --peer-python FUXICTR_ENV/bin/python --checkout FUXICTR
 
@@ -8,7 +8,6 @@ our model, fused tables and plain ones, and compare. Exit status 1 when a differ
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.tables import table
 from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
 from recsys.embeddings.config import EmbeddingsConfig
@@ -98,11 +98,11 @@ def our_schema() -> Schema:
 
 def run_peer(arguments: argparse.Namespace, case: Case, out: Path) -> dict[str, np.ndarray]:
     """FuxiCTR's arrays: weight/…, input/…, logits."""
-    script = Path(__file__).parents[1] / "peers" / "fuxictr_logits.py"
+    script = harness.PEERS / "fuxictr_logits.py"
     command = [arguments.peer_python, script, "--checkout", arguments.checkout, "--out", out]
     command += ["--model", case.peer_model, "--set", json.dumps(case.peer_settings)]
     command += ["--features", json.dumps(peer_features()), "--rows", str(ROWS)]
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+    harness.run(command)
     with np.load(out, allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -140,7 +140,7 @@ def peer_name(ours: str) -> str:
 
 
 def load_weights(model: CTRModel, weights: dict[str, np.ndarray]) -> None:
-    """Copies every FuxiCTR weight into its place; one that is left over is an error."""
+    """Copies every FuxiCTR weight into its place; a weight that is left over is an error."""
     left = {name.replace(f"lr_layer.{TABLES}", TABLES): value for name, value in weights.items()}
     mlp = next((name.split(".")[0] for name in left if ".mlp." in name), "")
 
@@ -158,7 +158,7 @@ def load_weights(model: CTRModel, weights: dict[str, np.ndarray]) -> None:
                 theirs = peer_name(name).replace("model.mlp.", f"{mlp}.mlp.")
                 parameter.copy_(take(theirs).reshape(parameter.shape))
     if left:
-        raise SystemExit(f"weights of FuxiCTR that have no place in our model: {sorted(left)}")
+        raise SystemExit(f"weights of FuxiCTR without a counterpart in our model: {sorted(left)}")
 
 
 def make_batch(inputs: dict[str, np.ndarray]) -> Batch:
@@ -199,15 +199,18 @@ def compare(arguments: argparse.Namespace, case: Case, folder: Path) -> dict:
 
 
 def to_markdown(results: dict[str, dict]) -> str:
-    lines = ["Logits of FuxiCTR and of ours, equal weights and inputs.", ""]
-    lines += ["| model | largest logit | largest difference, fused tables | plain tables |"]
-    lines += ["|---|---|---|---|"]
-    for name, result in results.items():
-        cells = [f"{result['max_abs_logit']:.2f}"]
-        cells += [f"{result[f'max_abs_difference_{store}']:.1e}" for store in STORES]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(
-        [*lines, "", f"Largest difference {worst_of(results):.1e} of {TOLERANCE:.0e}."]
+    rows = [
+        [
+            name,
+            f"{r['max_abs_logit']:.2f}",
+            *(f"{r[f'max_abs_difference_{s}']:.1e}" for s in STORES),
+        ]
+        for name, r in results.items()
+    ]
+    heads = ["model", "largest logit", "largest difference, fused tables", "plain tables"]
+    return (
+        f"Logits of FuxiCTR and of ours, equal weights and inputs.\n\n{table(heads, rows)}\n\n"
+        f"Largest difference {worst_of(results):.1e} of {TOLERANCE:.0e}."
     )
 
 
@@ -216,16 +219,10 @@ def worst_of(results: dict[str, dict]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer-python", type=Path, required=True)
-    parser.add_argument("--checkout", type=Path, required=True, help="a clone of reczoo/FuxiCTR")
-    parser.add_argument("--no-record", action="store_true")
-    arguments = parser.parse_args()
+    arguments = harness.parser(__doc__, peer="required").parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = {name: compare(arguments, case, Path(folder)) for name, case in CASES.items()}
-    print(to_markdown(results))
-    if not arguments.no_record:
-        print(write_record("oracle", results, to_markdown(results)))
+    harness.report(arguments, results, to_markdown(results))
     sys.exit(worst_of(results) > TOLERANCE)
 
 

@@ -19,8 +19,8 @@ import tempfile
 import time
 from collections import Counter
 
+from benchmarks import harness
 from benchmarks.gpu.tables import to_markdown
-from benchmarks.record import write_record
 
 # part → its share of the time that is left when its turn comes, relative to the parts after it
 SHARES = {"tests": 8, "steps": 5, "lookups": 2, "precision": 4, "from_parquet": 4}
@@ -41,10 +41,7 @@ def main() -> None:
             run_tests(arguments, seconds) if name == "tests" else run_part(arguments, name, seconds)
         )
         print(json.dumps(results[name], indent=1)[-1500:], flush=True)
-    table = to_markdown(results, arguments.note)
-    print(table)
-    if not arguments.no_record:
-        print(write_record(arguments.name, results, table))
+    harness.report(arguments, results, to_markdown(results, arguments.note))
     if any(result.get("failed") for result in results.values()):
         sys.exit(1)
 
@@ -114,16 +111,12 @@ def end(process: subprocess.Popen) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = harness.parser(__doc__)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--small", action="store_true", help="toy sizes, to try the code")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--only", type=parts_named, default=list(SHARES), metavar="PART,PART")
-    parser.add_argument("--name", default="gpu", help="of the record")
     parser.add_argument("--note", help="a line for the record, such as the commit")
-    parser.add_argument("--no-record", action="store_true")
     return parser.parse_args()
 
 

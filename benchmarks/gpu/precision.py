@@ -12,7 +12,7 @@ import polars as pl
 
 import data_pipelines
 from benchmarks.gpu.setting import Point, Setting
-from benchmarks.quality.real_rows import REAL_DATA, prepared
+from benchmarks.samples import RANDOM_SPLIT, REAL_DATA, prepared
 from data_pipelines.synthetic import generate_criteo
 from recsys.cli.demo import CONFIG
 from recsys.config.run import load_config
@@ -23,7 +23,6 @@ from recsys.training.train import train
 
 ROWS, SMALL_ROWS = 300_000, 10_000
 SEEDS = (0, 1)
-SPLIT = ["split.method=random", "split.seed=1", "split.fractions=[0.8,0.1,0.1]"]
 REAL_CONFIG = Path("configs/criteo_kaggle/dcn_v2.yaml")
 
 
@@ -32,7 +31,7 @@ def points(setting: Setting) -> Iterator[Point]:
         work = Path(folder)
         raw, dataset = work / "raw.tsv", work / "generated"
         truth = generate_criteo(raw, SMALL_ROWS if setting.is_small else ROWS, seed=1)
-        schema = data_pipelines.prepare("criteo_kaggle", [raw], dataset, SPLIT)
+        schema = data_pipelines.prepare("criteo_kaggle", [raw], dataset, RANDOM_SPLIT)
         yield {"data": "generated", "best_possible_auc": truth.split_auc(schema, "test")}
         yield from compare(setting, "generated", CONFIG, dataset, work)
         if (REAL_DATA / "criteo_kaggle").is_dir() and not setting.is_small:

@@ -1,5 +1,7 @@
 """The record of the GPU benchmark as Markdown: what ran, and what could not."""
 
+from benchmarks.tables import table
+
 COLUMNS = {
     "steps": (
         "store", "rows", "model", "precision", "batch_size",
@@ -41,9 +43,8 @@ def section(name: str, result: dict) -> list[str]:
     rows = [point for point in good if columns[-1] in point]
     lines = [plain(point) for point in good if columns[-1] not in point]
     if rows:
-        lines += ["", f"| {' | '.join(c.replace('_', ' ') for c in columns)} |"]
-        lines += ["|---" * len(columns) + "|"]
-        lines += [f"| {' | '.join(cell(point.get(c)) for c in columns)} |" for point in rows]
+        heads = [column.replace("_", " ") for column in columns]
+        lines += ["", table(heads, [[cell(point.get(c)) for c in columns] for point in rows])]
     lines += ["", f"Took {result['seconds']} s."]
     if bad:
         lines += ["", "Could not run:", "", *(f"- {plain(point)}" for point in bad)]

@@ -12,29 +12,29 @@ DIN alone has. Differences are paired: the same rows, users resampled. Runs are 
 DIR/runs.jsonl and not repeated; `record` writes what is there.
 """
 
-import argparse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
-from threading import Lock
 
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.histories.runs import DATASETS, RunLog, describe, mean_std, prepared, train_ours
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.runs import RunLog, train_in_process
+from benchmarks.samples import SAMPLES, describe, prepared
+from benchmarks.tables import by_seed, mean_std, table
 from recsys.config.base import apply_overrides
 from recsys.metrics import compare_grouped_aucs
 
-SAMPLES = ("grocery", "beauty", "sports", "movielens")
+NAMES = ("grocery", "beauty", "sports", "movielens")
 CONFIGS = {"taobao": "configs/taobao/din.yaml", "amazon": "configs/amazon/din.yaml"}
 DIN, POOLING = "din", "mean_pooling"
 OF_DIN = ("attention_hidden_dims", "attention_activation", "attention_dropout", "softmax")
 OF_DIN += ("scale_scores", "top_k", "dice_statistics")
 GRID_CONFIG, GRID_SEED = "taobao", 0
 
-# what the grid changes, as overrides; the first two are always said, whatever the file has
+# the changes of the grid, as overrides; the first two are always given
 RATE, STD = "train.embedding_optimizer.learning_rate=0.03", "embeddings.default.init.std=0.0001"
 POOLING_GRID = tuple(
     f"model.target_aware={has_product} {change}".strip()
@@ -64,7 +64,7 @@ CLOSE = (
 def run_config(sample: str, config: str, model: str, change: str, seed: int, work: Path) -> dict:
     """The shipped config for a sample, judged by GAUC; of the model alone the name may differ."""
     content = yaml.safe_load(Path(CONFIGS[config]).read_text())
-    dataset = DATASETS[sample]
+    dataset = SAMPLES[sample]
     content["data"]["path"] = str(prepared(sample, work))
     content["embeddings"]["shared_tables"] = dataset.shared_tables
     content["model"] |= {"name": model, "pairs": [dataset.pair]}
@@ -79,19 +79,18 @@ class Benchmark:
     """All runs, found again in DIR/runs.jsonl; their predictions stay in the run folders."""
 
     def __init__(self, work: Path) -> None:
-        self.work, self.lock = work, Lock()
+        self.work = work
         self.log = RunLog(work / "runs.jsonl", ("sample", "config", "model", "change", "seed"))
 
     def run(self, *names: object) -> dict:
         done = self.log.find(*names)
         if done is not None:
             return done
-        facts = train_ours(run_config(*names, self.work), self.folder(*names))
+        facts = train_in_process(run_config(*names, self.work), self.folder(*names))
         facts.pop("attention")
         if names[3]:
             facts.pop("test")  # choices are made by valid alone
-        with self.lock:
-            return self.log.add(names, facts)
+        return self.log.add(names, facts)
 
     def folder(self, *names: object) -> Path:
         name = "-".join(map(str, names))
@@ -142,30 +141,20 @@ def differences(benchmark: Benchmark) -> list[dict]:
     return found
 
 
-def grid_table(runs: list[dict], samples: list[str]) -> list[str]:
-    lines = [
-        f"**{CONFIGS[GRID_CONFIG]} with changes**, valid GAUC, seed {GRID_SEED}; –: not run.",
-        "",
-        "| model | change | " + " | ".join(samples) + " |",
-        "|---" * (2 + len(samples)) + "|",
-    ]
+def grid_table(runs: list[dict], samples: list[str]) -> str:
     found = {(r["sample"], r["model"], r["change"]): r for r in runs if r["seed"] == GRID_SEED
              and r["config"] == GRID_CONFIG}  # fmt: skip
+    rows = []
     for model, change in dict.fromkeys((model, change) for _, model, change in found):
         cells = [found.get((sample, model, change)) for sample in samples]
         values = [f"{run['valid']['gauc']:.4f}" if run else "–" for run in cells]
-        lines.append(f"| {model} | {change or 'none'} | {' | '.join(values)} |")
-    return lines
+        rows.append([model, change or "none", *values])
+    head = f"**{CONFIGS[GRID_CONFIG]} with changes**, valid GAUC, seed {GRID_SEED}; –: not run."
+    return f"{head}\n\n{table(['model', 'change', *samples], rows)}"
 
 
-def more_seeds_table(runs: list[dict], samples: list[str]) -> list[str]:
-    lines = [
-        f"**{CONFIGS[GRID_CONFIG]} with changes and more seeds**, valid GAUC, mean ± standard "
-        "deviation.",
-        "",
-        "| sample | model | change | seeds | valid GAUC |",
-        "|---" * 5 + "|",
-    ]
+def more_seeds_table(runs: list[dict], samples: list[str]) -> str:
+    rows = []
     for sample, (model, change) in product(samples, CLOSE):
         names = (sample, GRID_CONFIG, model, change)
         found = {
@@ -176,21 +165,15 @@ def more_seeds_table(runs: list[dict], samples: list[str]) -> list[str]:
         }
         if found:
             seeds = ", ".join(map(str, sorted(found)))
-            lines.append(
-                f"| {sample} | {model} | {change} | {seeds} | {mean_std(list(found.values()))} |"
-            )
-    return lines
+            rows.append([sample, model, change, seeds, mean_std(list(found.values()))])
+    return (
+        f"**{CONFIGS[GRID_CONFIG]} with changes and more seeds**, valid GAUC, mean ± standard "
+        f"deviation.\n\n{table(['sample', 'model', 'change', 'seeds', 'valid GAUC'], rows)}"
+    )
 
 
-def final_table(runs: list[dict], apart: list[dict], config: str, samples: list[str]) -> list[str]:
-    lines = [
-        f"**{CONFIGS[config]} as shipped**, and mean pooling with the same file; GAUC, mean ± "
-        "standard deviation over seeds. Differences: DIN less mean pooling, by seed, with the 95 % "
-        "interval of users resampled.",
-        "",
-        "| sample | seeds | split | DIN | mean pooling | differences |",
-        "|---" * 6 + "|",
-    ]
+def final_table(runs: list[dict], apart: list[dict], config: str, samples: list[str]) -> str:
+    rows = []
     for sample in samples:
         own = [d for d in apart if (d["sample"], d["config"]) == (sample, config)]
         seeds = [d["seed"] for d in own]
@@ -200,28 +183,37 @@ def final_table(runs: list[dict], apart: list[dict], config: str, samples: list[
                         and (r["sample"], r["config"], r["model"]) == (sample, config, model)]
                 for model in (DIN, POOLING)
             }  # fmt: skip
-            each = [
+            each = ", ".join(
                 "{:+.4f} ({:+.4f} to {:+.4f})".format(d[split]["difference"], *d[split]["ci95"])
                 for d in own
-            ]
-            lines.append(
-                f"| {sample} | {', '.join(map(str, seeds))} | {split} | {mean_std(gaucs[DIN])} "
-                f"| {mean_std(gaucs[POOLING])} | {', '.join(each)} |"
             )
-    return lines
+            means = [mean_std(gaucs[model]) for model in (DIN, POOLING)]
+            rows.append([sample, ", ".join(map(str, seeds)), split, *means, each])
+    return (
+        f"**{CONFIGS[config]} as shipped**, and mean pooling with the same file; GAUC, mean ± "
+        "standard deviation over seeds. Differences: DIN less mean pooling, by seed, with the 95 % "
+        "interval of users resampled.\n\n"
+        + table(["sample", "seeds", "split", "DIN", "mean pooling", "differences"], rows)
+    )
+
+
+def figures(runs: list[dict]) -> dict[str, dict[str, list]]:
+    flat = [
+        {**run, **{f"{split}_gauc": run[split]["gauc"] for split in ("valid", "test")
+                   if split in run}}
+        for run in runs
+    ]  # fmt: skip
+    return by_seed(flat, ("sample", "config", "model", "change"), ("valid_gauc", "test_gauc"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__, seeds=(1, 2, 3), work="required")
     parser.add_argument("what", choices=("grid", "more_seeds", "final", "record"))
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=SAMPLES, default=list(SAMPLES))
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=list(CONFIGS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--notes", type=Path, help="a file of text that the record begins with")
+    parser.add_argument("--notes", type=Path, help="a text file for the beginning of the record")
     arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(arguments.work)
     if arguments.what != "record":
         for sample in arguments.only:
@@ -236,14 +228,12 @@ def main() -> None:
         return
     runs, apart = benchmark.log.runs, differences(benchmark)
     finals = [run for run in runs if not run["change"]]
-    lines = [arguments.notes.read_text(), ""] if arguments.notes else []
-    lines += [f"- {sample}: {describe(arguments.work / sample)}" for sample in arguments.only]
-    for config in arguments.configs:
-        lines += ["", *final_table(finals, apart, config, arguments.only)]
-    lines += ["", *grid_table(runs, arguments.only), "", *more_seeds_table(runs, arguments.only)]
-    text = "\n".join(lines)
-    print(text)
-    print(write_record("din_defaults", {"runs": runs, "din_less_mean_pooling": apart}, text))
+    parts = [arguments.notes.read_text()] if arguments.notes else []
+    parts.append("\n".join(f"- {s}: {describe(arguments.work / s)}" for s in arguments.only))
+    parts += [final_table(finals, apart, config, arguments.only) for config in arguments.configs]
+    parts += [grid_table(runs, arguments.only), more_seeds_table(runs, arguments.only)]
+    facts = {"runs": figures(runs), "din_less_mean_pooling": apart}
+    harness.report(arguments, facts, "\n\n".join(parts))
 
 
 if __name__ == "__main__":

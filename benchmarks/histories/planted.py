@@ -1,7 +1,5 @@
 """Rows with histories whose best possible AUC and retrieval are known.
 
-    python -m benchmarks.histories.planted --out DIR
-
 Each category has two hidden vectors that have nothing to do with one another. Which behaviours
 matter to a target follows from the first: scores fall with the rank of a behaviour, weights are
 their softmax. What they then say follows from the second (and from a smaller one for each item): a
@@ -10,8 +8,6 @@ it, and one embedding for both purposes has to serve two ends (N. Feng et al., "
 recommendation models need decoupled embeddings", ICLR 2025, §2).
 """
 
-import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -123,15 +119,3 @@ def write_planted(folder: Path, seed: int, rows: dict[str, int] | None = None) -
         logits, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
         best[split] = compute_auc(logits, labels)
     return best
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    print(json.dumps({"best_auc": write_planted(arguments.out, arguments.seed)}))
-
-
-if __name__ == "__main__":
-    main()

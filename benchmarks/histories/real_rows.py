@@ -1,6 +1,6 @@
-"""What GAUC does DIN reach on real histories, beside mean pooling, target-only and FuxiCTR's DIN?
+"""What GAUC do DIN, mean pooling and a target-only model reach on real histories, and FuxiCTR?
 
-    python -m benchmarks.histories.real_rows --work DIR --peer-python FUXICTR_ENV/bin/python \
+    python -m benchmarks.histories.real_rows --work DIR --peer-python PYTHON \
         --checkout FUXICTR [--only grocery] [--seeds 1 2 3] [--jobs 2]
 
 Amazon Grocery (with times) and Beauty: each user's last item is test, the one before valid, one
@@ -18,21 +18,14 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.histories.runs import (
-    DATASETS,
-    RunLog,
-    describe,
-    mean_std,
-    prepared,
-    run_process,
-    train_ours,
-)
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.runs import RunLog, train_in_process
+from benchmarks.samples import SAMPLES, describe, prepared
+from benchmarks.tables import mean_std, table
 from recsys.metrics import compare_grouped_aucs, compute_auc, compute_grouped_auc
 from recsys.schema import load_schema
 
@@ -74,7 +67,7 @@ PEER_SETTINGS = {
 
 
 def run_config(data: str, model: str, l2: float, has_product: bool, seed: int, work: Path) -> dict:
-    dataset, section = DATASETS[data], MODELS[model]
+    dataset, section = SAMPLES[data], MODELS[model]
     has_histories = section["name"] != "dcn_v2"
     embeddings: dict = {
         "default": {
@@ -120,7 +113,7 @@ class Benchmark:
     """All runs; their logits on test stay in files of their own."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments, self.work, self.lock = arguments, arguments.work, Lock()
+        self.arguments, self.work = arguments, arguments.work
         self.log = RunLog(self.work / "runs.jsonl", ("data", "model", "l2", "has_product", "seed"))
         (self.work / "logits").mkdir(exist_ok=True)
 
@@ -133,26 +126,25 @@ class Benchmark:
         if done is not None:
             return done
         facts = self.run_peer(*names) if model == PEER else self.run_ours(*names)
-        with self.lock:
-            return self.log.add(names, facts)
+        return self.log.add(names, facts)
 
     def run_ours(self, *names: object) -> dict:
         folder = self.work / "runs" / self.logits_file(names).stem.replace(".", "_")
-        facts = train_ours(run_config(*names, self.work), folder)
+        facts = train_in_process(run_config(*names, self.work), folder)
         scores = pq.read_table(folder / "predictions" / "test.parquet", columns=["logit"])
         np.save(self.logits_file(names), scores["logit"].to_numpy())
         return facts
 
     def run_peer(self, *names: object) -> dict:
         data, _, l2, _, seed = names
-        pair, out = DATASETS[str(data)].pair, self.logits_file(names)
-        script = Path(__file__).parents[1] / "peers" / "fuxictr_din_train.py"
+        pair, out = SAMPLES[str(data)].pair, self.logits_file(names)
+        script = harness.PEERS / "fuxictr_din_train.py"
         command = [self.arguments.peer_python, script, "--checkout", self.arguments.checkout]
         command += ["--data", self.work / str(data), "--work", self.work / "peer" / str(data)]
         command += ["--features", *pair["target"], *pair["history"], "--pairs", json.dumps([pair])]
         settings = {**PEER_SETTINGS, "embedding_regularizer": l2}
         command += ["--set", json.dumps(settings), "--seed", seed, "--epochs", EPOCHS]
-        facts = json.loads(run_process([*command, "--out", out.with_suffix("")]).splitlines()[-1])
+        facts = harness.run_json([*command, "--out", out.with_suffix("")], threads=1)
         scores = np.load(f"{out.with_suffix('')}_test.npy", allow_pickle=False)
         np.save(out, scores)
         labels, groups = read_test(self.work / str(data))
@@ -193,28 +185,50 @@ HOW_CHOSEN = (
 
 
 def to_markdown(results: dict[str, dict[str, list[dict]]], differences: dict, work: Path) -> str:
-    lines = [HOW_CHOSEN]
+    heads = ["model", "L2", "product", "GAUC", "its interval (users resampled), by seed", "AUC"]
+    heads += ["DIN's GAUC less this, by seed", "samples/s"]
+    parts = [HOW_CHOSEN]
     for data, models in results.items():
         seeds = ", ".join(str(run["seed"]) for run in models[DIN])
-        lines += ["", f"**{data}**: {describe(work / data)}", ""]
-        lines += [f"Test rows, mean ± standard deviation over seeds {seeds}.", ""]
-        lines += ["| model | L2 | product | GAUC | its interval (users drawn anew), by seed | AUC "
-                  "| DIN's GAUC less this, by seed | samples/s |", "|---" * 8 + "|"]  # fmt: skip
-        for model, runs in models.items():
-            gaucs = [run["test"]["gauc"] for run in runs]
-            intervals = ["{:.4f}–{:.4f}".format(*run["test"]["gauc_ci95"]) for run in runs]
-            apart = [
-                f"{d['difference']:+.4f} ({d['ci95'][0]:+.4f} to {d['ci95'][1]:+.4f})"
-                for d in differences[data].get(model, [])
-            ]
-            speed = [r["samples_per_second"] for r in runs if "samples_per_second" in r]
-            lines.append(
-                f"| {model} | {runs[0]['l2']:.0e} | {'yes' if runs[0]['has_product'] else 'no'} "
-                f"| {mean_std(gaucs)} | {', '.join(intervals)} "
-                f"| {mean_std([run['test']['auc'] for run in runs])} | {', '.join(apart) or '–'} "
-                f"| {f'{statistics.median(speed):,.0f}' if speed else '–'} |"
-            )
-    return "\n".join(lines)
+        rows = [row_of(m, runs, differences[data].get(m, [])) for m, runs in models.items()]
+        parts += [
+            f"**{data}**: {describe(work / data)}",
+            f"Test rows, mean ± standard deviation over seeds {seeds}.",
+            table(heads, rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def row_of(model: str, runs: list[dict], differences: list[dict]) -> list[str]:
+    intervals = ["{:.4f}–{:.4f}".format(*run["test"]["gauc_ci95"]) for run in runs]
+    apart = [
+        f"{d['difference']:+.4f} ({d['ci95'][0]:+.4f} to {d['ci95'][1]:+.4f})" for d in differences
+    ]
+    speed = [r["samples_per_second"] for r in runs if "samples_per_second" in r]
+    return [
+        model,
+        f"{runs[0]['l2']:.0e}",
+        "yes" if runs[0]["has_product"] else "no",
+        mean_std([run["test"]["gauc"] for run in runs]),
+        ", ".join(intervals),
+        mean_std([run["test"]["auc"] for run in runs]),
+        ", ".join(apart) or "–",
+        f"{statistics.median(speed):,.0f}" if speed else "–",
+    ]
+
+
+def figures(results: dict[str, dict[str, list[dict]]]) -> dict[str, dict[str, list]]:
+    """By seed, for each dataset and model."""
+    return {
+        f"{data}, {model}": {
+            "seed": [run["seed"] for run in runs],
+            "test_gauc": [run["test"]["gauc"] for run in runs],
+            "test_auc": [run["test"]["auc"] for run in runs],
+            "samples_per_second": [run.get("samples_per_second") for run in runs],
+        }
+        for data, models in results.items()
+        for model, runs in models.items()
+    }
 
 
 def measure_all(benchmark: Benchmark) -> tuple[dict, dict]:
@@ -237,24 +251,15 @@ def measure_all(benchmark: Benchmark) -> tuple[dict, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--peer-python", type=Path, help="none: without FuxiCTR")
-    parser.add_argument("--checkout", type=Path, help="a clone of reczoo/FuxiCTR")
+    parser = harness.parser(__doc__, seeds=(1, 2, 3), work="required", peer="optional")
     parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--penalties", nargs="+", type=float, default=list(PENALTIES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(arguments)
     results, differences = measure_all(benchmark)
-    text = to_markdown(results, differences, arguments.work)
-    print(text)
-    if not arguments.no_record:
-        facts = {"runs": benchmark.log.runs, "din_less_other": differences}
-        print(write_record("sequence_real_rows", facts, text))
+    facts = {"runs": figures(results), "din_less_other": differences}
+    harness.report(arguments, facts, to_markdown(results, differences, arguments.work))
 
 
 if __name__ == "__main__":

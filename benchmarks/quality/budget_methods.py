@@ -1,18 +1,16 @@
-"""What `embedding_budgets` compares: each method's config for a knob, and the searches."""
+"""The methods that `embedding_budgets` compares: a config by size, and the searches."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.harness import CONFIGS
 from recsys.config.base import apply_overrides, read_yaml, validate
 from recsys.config.run import RunConfig
 from recsys.distributed.planner.dry_run import count_run_bytes
 from recsys.errors import RecsysError
 from recsys.schema import Schema, load_schema
 
-REAL_DATA = Path(os.environ.get("RECSYS_REAL_DATA", "../shared/data"))
-CONFIGS = Path(__file__).parents[2] / "configs"
 DIM = 16
 FULL = "full_table, smaller dim"
 HASHED, SHARED, SHARED_TWO = "hashed per feature", "unified, 1 chunk", "unified, 2 chunks"
@@ -22,7 +20,7 @@ SHARED_EXACT = f"unified, 1 chunk, ≤ {SMALL} ids exact"
 GRID = 4096
 INIT = {"distribution": "normal", "std": 1.0e-2}
 
-# method → its config for a knob in (0, 1] and the number of all ids; more is more bytes
+# method → its config for a size in (0, 1] and the number of all ids; larger is more bytes
 METHODS: dict[str, Callable[[float, int], dict[str, object]]] = {
     FULL: lambda k, ids: {"method": "full_table", "embedding_dim": max(1, int(k * DIM))},
     HASHED: lambda k, ids: {"method": "hashed", "total_rows": max(1, int(k * ids))},
@@ -74,23 +72,6 @@ SEARCHES = {
 }
 
 
-class DataSet(NamedTuple):
-    """A recipe, the raw file, and how it is prepared."""
-
-    recipe: str
-    raw: str
-    overrides: tuple[str, ...]
-
-
-SPLIT = ("split.method=random", "split.seed=1", "split.fractions=[0.8,0.1,0.1]")
-DATASETS = {
-    "criteo_kaggle": DataSet(
-        "criteo_kaggle", "criteo_kaggle/dac_sample_137k.tsv.gz", (*SPLIT, "min_count=2")
-    ),
-    "movielens_1m": DataSet("movielens_1m", "movielens_1m", (*SPLIT, "min_count=1")),
-}
-
-
 def config_for(dataset: str, model: str, method: str, knob: float, data: Path) -> RunConfig:
     """The committed config of the model with another `embeddings.default`."""
     ids = sum(feature.num_ids for feature in load_schema(data).sparse)
@@ -137,7 +118,7 @@ def largest_within(
             config = config_for(dataset, model, method, middle / GRID, data)
             size = serve_bytes(config, schema)
         except RecsysError:
-            size = None  # too small for this method: its own words say so
+            size = None  # too small for this method
         if size is None:
             low = middle
         elif size <= budget:

@@ -1,10 +1,11 @@
-"""The runs of `embedding_budgets`, kept and not repeated.
+"""The runs of `embedding_budgets`, which are kept and not repeated.
 
 DIR/runs.jsonl has a line for each run, DIR/runs its folder. A search trains one supernet for each
-model and seed (DIR/searches) and chooses from it for every share. For two cores start two of them
-with other models or methods: each reads what the other has written.
+model and seed (DIR/searches) and chooses from it for every share. On two cores, start two of them
+with different models or methods: each reads the runs that the other has finished.
 """
 
+import argparse
 import json
 import shutil
 from collections.abc import Iterable
@@ -13,26 +14,22 @@ from typing import NamedTuple
 
 import yaml
 
-import data_pipelines
+from benchmarks import harness
 from benchmarks.quality.budget_methods import (
-    DATASETS,
     FULL,
-    REAL_DATA,
     SEARCHES,
     config_for,
     largest_within,
     search_config,
     serve_bytes,
 )
+from benchmarks.runs import train_and_score
+from benchmarks.samples import prepared
 from recsys.config.run import RunConfig, load_config
 from recsys.errors import RecsysError
-from recsys.evaluation.score import evaluate_split
-from recsys.reports import write_report
 from recsys.schema import load_schema
 from recsys.search.search import STATE_FILE, SUPERNET
 from recsys.search.search import search as run_search
-from recsys.training.run_folder.trained import load_trained
-from recsys.training.train import train as run_training
 
 NONE_FITS = "no candidate fits into the budget"
 
@@ -54,7 +51,7 @@ class Task(NamedTuple):
 
 
 class Runs:
-    """Does tasks and remembers what came of them."""
+    """Trains tasks and keeps their results."""
 
     def __init__(self, work: Path) -> None:
         self.work = work.resolve()
@@ -70,13 +67,7 @@ class Runs:
 
     def data(self, dataset: str) -> Path:
         """The prepared rows."""
-        out = self.work / dataset
-        if not out.exists():
-            made = DATASETS[dataset]
-            data_pipelines.prepare(
-                made.recipe, [REAL_DATA / made.raw], out, list(made.overrides), lambda *_: None
-            )
-        return out
+        return prepared(dataset, self.work)
 
     def folder(self, task: Task) -> Path:
         """Of the run, or of the run that it equals."""
@@ -158,17 +149,9 @@ def supernet_of(method: str) -> str:
 
 
 def train(config: RunConfig, seed: int, run: Path) -> dict:
-    """AUCs and the commit that trained it."""
-    shutil.rmtree(run, ignore_errors=True)  # what an interrupted benchmark left
-    run_training(load_config(write_config(config, seed, run)), run)
-    trained = load_trained(run)
-    for split in ("valid", "test"):
-        evaluate_split(trained, split)
-    splits = write_report(run, trained.dataset_dir)["splits"]
-    return {
-        **{f"{name}_auc": splits[name]["auc"] for name in ("valid", "test")},
-        "commit": json.loads((run / "environment.json").read_text())["commit"],
-    }
+    """AUCs and the commit of the run."""
+    found = train_and_score(load_config(write_config(config, seed, run)), run)
+    return {key: found[key] for key in ("valid_auc", "test_auc", "commit")}
 
 
 def write_config(config: RunConfig, seed: int, out: Path) -> Path:
@@ -179,3 +162,10 @@ def write_config(config: RunConfig, seed: int, out: Path) -> Path:
     file = out.with_name(f"{out.name}.yaml")
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options of every benchmark that uses these runs."""
+    made = harness.parser(doc, seeds=(1, 2, 3), work="required")
+    made.add_argument("--as-is", action="store_true", help="trains nothing, records finished runs")
+    return made

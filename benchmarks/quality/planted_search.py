@@ -9,7 +9,6 @@ the other 4,800 none. A full table is trained beside, and each search's result i
 is that of the test rows, which no search reads.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -20,15 +19,13 @@ import polars as pl
 import torch
 import yaml
 
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.runs import train_and_score
+from benchmarks.tables import table
 from recsys.config.base import apply_overrides
-from recsys.config.run import load_config
-from recsys.evaluation.score import evaluate_split
-from recsys.metrics import compute_auc
+from recsys.config.run import RunConfig, load_config
 from recsys.schema import Feature, VocabularyEncoding
 from recsys.search.search import search
-from recsys.training.run_folder.trained import load_trained
-from recsys.training.train import train
 from tests.tiny_dataset import write_dataset, write_vocabulary
 
 ROWS = {"train": 200_000, "valid": 40_000, "test": 100_000}
@@ -122,12 +119,9 @@ def config_file(folder: Path, name: str, dataset: Path, *overrides: str) -> Path
     return path
 
 
-def train_and_score(config, run_dir: Path) -> dict:
-    train(config, run_dir)
-    facts = json.loads((run_dir / "training.json").read_text())
-    scores = pl.read_parquet(evaluate_split(load_trained(run_dir), "test"))
-    auc = compute_auc(scores["logit"].to_numpy(), scores["label"].to_numpy())
-    return {"test_auc": auc, "serve_bytes": facts["embeddings"]["serve_bytes"]}
+def scores(config: RunConfig, run: Path) -> dict:
+    found = train_and_score(config, run)
+    return {key: found[key] for key in ("test_auc", "serve_bytes")}
 
 
 def one_seed(folder: Path, seed: int, names: list[str]) -> dict:
@@ -135,7 +129,7 @@ def one_seed(folder: Path, seed: int, names: list[str]) -> dict:
     write_planted(dataset, seed)
     with_seed = [f"train.seed={seed}"]
     plain = load_config(config_file(folder, "full", dataset, *with_seed))
-    results = {"full table": train_and_score(plain, folder / "full")}
+    results = {"full table": scores(plain, folder / "full")}
     for name in names:
         path = config_file(folder, name, dataset, *SEARCHES[name], *with_seed)
         out = folder / f"search_{name}"
@@ -143,7 +137,7 @@ def one_seed(folder: Path, seed: int, names: list[str]) -> dict:
         found = json.loads(allocation.read_text())
         small = load_config(path, [f"embeddings.allocation={allocation}"])
         results[name] = {
-            **train_and_score(small, folder / f"retrained_{name}"),
+            **scores(small, folder / f"retrained_{name}"),
             "supernet_valid_auc": found["supernet"]["auc"],
             "chosen_valid_auc": found["chosen"]["auc"],
             "features": {
@@ -156,59 +150,53 @@ def one_seed(folder: Path, seed: int, names: list[str]) -> dict:
 
 
 def to_markdown(results: dict[str, dict]) -> str:
-    lines = ["| | test AUC, mean (std) | bytes, share of full | useless features' bytes |"]
-    lines.append("|---|---|---|---|")
     seeds = list(results.values())
     full = statistics.mean(r["full table"]["serve_bytes"] for r in seeds)
+    rows = []
     for name in seeds[0]:
         aucs = [r[name]["test_auc"] for r in seeds]
         size = statistics.mean(r[name]["serve_bytes"] for r in seeds)
         std = statistics.stdev(aucs) if len(aucs) > 1 else 0.0
-        useless = "–"
-        if name != "full table":
-            share = statistics.mean(
-                sum(f["bytes"] for n, f in r[name]["features"].items() if n.startswith("useless"))
-                for r in seeds
-            )
-            useless = f"{share:,.0f}"
-        lines.append(
-            f"| {name} | {statistics.mean(aucs):.5f} ({std:.5f}) "
-            f"| {size:,.0f}, {100 * size / full:.1f} % | {useless} |"
-        )
-    return "\n".join([*lines, "", *found_in_each(seeds)])
+        auc = f"{statistics.mean(aucs):.5f} ({std:.5f})"
+        useless = "–" if name == "full table" else f"{useless_bytes(seeds, name):,.0f}"
+        rows.append([name, auc, f"{size:,.0f}, {100 * size / full:.1f} %", useless])
+    heads = ["", "test AUC, mean (std)", "bytes, share of full", "useless features' bytes"]
+    return f"{table(heads, rows)}\n\n{kept_ids(seeds)}"
 
 
-def found_in_each(seeds: list[dict]) -> list[str]:
+def useless_bytes(seeds: list[dict], name: str) -> float:
+    """Bytes that a search leaves to the useless features, mean of the seeds."""
+    return statistics.mean(
+        sum(f["bytes"] for n, f in r[name]["features"].items() if n.startswith("useless"))
+        for r in seeds
+    )
+
+
+def kept_ids(seeds: list[dict]) -> str:
     """A table of kept rows and mean columns of a kept row, of each feature."""
     names = [name for name in seeds[0] if name != "full table"]
-    lines = ["| ids kept × their columns, mean of the seeds | ids | " + " | ".join(names) + " |"]
-    lines.append("|---" * (2 + len(names)) + "|")
+    rows = []
     for feature, size in CARDINALITIES.items():
         cells = []
         for name in names:
             found = [r[name]["features"][feature] for r in seeds]
-            rows = statistics.mean(f["kept_rows"] for f in found)
+            kept = statistics.mean(f["kept_rows"] for f in found)
             dims = [statistics.mean(f["dims"]) for f in found if f["kept_rows"] and f["dims"]]
-            cells.append(f"{rows:,.0f} × {statistics.mean(dims) if dims else 0:.1f}")
-        lines.append(f"| {feature} | {size:,} | " + " | ".join(cells) + " |")
-    return lines
+            cells.append(f"{kept:,.0f} × {statistics.mean(dims) if dims else 0:.1f}")
+        rows.append([feature, f"{size:,}", *cells])
+    return table(["ids kept × their columns, mean of the seeds", "ids", *names], rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser = harness.parser(__doc__, seeds=(0,))
     parser.add_argument("--methods", nargs="+", default=list(SEARCHES))
-    parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = {}
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             results[str(seed)] = one_seed(Path(folder), seed, arguments.methods)
-    text = to_markdown(results)
-    print(text)
-    if not arguments.no_record:
-        print(write_record("planted_search", results, text))
+    harness.report(arguments, results, to_markdown(results))
 
 
 if __name__ == "__main__":

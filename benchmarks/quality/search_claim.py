@@ -1,25 +1,22 @@
-"""Do OptEmbed's and DNIS' tables, trained anew, score no less than the full table they came from?
+"""Do tables found by OptEmbed and DNIS, retrained, score no less than full tables?
 
     python -m benchmarks.quality.search_claim --work DIR
 
 Criteo sample, AutoInt and DCN-V2 with the committed searches. For each seed the retrained model
-against the full table of the same seed, on the same test rows, with DeLong's p-value. The runs are
-those of `embedding_budgets` in the same DIR where there are any. The committed searches ask for a
-share of 25 %; all settings were chosen on valid. The other shares are shown as well, so that the
-choice among them cannot flatter.
+against the full table of the same seed, on the same test rows, with DeLong's p-value. Runs of
+`embedding_budgets` in the same DIR are used again. The committed searches ask for a share of 25 %;
+all settings were chosen on valid. The other shares are shown too: none is selected by its result.
 """
 
-import argparse
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
+from benchmarks import harness
 from benchmarks.quality.budget_methods import FULL
-from benchmarks.quality.budget_runs import Runs, Task
-from benchmarks.record import write_record
-from benchmarks.seed_intervals import paired
+from benchmarks.quality.budget_runs import Runs, Task, parser
+from benchmarks.tables import by_seed, mean_std, paired, table
 from recsys.reports.compare import compare_runs
 
 DATASET = "criteo_kaggle"
@@ -48,29 +45,26 @@ def compare(runs: Runs, task: Task) -> dict:
     }
 
 
-def mean_std(values: list[float]) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.4f} ± {spread:.4f}"
-
-
 def to_markdown(found: list[dict], full_bytes: int) -> str:
-    lines = ["| model, search | budget, % | bytes, % | full table | retrained "]
-    lines[-1] += "| difference ± Student's 95 % (each seed) | DeLong's p, each seed |"
-    lines.append("|---" * 7 + "|")
+    rows = []
     for (model, method), shares in by_search(found).items():
         for budgets, mine in alike(shares):
             differences = [run["difference"] for run in mine]
-            cells = [
-                f"{model}, {method}",
-                ", ".join(f"{100 * share:g}" for share in budgets),
-                f"{100 * statistics.mean(run['serve_bytes'] for run in mine) / full_bytes:.1f}",
-                mean_std([run["full_table_auc"] for run in mine]),
-                mean_std([run["test_auc"] for run in mine]),
-                f"{paired(differences)} ({', '.join(f'{d:+.4f}' for d in differences)})",
-                ", ".join(f"{run['p_value']:.2f}" for run in mine),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            size = statistics.mean(run["serve_bytes"] for run in mine)
+            rows.append(
+                [
+                    f"{model}, {method}",
+                    ", ".join(f"{100 * share:g}" for share in budgets),
+                    f"{100 * size / full_bytes:.1f}",
+                    mean_std([run["full_table_auc"] for run in mine]),
+                    mean_std([run["test_auc"] for run in mine]),
+                    f"{paired(differences)} ({', '.join(f'{d:+.4f}' for d in differences)})",
+                    ", ".join(f"{run['p_value']:.2f}" for run in mine),
+                ]
+            )
+    heads = ["model, search", "budget, %", "bytes, %", "full table", "retrained"]
+    heads += ["difference ± Student's 95 % (each seed)", "DeLong's p, each seed"]
+    return table(heads, rows)
 
 
 def by_search(found: list[dict]) -> dict[tuple[str, str], dict[float, list[dict]]]:
@@ -91,12 +85,7 @@ def alike(shares: dict[float, list[dict]]) -> list[tuple[list[float], list[dict]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--as-is", action="store_true", help="runs nothing, records what is there")
-    parser.add_argument("--no-record", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     torch.set_num_threads(1)
     runs = Runs(arguments.work)
     wanted = list(tasks(arguments.seeds))
@@ -107,10 +96,9 @@ def main() -> None:
         for task in wanted
         if task.method in SEARCHED and "test_auc" in runs.done.get(task, {})
     ]
-    text = to_markdown(found, runs.full_bytes(DATASET))
-    print(text)
-    if not arguments.no_record:
-        print(write_record("search_claim", {"runs": found}, text))
+    figures = ("serve_bytes", "full_table_auc", "test_auc", "difference", "p_value")
+    grouped = by_seed(found, ("model", "method", "share"), figures)
+    harness.report(arguments, grouped, to_markdown(found, runs.full_bytes(DATASET)))
 
 
 if __name__ == "__main__":

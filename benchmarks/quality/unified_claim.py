@@ -4,17 +4,14 @@
 
 Unified Embedding (Coleman et al. 2023, table 1), DCN-V2, two real samples: the committed config,
 `hashed` with rows in proportion to cardinality against `unified`, at the full tables' bytes, ÷2,
-÷10 and ÷100. Once without and once with full tables for the features of few ids, as the paper has
-them: hashed by cardinality, a feature of 4 ids has one row at ÷10. Runs are those of
-`embedding_budgets` in the same DIR where there are any. Nothing is chosen.
+÷10 and ÷100. Both without and with full tables for the features of few ids, as the paper has them:
+hashed by cardinality, a feature of 4 ids has one row at ÷10. Runs of `embedding_budgets` in the
+same DIR are used again. Nothing is chosen by these results.
 """
-
-import argparse
-import statistics
-from pathlib import Path
 
 import torch
 
+from benchmarks import harness
 from benchmarks.quality.budget_methods import (
     FULL,
     HASHED,
@@ -23,8 +20,8 @@ from benchmarks.quality.budget_methods import (
     SHARED_EXACT,
     SMALL,
 )
-from benchmarks.quality.budget_runs import Runs, Task
-from benchmarks.record import write_record
+from benchmarks.quality.budget_runs import Runs, Task, parser
+from benchmarks.tables import by_seed, mean_std, table
 
 SHARES = (1.0, 0.5, 0.1, 0.01)
 DATASETS = ("movielens_1m", "criteo_kaggle")
@@ -51,41 +48,35 @@ def tasks(seeds: list[int]) -> list[Task]:
     ]
 
 
-def mean_std(values: list[float], sign: str = "") -> str:
-    if not values:
-        return "not run"
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):{sign}.4f} ± {spread:.4f}"
-
-
 def to_markdown(runs: Runs, datasets: list[str], seeds: list[int]) -> str:
-    lines = []
+    parts = []
     for dataset in datasets:
         full = runs.full_bytes(dataset)
-        score = mean_std([*aucs(runs, dataset, FULL, 1.0, seeds).values()])
-        lines += ["", f"**{dataset}**: full tables {full / 1e6:.2f} MB, {score}", ""]
-        lines += ["| bytes | hash per feature | one shared table | difference, by seed "]
-        lines[-1] += "| the paper: hash, shared, difference |"
-        lines.append("|---" * 5 + "|")
+        score = mean_std([*aucs(runs, dataset, FULL, 1.0, seeds).values()], none="not run")
+        parts.append(f"**{dataset}**: full tables {full / 1e6:.2f} MB, {score}")
+        rows: list[list[str]] = []
         for words, pair in PAIRS.items():
-            lines.append(f"| *{words}* | | | | |")
-            lines += [line(runs, dataset, pair, share, seeds) for share in SHARES]
-    lines += ["", "The paper's rows, sizes and splits are others: compare differences, not AUCs."]
-    return "\n".join(lines)
+            rows.append([f"*{words}*", "", "", "", ""])
+            rows += [line(runs, dataset, pair, share, seeds) for share in SHARES]
+        heads = ["bytes", "hash per feature", "one shared table", "difference, by seed"]
+        parts.append(table([*heads, "the paper: hash, shared, difference"], rows))
+    parts.append("The paper's rows, sizes and splits differ: compare differences, not AUCs.")
+    return "\n\n".join(parts)
 
 
-def line(runs: Runs, dataset: str, pair: tuple[str, str], share: float, seeds: list[int]) -> str:
+def line(
+    runs: Runs, dataset: str, pair: tuple[str, str], share: float, seeds: list[int]
+) -> list[str]:
     hashed, shared = (aucs(runs, dataset, method, share, seeds) for method in pair)
     differences = [shared[seed] - hashed[seed] for seed in shared if seed in hashed]
     paper = PAPER[dataset].get(share)
-    cells = [
+    return [
         f"÷{1 / share:.0f}, {share * runs.full_bytes(dataset) / 1e3:,.0f} kB",
-        mean_std([*hashed.values()]),
-        mean_std([*shared.values()]),
-        f"**{mean_std(differences, '+')}**" if differences else "not run",
+        mean_std([*hashed.values()], none="not run"),
+        mean_std([*shared.values()], none="not run"),
+        f"**{mean_std(differences, sign='+')}**" if differences else "not run",
         "{:.4f}, {:.4f}, {:+.4f}".format(*paper, paper[1] - paper[0]) if paper else "–",
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def aucs(runs: Runs, dataset: str, method: str, share: float, seeds: list[int]) -> dict[int, float]:
@@ -96,23 +87,17 @@ def aucs(runs: Runs, dataset: str, method: str, share: float, seeds: list[int]) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--datasets", nargs="+", default=list(DATASETS))
-    parser.add_argument("--as-is", action="store_true", help="runs nothing, records what is there")
-    parser.add_argument("--no-record", action="store_true")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--datasets", nargs="+", default=list(DATASETS))
+    arguments = options.parse_args()
     torch.set_num_threads(1)
     runs = Runs(arguments.work)
     wanted = [t for t in tasks(arguments.seeds) if t.dataset in arguments.datasets]
     if not arguments.as_is:
         runs.do(wanted)
-    text = to_markdown(runs, arguments.datasets, arguments.seeds)
-    print(text)
-    if not arguments.no_record:
-        found = {"runs": [runs.done[task] for task in wanted if task in runs.done]}
-        print(write_record("unified_claim", found, text))
+    found = [runs.done[task] for task in wanted if task in runs.done]
+    figures = by_seed(found, ("dataset", "method", "share"), ("serve_bytes", "test_auc"))
+    harness.report(arguments, figures, to_markdown(runs, arguments.datasets, arguments.seeds))
 
 
 if __name__ == "__main__":

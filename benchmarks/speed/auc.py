@@ -1,27 +1,28 @@
-"""How fast is exact AUC on 10 M predictions with ties, beside scikit-learn's?
+"""How fast is exact AUC on 10 M predictions with ties, compared with scikit-learn?
 
-python -m benchmarks.speed.auc                 10 M rows, 5 rounds, a record in benchmarks/results/
+python -m benchmarks.speed.auc                                      10 M rows, 5 rounds
 python -m benchmarks.speed.auc --rows 100000 --no-record
-python -m benchmarks.speed.auc --rows 100000000 --ours-only --name auc_100m   memory of 10⁸ rows
+python -m benchmarks.speed.auc --rows 100000000 --ours-only --name speed_auc_100m
 """
 
-import argparse
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.tables import table
 from recsys.metrics import compute_auc, compute_auc_interval, compute_grouped_auc
 
 MAX_GROUPED_ROWS = 20_000_000  # grouped AUC takes some 60 bytes per row
 
 
 def make_predictions(rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits like a CTR model's with 3 decimals (so nearly all are tied), 25 % clicks."""
+    """Logits with 3 decimals (so nearly all are tied), as a CTR model gives them; 25 % clicks."""
     rng = np.random.default_rng(0)
     labels = (rng.random(rows, dtype=np.float32) < 0.25).astype(np.int8)
     logits = rng.standard_normal(rows, dtype=np.float32) + labels - np.float32(1.5)
@@ -39,18 +40,11 @@ def grouped_auc(logits: np.ndarray, labels: np.ndarray) -> float | None:
     return compute_grouped_auc(logits, labels, group_ids).value
 
 
-def time_alternating(
-    functions: dict[str, Callable], arguments: tuple, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Each round runs every function once, so that a slow minute of the machine hits them all."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    values = {}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            values[name] = function(*arguments)
-            seconds[name].append(time.perf_counter() - start)
-    return seconds, values
+def timed(function: Callable, arguments: tuple) -> tuple[float, float]:
+    """Seconds of a call, and its result."""
+    start = time.perf_counter()
+    value = function(*arguments)
+    return time.perf_counter() - start, value
 
 
 def extra_peak_bytes(function: Callable, rows: int) -> int:
@@ -62,7 +56,7 @@ def extra_peak_bytes(function: Callable, rows: int) -> int:
 def measure_peak(function: Callable, rows: int) -> int:
     function(*make_predictions(1000))
     arguments = make_predictions(rows)
-    Path("/proc/self/clear_refs").write_text("5")  # the kernel forgets the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # resets the kernel's peak
     before = status_bytes("VmRSS")
     function(*arguments)
     return status_bytes("VmHWM") - before
@@ -74,9 +68,13 @@ def status_bytes(key: str) -> int:
 
 
 def measure(functions: dict[str, Callable], rows: int, rounds: int) -> dict:
-    time_alternating(functions, make_predictions(1000), rounds=1)  # imports
+    for function in functions.values():
+        function(*make_predictions(1000))  # imports
     arguments = make_predictions(rows)
-    seconds, values = time_alternating(functions, arguments, rounds)
+    runs = harness.alternate(
+        rounds, {name: partial(timed, function, arguments) for name, function in functions.items()}
+    )
+    seconds = {name: [each for each, _ in found] for name, found in runs.items()}
     extras: dict[str, Callable] = {"with DeLong's 95 % interval": compute_auc_interval}
     if rows <= MAX_GROUPED_ROWS:
         extras[f"grouped AUC, {rows // 20:,} groups"] = grouped_auc
@@ -86,28 +84,10 @@ def measure(functions: dict[str, Callable], rows: int, rounds: int) -> dict:
         "rounds": rounds,
         "seconds": seconds,
         "median_seconds": {name: statistics.median(times) for name, times in seconds.items()},
-        "auc": values,
-        "extra_seconds": {
-            name: times[0] for name, times in time_alternating(extras, arguments, 1)[0].items()
-        },
+        "auc": {name: found[-1][1] for name, found in runs.items()},
+        "extra_seconds": {name: timed(extra, arguments)[0] for name, extra in extras.items()},
+        "extra_peak_bytes": {name: extra_peak_bytes(f, rows) for name, f in functions.items()},
     }
-
-
-def main() -> None:
-    options = parse()
-    functions: dict[str, Callable] = {"recsys": compute_auc}
-    if not options.ours_only:
-        functions["scikit-learn"] = scikit_learn_auc
-    results = measure(functions, options.rows, options.rounds)
-    results["extra_peak_bytes"] = {
-        name: extra_peak_bytes(function, options.rows) for name, function in functions.items()
-    }
-    if not options.ours_only:
-        add_comparison(results)
-    table = to_table(results)
-    print(table)
-    if not options.no_record:
-        print(write_record(options.name, results, table))
 
 
 def add_comparison(results: dict) -> None:
@@ -117,38 +97,45 @@ def add_comparison(results: dict) -> None:
     results["equal_to_1e-12"] = results["absolute_difference"] <= 1e-12
 
 
-def to_table(results: dict) -> str:
+def to_markdown(results: dict) -> str:
     rows = results["rows"]
     lines = [
         f"Exact AUC of {rows:,} float32 predictions ({results['distinct_logits']:,} distinct), "
         f"medians of {results['rounds']} alternating rounds in one process; memory is what one "
         "call adds to the peak of a fresh process.",
         "",
-        "| | seconds | extra memory, bytes per row | AUC |",
-        "|---|---:|---:|---:|",
-    ]
-    for name, seconds in results["median_seconds"].items():
-        memory = results["extra_peak_bytes"][name] / rows
-        lines.append(f"| {name} | {seconds:.3f} | {memory:.1f} | {results['auc'][name]:.15f} |")
-    lines.append("")
+        table(
+            ["", "seconds", "extra memory, bytes per row", "AUC"],
+            [
+                (name, f"{seconds:.3f}", f"{results['extra_peak_bytes'][name] / rows:.1f}",
+                 f"{results['auc'][name]:.15f}")
+                for name, seconds in results["median_seconds"].items()
+            ],
+        ),
+        "",
+    ]  # fmt: skip
     if "times_faster" in results:
-        lines.append(
+        lines += [
             f"{results['times_faster']:.1f} × faster; difference "
-            f"{results['absolute_difference']:.1e} (equal to 1e-12: {results['equal_to_1e-12']})."
-        )
-        lines.append("")
+            f"{results['absolute_difference']:.1e} (equal to 1e-12: {results['equal_to_1e-12']}).",
+            "",
+        ]
     lines += [f"- {name}: {seconds:.2f} s" for name, seconds in results["extra_seconds"].items()]
     return "\n".join(lines)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> None:
+    parser = harness.parser(__doc__, rounds=5)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--name", default="auc")
     parser.add_argument("--ours-only", action="store_true")
-    parser.add_argument("--no-record", action="store_true")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    functions: dict[str, Callable] = {"recsys": compute_auc}
+    if not arguments.ours_only:
+        functions["scikit-learn"] = scikit_learn_auc
+    results = measure(functions, arguments.rows, arguments.rounds)
+    if not arguments.ours_only:
+        add_comparison(results)
+    harness.report(arguments, results, to_markdown(results))
 
 
 if __name__ == "__main__":

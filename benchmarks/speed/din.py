@@ -10,25 +10,29 @@ all contenders run in every round, the median over rounds counts.
 """
 
 import argparse
-import os
+import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks import harness
 from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_history_dataset
-from benchmarks.record import write_record
-from benchmarks.speed.din_contender import BATCH_SIZE
-from benchmarks.speed.training import KEEP_MEMORY, measure
+from benchmarks.speed.training import KEEP_MEMORY, samples_per_second
+from benchmarks.speed.training_contenders import DIN_BATCH_SIZE as BATCH_SIZE
+from benchmarks.tables import table
 
 CARDINALITIES = {"user": 100_001, "item": 400_001, "category": 9_440}
 # name → (longest history, mean length); full where both are the same
 LENGTHS = {"50": (50, 50), "100": (100, 100), "10 of 100": (100, 10)}
 FULL, SHORT = "100", "10 of 100"
 WARM_UP_STEPS = 5
+CONTENDERS = ("ours", "fuxictr", "fuxictr_kept_memory")
 ASKED_RATIO, ASKED_COST = 2.2, 0.35
 
 
@@ -61,53 +65,56 @@ def write_rows(folder: Path, name: str, steps: int) -> Path:
 
 
 def our_command(arguments: argparse.Namespace, data: Path) -> list[object]:
-    command = [sys.executable, "-m", "benchmarks.speed.din_contender", "--data", data]
+    command = [sys.executable, "-m", "benchmarks.speed.training_contenders", "din", "--data", data]
     command += ["--activation", arguments.activation]
     return [*command, "--steps", arguments.steps, "--threads", arguments.threads]
 
 
 def peer_command(arguments: argparse.Namespace, data: Path) -> list[object]:
-    """Its own settings but for L2, which ours has not either."""
-    activation = {"relu": "ReLU", "dice": "Dice"}[arguments.activation]
-    settings = f'{{"batch_size": {BATCH_SIZE}, "embedding_regularizer": null, '
-    settings += f'"attention_hidden_activations": "{activation}"}}'
-    pairs = str([PAIR]).replace("'", '"')
-    script = Path(__file__).parents[1] / "peers" / "fuxictr_din_train.py"
+    """FuxiCTR's own settings, without L2, as ours."""
+    settings = {
+        "batch_size": BATCH_SIZE,
+        "embedding_regularizer": None,
+        "attention_hidden_activations": {"relu": "ReLU", "dice": "Dice"}[arguments.activation],
+    }
+    script = harness.PEERS / "fuxictr_din_train.py"
     command = [arguments.peer_python, script, "--checkout", arguments.checkout, "--throughput"]
-    command += ["--data", data, "--work", arguments.work / data.name, "--set", settings]
-    command += ["--features", *CARDINALITIES, *HISTORIES, "--pairs", pairs]
+    command += ["--data", data, "--work", arguments.work / data.name, "--set", json.dumps(settings)]
+    command += ["--features", *CARDINALITIES, *HISTORIES, "--pairs", json.dumps([PAIR])]
     command += ["--workers", arguments.peer_workers, "--threads", arguments.threads]
     steps = arguments.steps - WARM_UP_STEPS
     return [*command, "--warmup-steps", WARM_UP_STEPS, "--steps", steps]
 
 
-def run_rounds(arguments: argparse.Namespace, data: dict[str, Path]) -> dict[str, dict]:
-    """Samples/s by contender and length, one run each in every round."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for _ in range(arguments.rounds):
-        for length, folder in data.items():
-            peer = peer_command(arguments, folder)
-            runs = {
-                "ours": (our_command(arguments, folder), {}),
-                "fuxictr": (peer, {}),
-                "fuxictr_kept_memory": (peer, KEEP_MEMORY),
-            }
-            for name, (command, environment) in runs.items():
-                speed = measure(command, environment, arguments.threads)["samples_per_second"]
-                found.setdefault(length, {}).setdefault(name, []).append(speed)
-                print(f"history {length}, {name}: {speed:,.0f} samples/s", flush=True)
+def contenders(
+    arguments: argparse.Namespace, data: dict[str, Path]
+) -> dict[str, Callable[[], float]]:
+    """length/contender → one run of it, in samples/s."""
+    found: dict[str, Callable[[], float]] = {}
+    for length, folder in data.items():
+        peer = peer_command(arguments, folder)
+        runs = {
+            "ours": (our_command(arguments, folder), {}),
+            "fuxictr": (peer, {}),
+            "fuxictr_kept_memory": (peer, KEEP_MEMORY),
+        }
+        for name, (command, environment) in runs.items():
+            found[f"{length}/{name}"] = partial(
+                samples_per_second, command, arguments.threads, environment
+            )
     return found
 
 
 def median_ratio(numerators: list[float], denominators: list[float]) -> float:
-    """Of the rounds' ratios: what slows a whole round down does not count."""
+    """Of the ratios of each round, so that a slow round does not count."""
     pairs = zip(numerators, denominators, strict=True)
     return statistics.median(above / below for above, below in pairs)
 
 
-def summarise(found: dict[str, dict]) -> dict:
+def summarize(found: dict[str, list[float]]) -> dict:
     results: dict = {}
-    for length, runs in found.items():
+    for length in LENGTHS:
+        runs = {k.split("/")[1]: v for k, v in found.items() if k.startswith(f"{length}/")}
         results[length] = {
             "samples_per_second": {name: statistics.median(runs[name]) for name in runs},
             "ours_over_fuxictr": median_ratio(runs["ours"], runs["fuxictr"]),
@@ -116,27 +123,29 @@ def summarise(found: dict[str, dict]) -> dict:
             ),
             "runs": runs,
         }
-    results["cost_of_short_over_full"] = median_ratio(found[FULL]["ours"], found[SHORT]["ours"])
+    results["cost_of_short_over_full"] = median_ratio(found[f"{FULL}/ours"], found[f"{SHORT}/ours"])
     return results
 
 
 def to_markdown(results: dict, arguments: argparse.Namespace) -> str:
+    ratios = ("ours_over_fuxictr", "ours_over_fuxictr_kept_memory")
+    rows = [
+        (
+            length,
+            *(f"{results[length]['samples_per_second'][n]:,.0f}" for n in CONTENDERS),
+            *(f"{results[length][name]:.2f}" for name in ratios),
+        )
+        for length in LENGTHS
+    ]
+    heads = ["history", "ours, samples/s", "FuxiCTR", "FuxiCTR, allocator keeps memory"]
     lines = [
         f"Median of {arguments.rounds} alternating rounds of {arguments.steps} steps "
         f"({WARM_UP_STEPS} warm-up), batch {BATCH_SIZE}, dim 16, attention 64 "
         f"{arguments.activation}, {arguments.threads} threads. Generated rows, fused tables with "
         "row-wise Adagrad; FuxiCTR: dense Adam, padded histories.",
         "",
-        "| history | ours, samples/s | FuxiCTR | FuxiCTR, allocator keeps memory "
-        "| ours ÷ FuxiCTR | ours ÷ FuxiCTR, memory kept |",
-        "|---|---|---|---|---|---|",
+        table([*heads, "ours ÷ FuxiCTR", "ours ÷ FuxiCTR, memory kept"], rows),
     ]
-    for length in LENGTHS:
-        speed = results[length]["samples_per_second"]
-        cells = [f"{speed[n]:,.0f}" for n in ("ours", "fuxictr", "fuxictr_kept_memory")]
-        ratios = ("ours_over_fuxictr", "ours_over_fuxictr_kept_memory")
-        cells += [f"{results[length][name]:.2f}" for name in ratios]
-        lines.append(f"| {length} | " + " | ".join(cells) + " |")
     cost = results["cost_of_short_over_full"]
     lines += [
         "",
@@ -147,23 +156,16 @@ def to_markdown(results: dict, arguments: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer-python", type=Path, required=True)
-    parser.add_argument("--checkout", type=Path, required=True, help="a clone of reczoo/FuxiCTR")
+    parser = harness.parser(__doc__, rounds=3, peer="required", threads=harness.cores())
     parser.add_argument("--peer-workers", type=int, default=1, help="of its DataLoader")
     parser.add_argument("--activation", choices=["relu", "dice"], default="relu")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=45)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         arguments.work = Path(folder) / "fuxictr"
         data = {name: write_rows(Path(folder), name, arguments.steps) for name in LENGTHS}
-        results = summarise(run_rounds(arguments, data))
-    print(to_markdown(results, arguments))
-    if not arguments.no_record:
-        print(write_record("din_speed", results, to_markdown(results, arguments)))
+        results = summarize(harness.alternate(arguments.rounds, contenders(arguments, data)))
+    harness.report(arguments, results, to_markdown(results, arguments))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ imports; peak RSS is of that process. What 100 M events take is extrapolated fro
 
 import argparse
 import json
-import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,12 +22,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.tables import table
 
 EVENTS_PER_USER, EVENTS_PER_ITEM, CATEGORIES = 100, 25, 5_000
 CHUNK_EVENTS, SECONDS_PER_CHUNK = 1_000_000, 86_400
 CHECKED = "recsys, leaks looked for"
-PEER_SCRIPT = Path(__file__).parents[1] / "peers" / "pandas_events.py"
 RECIPE = """
 events:
   item_features: [category]
@@ -50,7 +48,7 @@ def write_events(path: Path, events: int) -> None:
             size = min(CHUNK_EVENTS, events - start)
             item = np.exp(rng.random(size) * np.log(items)).astype(np.int64)
             times = np.sort(rng.integers(0, SECONDS_PER_CHUNK, size))
-            table = pa.table(
+            drawn = pa.table(
                 {
                     "user": (users * rng.random(size) ** 1.5).astype(np.int64),
                     "item": item * 2_654_435_761 % 2**32,  # names that say nothing of frequency
@@ -59,7 +57,7 @@ def write_events(path: Path, events: int) -> None:
                 }
             )
             options = csv.WriteOptions(include_header=start == 0)
-            csv.write_csv(table, file, options)
+            csv.write_csv(drawn, file, options)
 
 
 def run_ours_here(events: Path, out: Path, check: bool) -> dict:
@@ -76,14 +74,6 @@ def run_ours_here(events: Path, out: Path, check: bool) -> dict:
     return {"seconds": seconds, "peak_rss_bytes": peak, "rows": rows}
 
 
-def run_fresh(command: list[object]) -> dict:
-    """The last line of a fresh process's output, as JSON."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{command[0]} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def measure(arguments: argparse.Namespace, events: int, folder: Path) -> list[dict]:
     """Each tool on the same events, in turns."""
     log = folder / "events.csv"
@@ -93,10 +83,10 @@ def measure(arguments: argparse.Namespace, events: int, folder: Path) -> list[di
         ours: list[object] = [sys.executable, "-m", "benchmarks.speed.events", "--ours-once"]
         commands = {"recsys": ours, CHECKED: [*ours, "--check"]}
         if arguments.peer_python and events <= arguments.peer_max_events:
-            commands["pandas"] = [arguments.peer_python, PEER_SCRIPT]
+            commands["pandas"] = [arguments.peer_python, harness.PEERS / "pandas_events.py"]
         for tool, command in commands.items():
             out = folder / "out"
-            result = run_fresh([*command, "--events", log, "--out", out])
+            result = harness.run_json([*command, "--events", log, "--out", out])
             shutil.rmtree(out)
             results.append(
                 {"tool": tool, "events": events, "csv_bytes": log.stat().st_size} | result
@@ -110,47 +100,53 @@ def median_run(runs: list[dict]) -> dict:
 
 
 def to_markdown(results: list[dict]) -> str:
-    lines = ["| events | tool | seconds | events/s | rows made | rows/s | peak RSS, MB |"]
-    lines.append("|---" * 7 + "|")
-    found = {}
-    for events, tool in dict.fromkeys((r["events"], r["tool"]) for r in results):
-        run = median_run([r for r in results if (r["events"], r["tool"]) == (events, tool)])
-        found[tool, events] = run
-        seconds, rows = run["seconds"], run["rows"]
-        lines.append(
-            f"| {events:,} | {tool} | {seconds:.1f} | {events / seconds:,.0f} | {rows:,} "
-            f"| {rows / seconds:,.0f} | {run['peak_rss_bytes'] / 1e6:,.0f} |"
+    found = {
+        (events, tool): median_run(
+            [r for r in results if (r["events"], r["tool"]) == (events, tool)]
         )
-    for tool in ("recsys", CHECKED):
-        sizes = sorted(events for name, events in found if name == tool)
-        if len(sizes) < 2:
-            continue
-        low, high = (found[tool, size]["peak_rss_bytes"] for size in (sizes[0], sizes[-1]))
-        slope = (high - low) / (sizes[-1] - sizes[0])
-        whole = low + slope * (100_000_000 - sizes[0])
-        lines.append(
-            f"\n{tool}: from {sizes[0]:,} to {sizes[-1]:,} events peak RSS grows by {slope:,.0f} "
-            f"bytes an event; 100 M events would take {whole / 1e9:.1f} GB (asked: at most 16)."
-        )
-    return "\n".join(lines)
+        for events, tool in dict.fromkeys((r["events"], r["tool"]) for r in results)
+    }
+    text = table(
+        ["events", "tool", "seconds", "events/s", "rows made", "rows/s", "peak RSS, MB"],
+        [
+            (
+                f"{events:,}",
+                tool,
+                f"{run['seconds']:.1f}",
+                f"{events / run['seconds']:,.0f}",
+                f"{run['rows']:,}",
+                f"{run['rows'] / run['seconds']:,.0f}",
+                f"{run['peak_rss_bytes'] / 1e6:,.0f}",
+            )
+            for (events, tool), run in found.items()
+        ],
+    )
+    return "\n\n".join([text, *(growth_of(tool, found) for tool in ("recsys", CHECKED))])
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", nargs="+", default=[2_000_000, 10_000_000])
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--peer-python", type=Path, help="a python that has pandas and pyarrow")
-    parser.add_argument("--peer-max-events", type=int, default=10_000_000)
-    parser.add_argument("--work", type=Path, help="where the temporary files go")
-    parser.add_argument("--no-record", action="store_true")
-    parser.add_argument("--ours-once", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+def growth_of(tool: str, found: dict[tuple[int, str], dict]) -> str:
+    """Memory by number of events, extrapolated to 100 M."""
+    sizes = sorted(events for events, name in found if name == tool)
+    if len(sizes) < 2:
+        return ""
+    low, high = (found[size, tool]["peak_rss_bytes"] for size in (sizes[0], sizes[-1]))
+    slope = (high - low) / (sizes[-1] - sizes[0])
+    whole = low + slope * (100_000_000 - sizes[0])
+    return (
+        f"{tool}: from {sizes[0]:,} to {sizes[-1]:,} events peak RSS grows by {slope:,.0f} bytes "
+        f"an event; 100 M events would take {whole / 1e9:.1f} GB (asked: at most 16)."
+    )
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    parser = harness.parser(__doc__, rounds=1, work="optional")
+    parser.add_argument("--events", nargs="+", default=[2_000_000, 10_000_000])
+    parser.add_argument("--peer-python", type=Path, help="a python that has pandas and pyarrow")
+    parser.add_argument("--peer-max-events", type=int, default=10_000_000)
+    parser.add_argument("--ours-once", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     if arguments.ours_once:
         log = Path(arguments.events[0])
         print(json.dumps(run_ours_here(log, arguments.out, arguments.check)))
@@ -159,11 +155,8 @@ def main() -> None:
     for events in arguments.events:
         with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
             results += measure(arguments, int(events), Path(folder))
-    table = to_markdown(results)
-    print(table)
-    if not arguments.no_record:
-        facts = {"runs": results, "cores": len(os.sched_getaffinity(0)), "recipe": RECIPE}
-        print(write_record("events_pipeline", facts, table))
+    facts = {"runs": results, "cores": harness.cores(), "recipe": RECIPE}
+    harness.report(arguments, facts, to_markdown(results))
 
 
 if __name__ == "__main__":

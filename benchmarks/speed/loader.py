@@ -1,6 +1,6 @@
-"""How many rows a second does the loader alone give, beside FuxiCTR's loader on the same file?
+"""How many rows a second does the loader alone give, compared with FuxiCTR's loader?
 
-    python -m benchmarks.speed.loader --peer-python FUXICTR_ENV/bin/python --peer-checkout FUXICTR
+    python -m benchmarks.speed.loader --peer-python FUXICTR_ENV/bin/python --checkout FUXICTR
     python -m benchmarks.speed.loader --rows 50000 --batches 4 --rounds 1 --no-record
 
 Criteo's shape: 26 int32 ids, 13 float32, a label, as `recsys prepare` writes them; batch 4096;
@@ -13,17 +13,18 @@ goes).
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from benchmarks.record import write_record
+from benchmarks import harness
 from benchmarks.speed.training import capped_cardinalities, draw_rows
+from benchmarks.tables import table
 from data_pipelines.writing import SplitWriter, save_schema
 from recsys.data.config import DataConfig
 from recsys.data.loader import BatchLoader
@@ -46,8 +47,7 @@ def write_dataset(folder: Path, rows: int) -> Path:
     """Generated rows in one train file; its cardinalities sum to TOTAL_IDS."""
     cardinalities = capped_cardinalities(TOTAL_IDS)
     writer = SplitWriter(folder, "train")
-    table = draw_rows(min(rows, CHUNK_ROWS), cardinalities)
-    chunk = pl.from_arrow(table)
+    chunk = pl.from_arrow(draw_rows(min(rows, CHUNK_ROWS), cardinalities))
     for start in range(0, rows, CHUNK_ROWS):
         writer.add(chunk.sample(fraction=1.0, shuffle=True, seed=start).head(rows - start))
     features = [
@@ -86,21 +86,13 @@ def measure_ours(dataset: Path, workers: int, in_order: bool) -> dict:
     }
 
 
-def run(command: list[object]) -> dict:
-    """The JSON line that a contender's process ends with."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{command[1:3]} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def commands(options: argparse.Namespace, dataset: Path) -> dict[str, list[object]]:
     ours = [sys.executable, "-m", "benchmarks.speed.loader", "--measure", dataset]
     found = {name: [*ours, *arguments] for name, arguments in OURS.items()}
     if options.peer_python is None:
         return found
-    peer = [options.peer_python, Path(__file__).parents[1] / "peers" / "fuxictr_loader.py"]
-    peer += ["--checkout", options.peer_checkout, "--data", dataset, "--work", dataset.parent]
+    peer = [options.peer_python, harness.PEERS / "fuxictr_loader.py"]
+    peer += ["--checkout", options.checkout, "--data", dataset, "--work", dataset.parent]
     peer += ["--batches", options.batches, "--batch-size", BATCH_SIZE]
     return found | {name: [*peer, *arguments] for name, arguments in PEERS.items()}
 
@@ -108,10 +100,10 @@ def commands(options: argparse.Namespace, dataset: Path) -> dict[str, list[objec
 def measure_all(options: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as name:
         dataset = write_dataset(Path(name) / "criteo_shape", options.rows)
-        runs = {name: [] for name in commands(options, dataset)}
-        for _ in range(options.rounds):
-            for contender, command in commands(options, dataset).items():
-                runs[contender].append(run(command))
+        contenders = commands(options, dataset)
+        runs = harness.alternate(
+            options.rounds, {n: partial(harness.run_json, c) for n, c in contenders.items()}
+        )
     medians = {
         contender: {key: float(np.median([run[key] for run in found])) for key in found[0]}
         for contender, found in runs.items()
@@ -122,52 +114,50 @@ def measure_all(options: argparse.Namespace) -> dict:
     }  # fmt: skip
 
 
-def to_table(results: dict) -> str:
+def to_markdown(results: dict) -> str:
     rates = {name: found["rows_per_second"] for name, found in results["medians"].items()}
     best = max((rates[name] for name in PEERS if name in rates), default=None)
-    lines = [
-        f"Rows per second of the loader alone: {results['rows']:,} generated rows of Criteo's "
-        f"shape, batch {BATCH_SIZE}, medians of {results['rounds']} alternating rounds. Ours: "
-        "whole epochs, decoding included. FuxiCTR: from its memory, reading not included, except "
-        "when streaming.",
-        "",
-        "| | rows per second | × FuxiCTR's best |",
-        "|---|---:|---:|",
-    ]
-    for name, rate in rates.items():
-        lines.append(f"| {name} | {rate:,.0f} | {f'{rate / best:.1f}' if best else ''} |")
-    lines += ["", "| | first batch after, s | first epoch, rows per second |", "|---|---:|---:|"]
-    for name, found in results["medians"].items():
-        if name in OURS:
-            first_epoch = found["first_epoch_rows_per_second"]
-            lines.append(f"| {name} | {found['first_batch_seconds']:.2f} | {first_epoch:,.0f} |")
-    return "\n".join(lines)
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=200, help="of FuxiCTR, timed")
-    parser.add_argument("--peer-python", type=Path, help="the python of FuxiCTR's environment")
-    parser.add_argument("--peer-checkout", type=Path, help="a clone of reczoo/FuxiCTR")
-    parser.add_argument("--no-record", action="store_true")
-    parser.add_argument("--measure", type=Path, help="only ours, on this data set, as JSON")
-    parser.add_argument("--workers", type=int, default=2, help="with --measure")
-    parser.add_argument("--in-order", action="store_true", help="with --measure")
-    return parser.parse_args()
+    ours = [(name, found) for name, found in results["medians"].items() if name in OURS]
+    return "\n".join(
+        [
+            f"Rows per second of the loader alone: {results['rows']:,} generated rows of Criteo's "
+            f"shape, batch {BATCH_SIZE}, medians of {results['rounds']} alternating rounds. Ours: "
+            "whole epochs, decoding included. FuxiCTR: from its memory, reading not included, "
+            "except when streaming.",
+            "",
+            table(
+                ["", "rows per second", "× FuxiCTR's best"],
+                [(n, f"{r:,.0f}", f"{r / best:.1f}" if best else "") for n, r in rates.items()],
+            ),
+            "",
+            table(
+                ["", "first batch after, s", "first epoch, rows per second"],
+                [
+                    (
+                        name,
+                        f"{found['first_batch_seconds']:.2f}",
+                        f"{found['first_epoch_rows_per_second']:,.0f}",
+                    )
+                    for name, found in ours
+                ],
+            ),
+        ]
+    )
 
 
 def main() -> None:
-    options = parse()
+    parser = harness.parser(__doc__, rounds=3, peer="optional")
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--batches", type=int, default=200, help="of FuxiCTR, timed")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # ours, on this dataset
+    parser.add_argument("--workers", type=int, default=2, help=argparse.SUPPRESS)
+    parser.add_argument("--in-order", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure_ours(options.measure, options.workers, options.in_order)))
         return
     results = measure_all(options)
-    table = to_table(results)
-    print(table)
-    if not options.no_record:
-        print(write_record("loader", results, table))
+    harness.report(options, results, to_markdown(results))
 
 
 if __name__ == "__main__":

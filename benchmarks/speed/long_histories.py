@@ -1,16 +1,15 @@
-"""What does DARE's search over a long history cost, by its length and attention's width?
+"""What does DARE's search over a long history cost, by length and width of the attention?
 
     python -m benchmarks.speed.long_histories
 
 One target, one history of 1,000 to 10,000 behaviours (item and category, 1 M items, 10,000
-categories), top 20 of them by attention, on one thread. `search`: scores and top 20, vectors at
-hand (`retrieve`, which is what is served). `ids and search`: attention's vectors are looked up
+categories), top 20 of them by attention, on one thread. `search`: scores and top 20 of given
+vectors (`retrieve`, which is served). `ids and search`: attention's vectors are looked up
 first. `whole model`: both embeddings, search, weights, tail. Attention 128 wide as the
 representation is, half of it, a quarter of it. Times, not multiply-adds: a median of many calls,
 the widths in turns.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -22,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks import harness
 from benchmarks.histories.generated import PAIR
-from benchmarks.record import write_record
+from benchmarks.tables import table
 from recsys.compat.malloc import keep_freed_memory
 from recsys.layers.history import History
 from recsys.models.base import Field, HistoryShape
@@ -133,21 +133,17 @@ def slope_of(found: dict[str, float]) -> tuple[float, float]:
 
 
 def to_markdown(results: dict[str, dict[str, float]]) -> str:
-    lines = ["Milliseconds for one target, medians, one thread.", ""]
-    heads = [f"{length:,}" for length in LENGTHS]
-    lines += [
-        "| | attention's width | "
-        + " | ".join(heads)
-        + " | 10,000 ÷ 1,000 | µs a behaviour | R² |",
-        "|---" * (5 + len(heads)) + "|",
-    ]
+    rows = []
     for name, found in results.items():
-        way, width = name.rsplit(", ", 1)
-        cells = [f"{found[str(length)]:.3f}" for length in LENGTHS]
         growth = found[str(LENGTHS[-1])] / found[str(LENGTHS[0])]
         slope, explained = slope_of(found)
-        cells += [f"{growth:.1f}", f"{slope:.3f}", f"{explained:.3f}"]
-        lines.append(f"| {way} | {width} | " + " | ".join(cells) + " |")
+        times = [f"{found[str(length)]:.3f}" for length in LENGTHS]
+        rows.append(
+            [*name.rsplit(", ", 1), *times, f"{growth:.1f}", f"{slope:.3f}", f"{explained:.3f}"]
+        )
+    heads = ["", "attention's width", *(f"{length:,}" for length in LENGTHS)]
+    heads += ["10,000 ÷ 1,000", "µs a behaviour", "R²"]
+    lines = ["Milliseconds for one target, medians, one thread.", "", table(heads, rows)]
     full, half, quarter = (2 * width for width in ATTENTION_WIDTHS)
     last = str(LENGTHS[-1])
     for way in WAYS:
@@ -161,20 +157,14 @@ def to_markdown(results: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser = harness.parser(__doc__, rounds=15, threads=1)
     parser.add_argument("--calls", type=int, default=10, help="of a round")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     results = measure(arguments.rounds, arguments.calls)
-    text = to_markdown(results)
-    print(text)
-    if not arguments.no_record:
-        facts = {"milliseconds": results, "threads": arguments.threads}
-        print(write_record("long_histories", facts, text))
+    facts = {"milliseconds": results, "threads": arguments.threads}
+    harness.report(arguments, facts, to_markdown(results))
 
 
 if __name__ == "__main__":

@@ -8,29 +8,22 @@ the same plan and network, batches in memory). scaling: 1 process, 2 processes o
 checkpoints: one every 500 steps, beside none. Contenders alternate, medians count.
 """
 
-import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import data_pipelines
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.samples import RANDOM_SPLIT
 from benchmarks.speed.training import write_dataset
 from benchmarks.speed.training_contenders import MODELS
+from benchmarks.tables import table
 
 TOTAL_IDS, EVERY_STEPS = 2_000_000, 500
-PREPARED = [
-    "split.method=random",
-    "split.seed=1",
-    "split.fractions=[0.8,0.1,0.1]",
-    "min_count=2",
-]
-CONFIGS = Path(__file__).parents[2] / "configs" / "criteo_kaggle"
 
 
 def worker(contender: str, devices: int, threads: int, *arguments: object) -> float:
@@ -40,23 +33,12 @@ def worker(contender: str, devices: int, threads: int, *arguments: object) -> fl
         "import sys; from recsys.distributed.launch import launch; "
         f"sys.exit(launch({words!r}, {devices}, module='benchmarks.speed.distributed_contenders'))"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        sys.exit(f"{contender} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])["samples_per_second"]
+    return harness.run_json([sys.executable, "-c", code], threads)["samples_per_second"]
 
 
 def alternate(rounds: int, runs: Mapping[str, Sequence[object]]) -> dict[str, list[float]]:
-    """Every contender once in every round."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, command in runs.items():
-            found[name].append(worker(*command))
-            print(f"{name}: {found[name][-1]:,.0f} samples/s", flush=True)
-    return found
+    """Samples/s of every contender in every round."""
+    return harness.alternate(rounds, {n: partial(worker, *run) for n, run in runs.items()})
 
 
 def overhead(rounds: int, data: Path, steps: int) -> dict[str, dict]:
@@ -104,7 +86,9 @@ def checkpoints(rounds: int, data: Path) -> dict[str, object]:
 
 def auc(raw: Path, folder: Path) -> dict[str, dict]:
     data = folder / "criteo"
-    data_pipelines.prepare("criteo_kaggle", [raw], data, PREPARED, lambda *_: None, False)
+    data_pipelines.prepare(
+        "criteo_kaggle", [raw], data, [*RANDOM_SPLIT, "min_count=2"], lambda *_: None, False
+    )
     found: dict[str, dict] = {}
     for model in ("dcn_v2", "autoint"):
         for devices in (1, 2, 4):
@@ -112,8 +96,14 @@ def auc(raw: Path, folder: Path) -> dict[str, dict]:
             overrides = [f"data.path={data}", f"train.devices={devices}", "train.epochs=3"]
             overrides += ["model.input_dropout=0", "train.device=cpu"]
             overrides += ["model.dropout=0"] if model == "dcn_v2" else []
-            command = [sys.executable, "-m", "recsys", "train", CONFIGS / f"{model}.yaml"]
-            subprocess.run([*command, *overrides, "--out", run], check=True, capture_output=True)
+            command = [
+                sys.executable,
+                "-m",
+                "recsys",
+                "train",
+                harness.CONFIGS / "criteo_kaggle" / f"{model}.yaml",
+            ]
+            harness.run([*command, *overrides, "--out", run])
             report = json.loads((run / "report.json").read_text())
             found.setdefault(model, {})[devices] = report["splits"]["test"]["auc"]
             print(f"{model} on {devices}: test AUC {found[model][devices]:.6f}", flush=True)
@@ -121,45 +111,41 @@ def auc(raw: Path, folder: Path) -> dict[str, dict]:
 
 
 def to_markdown(results: dict[str, dict], rounds: int) -> str:
-    lines = [f"gloo on CPU; medians of {rounds} alternating runs where speed is measured."]
+    parts = [f"gloo on CPU; medians of {rounds} alternating runs where speed is measured."]
     if found := results.get("auc"):
-        lines += ["", "| real Criteo rows, test AUC | 1 | 2 | 4 processes | largest difference |"]
-        lines += ["|---|---|---|---|---|"]
-        for model, by_devices in found.items():
-            values = list(by_devices.values())
-            cells = " | ".join(f"{value:.6f}" for value in values)
-            lines.append(f"| {model} | {cells} | {max(values) - min(values):.6f} |")
+        heads = ["real Criteo rows, test AUC", 1, 2, "4 processes", "largest difference"]
+        rows = [
+            (model, *(f"{v:.6f}" for v in by.values()),
+             f"{max(by.values()) - min(by.values()):.6f}")
+            for model, by in found.items()
+        ]  # fmt: skip
+        parts.append(table(heads, rows))
     if found := results.get("overhead"):
-        lines += ["", "| 2 processes, samples/s | recsys | bare torchrec loop | overhead |"]
-        lines += ["|---|---|---|---|"]
-        for model, r in found.items():
-            speed = r["samples_per_second"]
-            lines.append(
-                f"| {model} | {speed['ours']:,.0f} | {speed['bare']:,.0f} | {r['overhead']:+.1%} |"
-            )
+        heads = ["2 processes, samples/s", "recsys", "bare torchrec loop", "overhead"]
+        parts.append(
+            table(heads, [(m, *speeds(r), f"{r['overhead']:+.1%}") for m, r in found.items()])
+        )
     if found := results.get("scaling"):
-        names = list(next(iter(found.values()))["samples_per_second"])
-        lines += ["", "| samples/s | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
-        for model, r in found.items():
-            cells = " | ".join(f"{value:,.0f}" for value in r["samples_per_second"].values())
-            lines.append(f"| {model} | {cells} |")
+        names = next(iter(found.values()))["samples_per_second"]
+        parts.append(table(["samples/s", *names], [(m, *speeds(r)) for m, r in found.items()]))
     if found := results.get("checkpoints"):
-        lines += [
-            "",
+        parts.append(
             f"A checkpoint every {EVERY_STEPS} steps of {found['batch_size']} rows (dcn_v2, 2 M "
-            f"ids, dim 16) costs {found['cost']:+.1%} of training time.",
-        ]
-    return "\n".join(lines)
+            f"ids, dim 16) costs {found['cost']:+.1%} of training time."
+        )
+    return "\n\n".join(parts)
+
+
+def speeds(result: dict) -> list[str]:
+    return [f"{value:,.0f}" for value in result["samples_per_second"].values()]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__, rounds=3)
     parts = ["auc", "overhead", "scaling", "checkpoints"]
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all by default")
     parser.add_argument("--raw", type=Path, help="Criteo rows, for auc")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=45)
-    parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     wanted = arguments.parts or parts
     results: dict[str, dict] = {}
@@ -174,10 +160,7 @@ def main() -> None:
             results["scaling"] = scaling(arguments.rounds, data, arguments.steps)
         if "checkpoints" in wanted:
             results["checkpoints"] = checkpoints(arguments.rounds, data)
-    text = to_markdown(results, arguments.rounds)
-    print(text)
-    if not arguments.no_record:
-        print(write_record("many_devices", results, text))
+    harness.report(arguments, results, to_markdown(results, arguments.rounds))
 
 
 if __name__ == "__main__":

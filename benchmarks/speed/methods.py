@@ -8,16 +8,17 @@ a mix of all methods, beside full tables whose vectors have as many floats as th
 DCN-V2 network over the mix's vectors is timed once and added to both. Alternating, medians.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 
-from benchmarks.record import write_record
+from benchmarks import harness
 from benchmarks.speed.training import capped_cardinalities
 from benchmarks.speed.training_contenders import MODELS
+from benchmarks.tables import table
 from recsys.compat.malloc import keep_freed_memory
 from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.config.base import validate
@@ -73,7 +74,7 @@ def build(content: Mapping[str, object]) -> FeatureEmbeddings:
 
 
 def draw(batches: int) -> list[KeyedJaggedTensor]:
-    """Log-uniform ids, as `training_speed` draws them."""
+    """Log-uniform ids, as `speed.training` draws them."""
     generator = torch.Generator().manual_seed(7)
     sizes = capped_cardinalities(TOTAL_IDS)
     keys = [f"C{i + 1}" for i in range(len(sizes))]
@@ -157,10 +158,8 @@ def looked_up_floats(embeddings: FeatureEmbeddings) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = harness.parser(__doc__, rounds=5)
     parser.add_argument("--steps", type=int, default=15)
-    parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -172,10 +171,11 @@ def main() -> None:
     dim = -(-floats // (4 * len(schema().sparse))) * 4
     full = build({"default": {"method": "full_table", "embedding_dim": dim}})
     network = network_ms(mix, arguments.steps)
-    found: dict[str, list[float]] = {"mixed": [], "full": []}
-    for _ in range(arguments.rounds):
-        found["mixed"].append(step_ms(mix, batches, arguments.steps))
-        found["full"].append(step_ms(full, batches, arguments.steps))
+    built = {"mixed": mix, "full": full}
+    found = harness.alternate(
+        arguments.rounds,
+        {name: partial(step_ms, each, batches, arguments.steps) for name, each in built.items()},
+    )
     step = {name: statistics.median(values) for name, values in found.items()}
     results = {
         "rows_milliseconds": rows,
@@ -186,17 +186,16 @@ def main() -> None:
         "step_ratio": (step["mixed"] + network) / (step["full"] + network),
         "runs": found,
     }
-    lines = ["| ids → rows, 4096 × 26 ids, one thread | ms |", "|---|---|"]
-    lines += [f"| {name} | {value:.2f} |" for name, value in rows.items()]
-    lines += [
-        "",
-        f"A step of mixed methods ({floats} floats looked up a sample) takes "
+    text = table(
+        ["ids → rows, 4096 × 26 ids, one thread", "ms"],
+        [(name, f"{value:.2f}") for name, value in rows.items()],
+    )
+    text += (
+        f"\n\nA step of mixed methods ({floats} floats looked up a sample) takes "
         f"{results['step_ratio']:.2f} × one of full tables ({looked_up_floats(full)} floats): "
-        f"embeddings {step['mixed']:.1f} and {step['full']:.1f} ms, network {network:.1f} ms.",
-    ]
-    print("\n".join(lines))
-    if not arguments.no_record:
-        print(write_record("method_speed", results, "\n".join(lines)))
+        f"embeddings {step['mixed']:.1f} and {step['full']:.1f} ms, network {network:.1f} ms."
+    )
+    harness.report(arguments, results, text)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ with every cardinality × 11, so that tables of 128 floats and row-wise Adagrad'
 
 import time
 
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.tables import table
 from recsys.config.base import validate
 from recsys.config.byte_sizes import format_bytes
 from recsys.config.run import RunConfig
@@ -42,8 +43,9 @@ CASES = (
 
 
 def main() -> None:
+    arguments = harness.parser(__doc__).parse_args()
     schema = terabyte_schema()
-    results, lines, description, misfit = [], [], None, ""
+    results, rows, description, misfit = [], [], None, ""
     for devices, global_batch_size, placement in CASES:
         start = time.perf_counter()
         cluster = Cluster(
@@ -60,15 +62,15 @@ def main() -> None:
         except RecsysError as error:
             misfit = str(error)
             results.append({**case, "fits": False, "message": misfit})
-            lines.append(row(devices, global_batch_size, "all on the devices", "does not fit"))
+            where = "all on the devices"
+            rows.append(row(devices, global_batch_size, where, "does not fit"))
             continue
         seconds = time.perf_counter() - start
         embeddings = PaperRun(config, schema, cluster).embeddings()
         description = describe_plan(found, embeddings, count_run_bytes(config, schema))
         results.append({**case, "fits": True, **numbers(description, seconds)})
-        lines.append(estimate_row(description, global_batch_size, placement))
-        print(lines[-1], flush=True)
-    print(write_record("plan_at_scale", {"cases": results}, table(lines, description, misfit)))
+        rows.append(estimate_row(description, global_batch_size, placement))
+    harness.report(arguments, {"cases": results}, to_markdown(rows, description, misfit))
 
 
 def terabyte_schema() -> Schema:
@@ -117,7 +119,7 @@ def numbers(plan: PlanDescription, seconds: float) -> dict:
     }
 
 
-def estimate_row(plan: PlanDescription, global_batch_size: int, placement: dict) -> str:
+def estimate_row(plan: PlanDescription, global_batch_size: int, placement: dict) -> list:
     where = f"{', '.join(placement)} uvm_caching" if placement else "all on the devices"
     fullest = max(plan.ranks, key=lambda rank: rank.planned_bytes)
     room = f"{format_bytes(fullest.planned_bytes)} of {format_bytes(plan.cluster.table_bytes)}"
@@ -134,9 +136,9 @@ def estimate_row(plan: PlanDescription, global_batch_size: int, placement: dict)
     )
 
 
-def row(devices: int, global_batch_size: int, where: str, *cells: str) -> str:
+def row(devices: int, global_batch_size: int, where: str, *cells: str) -> list:
     filled = [*cells, *["–"] * (4 - len(cells))]
-    return f"| {devices} | {global_batch_size:,} | {where} | {' | '.join(filled)} |"
+    return [devices, f"{global_batch_size:,}", where, *filled]
 
 
 def count(names) -> dict[str, int]:
@@ -144,7 +146,7 @@ def count(names) -> dict[str, int]:
     return {name: names.count(name) for name in sorted(set(names))}
 
 
-def table(lines: list[str], plan: PlanDescription, misfit: str) -> str:
+def to_markdown(rows: list[list], plan: PlanDescription, misfit: str) -> str:
     assumptions = [
         "devices of 80 GB, 8 on a node with 2 TB of host memory",
         *(a for a in plan.assumptions if "samples a step" not in a),
@@ -153,16 +155,24 @@ def table(lines: list[str], plan: PlanDescription, misfit: str) -> str:
     tables, dim = len(plan.tables), EMBEDDING_DIM
     return "\n".join(
         [
-            "**An estimate on paper that was not run on such devices.**\n",
+            "**An estimate that was not run on such devices.**\n",
             f"{tables} tables of {dim} floats, {format_bytes(plan.train_bytes)} with row-wise "
             f"Adagrad's state: Criteo Terabyte's cardinalities × {TIMES}.\n",
-            "| GPUs | rows a step | tables | tables' part of a step | fullest device | "
-            "imbalance memory / time | cut |",
-            "|--:|--:|---|--:|--:|--:|---|",
-            *lines,
+            table(
+                [
+                    "GPUs",
+                    "rows a step",
+                    "tables",
+                    "tables' part of a step",
+                    "fullest device",
+                    "imbalance memory / time",
+                    "sharding",
+                ],
+                rows,
+            ),
             "\nAssumptions:\n",
             *(f"- {line}" for line in assumptions),
-            "\nWhat the planner says of 8 GPUs with all tables on the devices:\n",
+            "\nThe planner's message for 8 GPUs with all tables on the devices:\n",
             "```",
             misfit,
             "```",

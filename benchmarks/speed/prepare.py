@@ -1,6 +1,6 @@
 """How many rows a second does `prepare` reach, and does its memory grow with the rows?
 
-python -m benchmarks.speed.prepare --peer-python PYTHON --peer-checkout DIR   2 M and 8 M rows
+python -m benchmarks.speed.prepare --peer-python PYTHON --checkout DIR   2 M and 8 M rows
 python -m benchmarks.speed.prepare --rows 100000 --no-record                   a quick look
 
 Generated Criteo rows, 39 vocabulary columns, 2 M distinct ids, min count 2. Each tool runs in a
@@ -10,15 +10,15 @@ fresh process and times itself without its imports; FuxiCTR reads the same rows 
 
 import argparse
 import json
-import os
 import resource
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.record import write_record
+from benchmarks import harness
+from benchmarks.tables import table
 from data_pipelines.synthetic import generate_criteo
 
 # The real file's distinct values, less what lies above a cap that leaves 2 M in all.
@@ -31,35 +31,6 @@ CARDINALITIES = tuple(
     )
 )
 COLUMNS = ["label", *(f"I{i}" for i in range(1, 14)), *(f"C{i}" for i in range(1, 27))]
-PEER_DRIVER = Path(__file__).parents[1] / "peers" / "fuxictr_prepare.py"
-
-
-def main() -> None:
-    arguments = parse_arguments()
-    if arguments.ours_once:
-        print(json.dumps(run_ours_here(*arguments.ours_once)))
-        return
-    results = []
-    with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
-        for rows in arguments.rows:
-            results += measure(Path(folder), rows, arguments)
-    table = to_table(results)
-    print(table)
-    if not arguments.no_record:
-        write_record("prepare", {"runs": results}, table)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[2_000_000, 8_000_000])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peer-python", type=Path)
-    parser.add_argument("--peer-checkout", type=Path)
-    parser.add_argument("--peer-max-rows", type=int, default=2_000_000)
-    parser.add_argument("--work", type=Path, help="where the temporary files go")
-    parser.add_argument("--no-record", action="store_true")
-    parser.add_argument("--ours-once", nargs=2, type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
 
 
 def measure(folder: Path, rows: int, arguments: argparse.Namespace) -> list[dict]:
@@ -73,13 +44,15 @@ def measure(folder: Path, rows: int, arguments: argparse.Namespace) -> list[dict
     for number in range(arguments.rounds):
         out = folder / f"ours{number}"
         ours = [sys.executable, "-m", "benchmarks.speed.prepare", "--ours-once", tsv, out]
-        runs["recsys"].append(run_fresh(ours, {}))
+        runs["recsys"].append(harness.run_json(ours))
         if has_peer and number == 0:
-            peer = [arguments.peer_python, PEER_DRIVER, "--train", folder / "rows.csv"]
-            peer += ["--out", folder / "peer"]
-            runs["FuxiCTR"].append(run_fresh(peer, {"PYTHONPATH": str(arguments.peer_checkout)}))
-        subprocess.run(["rm", "-rf", out, folder / "peer"], check=True)
-    return [summarise(tool, rows, done) for tool, done in runs.items() if done]
+            peer = [arguments.peer_python, harness.PEERS / "fuxictr_prepare.py"]
+            peer += ["--train", folder / "rows.csv", "--out", folder / "peer"]
+            path = {"PYTHONPATH": str(arguments.checkout)}
+            runs["FuxiCTR"].append(harness.run_json(peer, environment=path))
+        for done in (out, folder / "peer"):
+            shutil.rmtree(done, ignore_errors=True)
+    return [summarize(tool, rows, done) for tool, done in runs.items() if done]
 
 
 def write_csv(tsv: Path, csv: Path) -> None:
@@ -88,19 +61,6 @@ def write_csv(tsv: Path, csv: Path) -> None:
         target.write(",".join(COLUMNS).encode() + b"\n")
         while block := source.read(1 << 24):
             target.write(block.replace(b"\t", b","))
-
-
-def run_fresh(command: list, environment: dict[str, str]) -> dict:
-    """The last line of a fresh process's output, as JSON."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        sys.exit(f"{command[0]} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def run_ours_here(tsv: Path, out: Path) -> dict:
@@ -117,7 +77,7 @@ def run_ours_here(tsv: Path, out: Path) -> dict:
     }
 
 
-def summarise(tool: str, rows: int, runs: list[dict]) -> dict:
+def summarize(tool: str, rows: int, runs: list[dict]) -> dict:
     """The median run; every run's seconds stay in the record."""
     ordered = sorted(runs, key=lambda run: run["seconds"])
     median = ordered[len(ordered) // 2]
@@ -130,23 +90,43 @@ def summarise(tool: str, rows: int, runs: list[dict]) -> dict:
     }
 
 
-def to_table(results: list[dict]) -> str:
+def to_markdown(results: list[dict]) -> str:
     peers = {r["rows"]: r["rows_per_second"] for r in results if r["tool"] == "FuxiCTR"}
-    lines = [
-        "| rows | tool | seconds | rows/s | × FuxiCTR | peak RSS, MB |",
-        "|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        ratio = f"{r['rows_per_second'] / peers[r['rows']]:.1f}" if r["rows"] in peers else ""
-        lines.append(
-            f"| {r['rows']:,} | {r['tool']} | {r['seconds']:.1f} | {r['rows_per_second']:,.0f} "
-            f"| {ratio} | {r['peak_rss_bytes'] / 1e6:,.0f} |"
-        )
+    text = table(
+        ["rows", "tool", "seconds", "rows/s", "× FuxiCTR", "peak RSS, MB"],
+        [
+            (
+                f"{r['rows']:,}",
+                r["tool"],
+                f"{r['seconds']:.1f}",
+                f"{r['rows_per_second']:,.0f}",
+                f"{r['rows_per_second'] / peers[r['rows']]:.1f}" if r["rows"] in peers else "",
+                f"{r['peak_rss_bytes'] / 1e6:,.0f}",
+            )
+            for r in results
+        ],
+    )
     ours = {r["rows"]: r["peak_rss_bytes"] for r in results if r["tool"] == "recsys"}
     if len(ours) > 1:
         growth = ours[max(ours)] / ours[min(ours)] - 1
-        lines.append(f"\nPeak RSS from {min(ours):,} to {max(ours):,} rows: {growth:+.1%}.")
-    return "\n".join(lines)
+        text += f"\n\nPeak RSS from {min(ours):,} to {max(ours):,} rows: {growth:+.1%}."
+    return text
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, rounds=3, work="optional", peer="optional")
+    parser.add_argument("--rows", type=int, nargs="+", default=[2_000_000, 8_000_000])
+    parser.add_argument("--peer-max-rows", type=int, default=2_000_000)
+    parser.add_argument("--ours-once", nargs=2, type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.ours_once:
+        print(json.dumps(run_ours_here(*arguments.ours_once)))
+        return
+    results = []
+    with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
+        for rows in arguments.rows:
+            results += measure(Path(folder), rows, arguments)
+    harness.report(arguments, {"runs": results}, to_markdown(results))
 
 
 if __name__ == "__main__":

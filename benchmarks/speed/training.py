@@ -1,28 +1,29 @@
-"""How many samples a second does one training step process: ours, FuxiCTR's, a bare loop's?
+"""How many samples a second does a training step process: ours, FuxiCTR's, a bare loop's?
 
     python -m benchmarks.speed.training --peer-python FUXICTR_ENV/bin/python --checkout FUXICTR
 
 Generated rows of Criteo's shape (26 features, 13 numericals), 2 M ids in all, dim 16, batch 4096.
 Ours is `recsys.training.train` from Parquet; FuxiCTR is its own `train_epoch` and loader on the
-same file, as it is and with memory kept by the allocator as ours is; the bare loop is in
+same file, as it is and with the allocator keeping freed memory as ours does; the bare loop is in
 `training_contenders`. Each run is a process of its own, the contenders alternate, medians count.
 """
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.record import write_record
+from benchmarks import harness
 from benchmarks.speed.training_contenders import BATCH_SIZE, MODELS
+from benchmarks.tables import table
 from recsys.io.checksums import sha256_of
 from recsys.schema import SCHEMA_FILE, DataFile, Feature, Schema, Split
 
@@ -65,22 +66,22 @@ def draw_rows(rows: int, cardinalities: list[int]) -> pa.Table:
         ids = np.exp(rng.random(rows) * np.log(cardinality + 1)) - 1
         columns[f"C{i + 1}"] = np.minimum(ids.astype(np.int32), cardinality - 1)
     columns["label"] = (rng.random(rows) < 0.25).astype(np.int8)
-    table = pa.table(columns)
+    drawn = pa.table(columns)
     sizes = {f"C{i + 1}": c for i, c in enumerate(cardinalities)}
-    return table.replace_schema_metadata({"cardinalities": json.dumps(sizes)})
+    return drawn.replace_schema_metadata({"cardinalities": json.dumps(sizes)})
 
 
 def write_dataset(folder: Path, total_ids: int, rows: int) -> Path:
-    """A prepared data set; FuxiCTR reads its train file as it is."""
+    """A prepared dataset; FuxiCTR reads its train file as it is."""
     cardinalities = capped_cardinalities(total_ids)
     splits = {}
     for split, size in (("train", rows), ("valid", BATCH_SIZE)):
-        table = draw_rows(size, cardinalities)
+        drawn = draw_rows(size, cardinalities)
         path = folder / split / "part-00000.parquet"
         path.parent.mkdir(parents=True)
-        pq.write_table(table, path, row_group_size=ROWS_PER_GROUP)
+        pq.write_table(drawn, path, row_group_size=ROWS_PER_GROUP)
         file = DataFile(path=str(path.relative_to(folder)), rows=size, sha256=sha256_of(path))
-        positives = int(table["label"].to_numpy().sum())
+        positives = int(drawn["label"].to_numpy().sum())
         splits[split] = Split(rows=size, positives=positives, files=(file,))
     features = [
         Feature(name=f"I{i + 1}", kind="numerical", column=f"I{i + 1}")
@@ -95,17 +96,11 @@ def write_dataset(folder: Path, total_ids: int, rows: int) -> Path:
     return folder
 
 
-def measure(command: list[object], environment: dict[str, str], threads: int) -> dict:
-    """The JSON line that a contender's process ends with."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        sys.exit(f"{command[2]} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+def samples_per_second(
+    command: list[object], threads: int, environment: Mapping[str, str]
+) -> float:
+    """As a contender's process reports it."""
+    return harness.run_json(command, threads, environment)["samples_per_second"]
 
 
 def our_command(arguments: argparse.Namespace, kind: str, model: str, data: Path) -> list[object]:
@@ -116,7 +111,7 @@ def our_command(arguments: argparse.Namespace, kind: str, model: str, data: Path
 def peer_command(arguments: argparse.Namespace, model: str, data: Path) -> list[object]:
     peer = PEER_SETTINGS[model]
     settings = {"batch_size": BATCH_SIZE, "embedding_regularizer": None, **peer["set"]}
-    script = Path(__file__).parents[1] / "peers" / "fuxictr_train.py"
+    script = harness.PEERS / "fuxictr_train.py"
     command = [arguments.peer_python, script, "--checkout", arguments.checkout]
     command += ["--throughput", data / "train" / "part-00000.parquet", "--work", arguments.work]
     command += ["--model", peer["model"], "--set", json.dumps(settings)]
@@ -124,35 +119,33 @@ def peer_command(arguments: argparse.Namespace, model: str, data: Path) -> list[
     return [*command, "--warmup-steps", 5, "--steps", arguments.steps - 5]
 
 
-def run_rounds(arguments: argparse.Namespace, small: Path, large: Path) -> dict[str, list[float]]:
-    """Samples/s of every contender, one run each in every round."""
-    found: dict[str, list[float]] = {}
-    for _ in range(arguments.rounds):
-        for model in MODELS:
-            peer, threads = peer_command(arguments, model, small), arguments.threads
-            runs = {
-                "ours": (our_command(arguments, "ours", model, small), {}),
-                "bare": (our_command(arguments, "bare", model, small), {}),
-                "ours_20m_ids": (our_command(arguments, "ours", model, large), {}),
-                "fuxictr": (peer, {}),
-                "fuxictr_kept_memory": (peer, KEEP_MEMORY),
-            }
-            for name, (command, environment) in runs.items():
-                speed = measure(command, environment, threads)["samples_per_second"]
-                found.setdefault(f"{model}/{name}", []).append(speed)
-                print(f"{model} {name}: {speed:,.0f} samples/s", flush=True)
+def contenders(
+    arguments: argparse.Namespace, small: Path, large: Path
+) -> dict[str, Callable[[], float]]:
+    """model/contender → one run of it."""
+    found: dict[str, Callable[[], float]] = {}
+    for model in MODELS:
+        peer = peer_command(arguments, model, small)
+        runs = {
+            "ours": (our_command(arguments, "ours", model, small), {}),
+            "bare": (our_command(arguments, "bare", model, small), {}),
+            "ours_20m_ids": (our_command(arguments, "ours", model, large), {}),
+            "fuxictr": (peer, {}),
+            "fuxictr_kept_memory": (peer, KEEP_MEMORY),
+        }
+        for name, (command, environment) in runs.items():
+            found[f"{model}/{name}"] = partial(
+                samples_per_second, command, arguments.threads, environment
+            )
     return found
 
 
-def summarise(found: dict[str, list[float]]) -> dict[str, dict]:
+def summarize(found: dict[str, list[float]]) -> dict[str, dict]:
     """Medians, ratios and step times, by model."""
     results = {}
     for model in MODELS:
-        speed = {
-            key.split("/")[1]: statistics.median(values)
-            for key, values in found.items()
-            if key.startswith(f"{model}/")
-        }
+        runs = {k.split("/")[1]: v for k, v in found.items() if k.startswith(f"{model}/")}
+        speed = {name: statistics.median(values) for name, values in runs.items()}
         results[model] = {
             "samples_per_second": speed,
             "step_milliseconds": {k: round(BATCH_SIZE / v * 1e3, 2) for k, v in speed.items()},
@@ -160,7 +153,7 @@ def summarise(found: dict[str, list[float]]) -> dict[str, dict]:
             "ours_over_fuxictr_kept_memory": speed["ours"] / speed["fuxictr_kept_memory"],
             "ours_over_bare": speed["ours"] / speed["bare"],
             "step_growth_2m_to_20m_ids": speed["ours"] / speed["ours_20m_ids"] - 1,
-            "runs": {k: v for k, v in found.items() if k.startswith(f"{model}/")},
+            "runs": runs,
         }
     return results
 
@@ -173,18 +166,21 @@ def to_markdown(results: dict[str, dict], arguments: argparse.Namespace) -> str:
         "fuxictr_kept_memory": "FuxiCTR, allocator keeps memory",
         "ours_20m_ids": "ours, 20 M ids",
     }
+    heads = [f"{model}: {unit}" for model in results for unit in ("samples/s", "ms a step")]
+    rows = [
+        (
+            name,
+            *(f"{r['samples_per_second'][key]:,.0f} | {r['step_milliseconds'][key]:.1f}"
+              for r in results.values()),
+        )
+        for key, name in names.items()
+    ]  # fmt: skip
     lines = [
-        f"Median of {arguments.rounds} alternating runs of {arguments.steps} steps (5 warm-up)"
+        f"Median of {arguments.rounds} alternating runs of {arguments.steps} steps (5 warm-up), "
+        f"batch {BATCH_SIZE}, dim 16, {arguments.threads} threads.",
+        "",
+        table(["", *heads], rows),
     ]
-    lines[0] += f", batch {BATCH_SIZE}, dim 16, {arguments.threads} threads."
-    lines += ["", "| | " + " | ".join(f"{m}: samples/s | {m}: ms a step" for m in results) + " |"]
-    lines += ["|---" * (1 + 2 * len(results)) + "|"]
-    for key, name in names.items():
-        cells = [
-            f"{r['samples_per_second'][key]:,.0f} | {r['step_milliseconds'][key]:.1f}"
-            for r in results.values()
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
     for model, r in results.items():
         lines += [
             "",
@@ -197,24 +193,18 @@ def to_markdown(results: dict[str, dict], arguments: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer-python", type=Path, required=True)
-    parser.add_argument("--checkout", type=Path, required=True, help="a clone of reczoo/FuxiCTR")
+    parser = harness.parser(__doc__, rounds=3, peer="required", threads=harness.cores())
     parser.add_argument("--peer-workers", type=int, default=1, help="of its DataLoader")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=45)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         arguments.work = Path(folder) / "fuxictr"
         rows = (arguments.steps + 1) * BATCH_SIZE
         small = write_dataset(Path(folder) / "ids_2m", SMALL, rows)
         large = write_dataset(Path(folder) / "ids_20m", LARGE, rows)
-        results = summarise(run_rounds(arguments, small, large))
-    print(to_markdown(results, arguments))
-    if not arguments.no_record:
-        print(write_record("training_speed", results, to_markdown(results, arguments)))
+        speeds = harness.alternate(arguments.rounds, contenders(arguments, small, large))
+    results = summarize(speeds)
+    harness.report(arguments, results, to_markdown(results, arguments))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""One timed training run of ours: through the public API, or as a bare loop. One JSON line.
+"""One timed training run: through the public API, of DIN too, or as a bare loop. One JSON line.
 
     python -m benchmarks.speed.training_contenders bare --data DIR --model dcn_v2 --steps 40
 
-`benchmarks.speed.training` starts it, one process a run. The bare loop has the same network, the
-same fbgemm tables and the same allocator setting over tensors in memory: no Lightning, no loader,
-no torchrec, no checks.
+`benchmarks.speed.training` and `benchmarks.speed.din` start one process for each run. The
+bare loop has the same network, the same fbgemm tables and the same allocator setting over tensors
+in memory: no Lightning, no loader, no torchrec, no checks.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 )
 from torch.nn import functional as F
 
+from benchmarks.histories.generated import HISTORIES, PAIR
 from recsys.compat.malloc import keep_freed_memory
 from recsys.config.run import RunConfig
 from recsys.models.network import Network, build_network
@@ -31,7 +32,7 @@ from recsys.schema import Schema, load_schema
 from recsys.training.run_folder.folder import TRAINING_FILE
 from recsys.training.train import train
 
-BATCH_SIZE, EMBEDDING_DIM = 4096, 16
+BATCH_SIZE, DIN_BATCH_SIZE, EMBEDDING_DIM = 4096, 1024, 16
 DENSE_LEARNING_RATE, TABLE_LEARNING_RATE = 1e-3, 1e-2
 MODELS = {
     "dcn_v2": {"name": "dcn_v2", "num_cross_layers": 3, "hidden_dims": (256, 128)},
@@ -63,6 +64,24 @@ def run_config(data: Path, model: str, steps: int) -> RunConfig:
             },
         }
     )
+
+
+def din_config(data: Path, steps: int, activation: str) -> RunConfig:
+    """FuxiCTR's sizes; tables by the fused optimizer that is our default."""
+    content = run_config(data, "dcn_v2", steps).model_dump(mode="json")
+    content["data"]["global_batch_size"] = DIN_BATCH_SIZE
+    content["embeddings"]["shared_tables"] = HISTORIES
+    content["model"] = {
+        "name": "din",
+        "pairs": [PAIR],
+        "attention_hidden_dims": [64],
+        "attention_activation": activation,
+        "softmax": False,
+        "target_aware": False,
+        "hidden_dims": [256, 128],
+        "activation": "relu",
+    }
+    return RunConfig.model_validate(content)
 
 
 def run_ours(config: RunConfig, steps: int) -> float:
@@ -126,15 +145,19 @@ def run_bare(config: RunConfig, steps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("contender", choices=["ours", "bare"])
+    parser.add_argument("contender", choices=["ours", "bare", "din"])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", choices=MODELS, required=True)
+    parser.add_argument("--model", choices=MODELS, help="of ours and bare")
+    parser.add_argument("--activation", choices=["relu", "dice"], default="relu", help="of DIN")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = run_config(arguments.data, arguments.model, arguments.steps)
-    run = run_ours if arguments.contender == "ours" else run_bare
+    if arguments.contender == "din":
+        config = din_config(arguments.data, arguments.steps, arguments.activation)
+    else:
+        config = run_config(arguments.data, arguments.model, arguments.steps)
+    run = run_bare if arguments.contender == "bare" else run_ours
     print(json.dumps({"samples_per_second": round(run(config, arguments.steps))}))
 
 

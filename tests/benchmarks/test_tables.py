@@ -1,6 +1,6 @@
 """Intervals over seeds against values of the t table."""
 
-from benchmarks.seed_intervals import paired, unpaired
+from benchmarks.tables import paired, unpaired
 
 
 def test_paired_differences_have_students_interval():
