@@ -32,35 +32,25 @@ from recsys.errors import RecsysError
 
 
 class Targets(BaseConfig):
-    """Which events become samples.
+    """Which events become samples."""
 
-    Attributes:
-        actions: the actions of targets; empty: all.
-        every: of a user's targets that no other split holds out, every `every`-th is a train row,
-            counted backward from the last one.
-        per_user: the most train rows of a user; null: no limit.
-        min_history: the fewest behaviors before a target.
-    """
-
-    actions: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()  # the actions of targets; empty: all
+    # of a user's targets that no other split holds out, every `every`-th is a train row, counted
+    # backward from the last one
     every: PositiveInt = 1
-    per_user: PositiveInt | None = None
-    min_history: NonNegativeInt = 1
+    per_user: PositiveInt | None = None  # the most train rows of a user; null: no limit
+    min_history: NonNegativeInt = 1  # the fewest behaviors before a target
 
 
 class Negatives(BaseConfig):
     """Items drawn for each target, never one that the user has any event with.
 
     A draw depends on the seed, the user and the position of the target among the user's events.
-
-    Attributes:
-        per_positive: the number of negatives for each target.
-        sampling: `uniform`: all items that are ever a target have equal probability;
-            `popularity`: in proportion to the number of targets in the whole log.
-        seed: of the draws.
     """
 
-    per_positive: PositiveInt = 1
+    per_positive: PositiveInt = 1  # the number of negatives for each target
+    # `uniform`: all items that are ever a target have equal probability; `popularity`: in
+    # proportion to the number of targets in the whole log
     sampling: Literal["uniform", "popularity"] = "uniform"
     seed: NonNegativeInt = 1
 
@@ -70,80 +60,51 @@ class Events(BaseConfig):
 
     An event is a row with user, item, time and action. A sample is a target (an event, or an item
     drawn as its negative) with the user's histories: the behaviors before the event.
-
-    Attributes:
-        user: the column with the user; the columns below are names of the raw file, too.
-        item: the column with the item.
-        time: the column with a number or a date; null: the events of a user are in order.
-        ties: whether an event is in histories of the same time: never (`excluded`), or in those of
-            later rows (`by_order`, as in some published datasets).
-        action: the column with the kind of event.
-        behaviours: the actions that histories contain; empty: all.
-        item_features: columns that belong to the item; the item's first row counts.
-        items: the file with these columns, if they are not in the log.
-        histories: columns that get a history, `COLUMN_history`; null: the item and the categorical
-            item features.
-        max_length: the last `max_length` behaviors are kept.
-        min_events: users with fewer behaviors are dropped.
-        targets: which events become samples.
-        negatives: null: the log has labels (`label`), and no negatives are drawn.
-        check_leakage: whether `prepare` checks the written rows for leakage.
     """
 
-    user: str = "user"
-    item: str = "item"
+    user: str = "user"  # the column with the user, by its name in the raw file
+    item: str = "item"  # the column with the item
+    # the column with a number or a date; null: the events of a user are in order
     time: str | None = "time"
+    # whether an event is in histories of the same time: never (`excluded`), or in those of later
+    # rows (`by_order`, as in some published datasets)
     ties: Literal["excluded", "by_order"] = "excluded"
-    action: str | None = None
-    behaviours: tuple[str, ...] = ()
+    action: str | None = None  # the column with the kind of event
+    behaviours: tuple[str, ...] = ()  # the actions that histories contain; empty: all
+    # columns that belong to the item; the item's first row counts
     item_features: tuple[str, ...] = ()
-    items: ItemTable | None = None
+    items: ItemTable | None = None  # the file with these columns, if they are not in the log
+    # columns that get a history, `COLUMN_history`; null: the item and the categorical item features
     histories: tuple[str, ...] | None = None
-    max_length: PositiveInt = 100
-    min_events: NonNegativeInt = 0
-    targets: Targets = Targets()
+    max_length: PositiveInt = 100  # the last `max_length` behaviors are kept
+    min_events: NonNegativeInt = 0  # users with fewer behaviors are dropped
+    targets: Targets = Targets()  # which events become samples
+    # null: the log has labels (`label`), and no negatives are drawn
     negatives: Negatives | None = Negatives()
-    check_leakage: bool = True
+    check_leakage: bool = True  # whether `prepare` checks the written rows for leakage
 
 
 class Recipe(BaseConfig):
-    """The rules of one dataset.
-
-    Attributes:
-        name: of the dataset.
-        source: the reader of the raw files, a name in `data_pipelines.sources`.
-        file: how the raw files are written.
-        join: tables whose columns are added to the rows.
-        label: the label column and its rule.
-        numerical: columns of numbers.
-        categorical: columns with one value in each row.
-        sequence: columns with many values in each row.
-        time: columns of times, which give hour and weekday.
-        group: the column whose rows are ranked together (grouped AUC); it may be a feature too.
-        min_count: values that are rarer in the train rows share id 0.
-        encoding: how values become ids.
-        per_feature: options by feature name or wildcard.
-        shared_vocabulary: feature → the feature whose vocabulary it uses.
-        split: how rows are divided into train, valid and test.
-        events: how an event log becomes samples; null: each row is a sample.
-    """
+    """The rules of one dataset."""
 
     name: str
-    source: str = "table"
-    file: FileFormat = FileFormat()
-    join: tuple[Join, ...] = ()
-    label: Label = Label()
-    numerical: Numerical = Numerical()
-    categorical: Categorical = Categorical()
-    sequence: SequenceColumns = SequenceColumns()
-    time: TimeColumns = TimeColumns()
+    source: str = "table"  # the reader of the raw files, a name in `data_pipelines.sources`
+    file: FileFormat = FileFormat()  # how the raw files are written
+    join: tuple[Join, ...] = ()  # tables whose columns are added to the rows
+    label: Label = Label()  # the label column and its rule
+    numerical: Numerical = Numerical()  # columns of numbers
+    categorical: Categorical = Categorical()  # columns with one value in each row
+    sequence: SequenceColumns = SequenceColumns()  # columns with many values in each row
+    time: TimeColumns = TimeColumns()  # columns of times, which give hour and weekday
+    # the column whose rows are ranked together (grouped AUC); it may be a feature too
     group: str | None = None
-    min_count: PositiveInt = 2
-    encoding: EncodingRule = VocabularyRule()
-    per_feature: dict[str, FeatureOptions] = {}
-    shared_vocabulary: dict[str, str] = {}
+    min_count: PositiveInt = 2  # values that are rarer in the train rows share id 0
+    encoding: EncodingRule = VocabularyRule()  # how values become ids
+    per_feature: dict[str, FeatureOptions] = {}  # options by feature name or wildcard
+    shared_vocabulary: dict[str, str] = {}  # feature → the feature whose vocabulary it uses
+    # how rows are divided into train, valid and test
     split: Annotated[SplitRule, short_form("method")] = RandomSplit()
-    events: Events | None = None
+    events: Events | None = None  # how an event log becomes samples; null: each row is a sample
 
     @property
     def group_column(self) -> str | None:
@@ -187,10 +148,7 @@ class Recipe(BaseConfig):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Reads a recipe file.
-
-    Args:
-        path: a YAML file; the recipe's `name` is the file's name by default.
+    """Reads a recipe from a YAML file; `name` is the name of the file by default.
 
     Raises:
         RecsysError: names the key with an invalid value, or the unknown key and the nearest one.

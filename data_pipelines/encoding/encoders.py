@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from data_pipelines.encoding.transforms import TransformFit, apply_transform
 from data_pipelines.encoding.vocabulary import (
@@ -17,6 +16,7 @@ from data_pipelines.encoding.vocabulary import (
     load_vocabulary,
     save_vocabulary,
 )
+from data_pipelines.reading.chunks import make_lists
 from data_pipelines.rules.columns import (
     FeaturePlan,
     HashRule,
@@ -147,7 +147,7 @@ class SequenceEncoder(FeatureEncoder):
             lists = lists.list.tail(self.feature.max_length)
         items = _flatten(lists)
         items = items.to_frame("v").select(pl.when(pl.col("v") != "").then(pl.col("v"))).to_series()
-        return _as_lists(self.ids.stage(items), lists.list.len())
+        return make_lists(self.ids.stage(items), lists.list.len().to_numpy())
 
     def _count(self, prepared: pl.Series, weights: Int64s | None) -> None:
         if weights is not None:
@@ -155,7 +155,7 @@ class SequenceEncoder(FeatureEncoder):
         super()._count(_flatten(prepared), weights)
 
     def _finish(self, prepared: pl.Series) -> pl.Series:
-        return _as_lists(super()._finish(_flatten(prepared)), prepared.list.len())
+        return make_lists(super()._finish(_flatten(prepared)), prepared.list.len().to_numpy())
 
     def fill(self, encoded: pl.Series) -> pl.Series:
         return encoded.list.eval(pl.element().fill_null(0)) if null_items(encoded) else encoded
@@ -173,13 +173,6 @@ def _flatten(lists: pl.Series) -> pl.Series:
 def null_items(lists: pl.Series) -> int:
     """The number of null items of the lists."""
     return int(lists.to_arrow(compat_level=pl.CompatLevel.oldest()).flatten().null_count)
-
-
-def _as_lists(items: pl.Series, lengths: pl.Series) -> pl.Series:
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths.to_numpy(), out=offsets[1:])
-    values = items.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, values)))
 
 
 def new_encoders(features: tuple[FeaturePlan, ...]) -> list[FeatureEncoder]:

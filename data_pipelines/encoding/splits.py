@@ -147,16 +147,7 @@ def _split_of_file(rule: GivenFiles, path: Path) -> int:
 def assign_splits(
     recipe: Recipe, labels: NDArray[np.int8], keys: NDArray[np.generic]
 ) -> SplitCodes:
-    """The split of each row; an empty split is an error.
-
-    Args:
-        recipe: its `split` is applied.
-        labels: (rows,).
-        keys: `split_keys` of all rows.
-
-    Raises:
-        RecsysError: for an empty split.
-    """
+    """The split of each row (`labels` and `keys` of `split_keys`: (rows,)); none may be empty."""
     match recipe.split:
         case RandomSplit(seed=seed, fractions=fractions):
             codes = random_split(len(labels), seed, fractions)

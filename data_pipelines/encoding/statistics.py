@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from data_pipelines.encoding.encoders import FeatureEncoder, null_items, unnamed
 from data_pipelines.encoding.splits import SPLITS, SplitCodes
+from data_pipelines.encoding.vocabulary import Int64s
 from recsys.schema import FeatureCounts, Split
 
-Int64s = NDArray[np.int64]
 TRAIN, VALID = SPLITS.index("train"), SPLITS.index("valid")
 MAX_UNSEEN = 0.5  # a larger share of unseen values is a warning
 # A single feature with this AUC on valid rows, with as many rows of either label, leaks the label.

@@ -5,7 +5,7 @@ order of the counts in the train rows; equal counts are in order of the values.
 """
 
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -19,28 +19,8 @@ from recsys.errors import RecsysError
 Int64s = NDArray[np.int64]
 
 
-class IdRule(Protocol):
-    """How a vocabulary, or a hash, maps values to ids."""
-
-    def stage(self, values: pl.Series) -> pl.Series:
-        """Returns the codes of values: the ids of a hash, temporary codes of a vocabulary."""
-
-    def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
-        """Counts train rows, each once or `weights` (rows,) times."""
-
-    def finish(self, min_count: int) -> None:
-        """Assigns the ids; called once, after the last `count`."""
-
-    def encode(self, staged: pl.Series) -> pl.Series:
-        """Returns the ids of codes, int32 without nulls."""
-
-    @property
-    def cardinality(self) -> int:
-        """The number of ids, including id 0."""
-
-
 class TextVocabulary:
-    """A vocabulary of text. Codes are in order of first occurrence; null if missing."""
+    """A vocabulary of text, with codes in order of first occurrence; null if missing."""
 
     def __init__(self) -> None:
         self.dtype = pl.Categorical(pl.Categories.random())
@@ -51,6 +31,7 @@ class TextVocabulary:
         self.table = _empty_table(pl.String())
 
     def stage(self, values: pl.Series) -> pl.Series:
+        """Returns temporary codes of values; those of a hash are the ids."""
         return values.cast(self.dtype).to_physical()
 
     def texts(self, codes: pl.Series) -> pl.Series:
@@ -58,6 +39,7 @@ class TextVocabulary:
         return codes.cat.to(self.dtype).cast(pl.String)
 
     def count(self, staged: pl.Series, weights: Int64s | None = None) -> None:
+        """Counts train rows, each once or `weights` (rows,) times."""
         codes = staged.drop_nulls().to_numpy()
         self.counts = grown(self.counts, int(codes.max(initial=0)) + 1)
         if weights is None:
@@ -66,6 +48,7 @@ class TextVocabulary:
             np.add.at(self.counts, codes, weights[staged.is_not_null().to_numpy()])
 
     def finish(self, min_count: int) -> None:
+        """Assigns the ids; called once, after the last `count`."""
         codes = np.flatnonzero(self.counts >= min_count).astype(np.uint32)
         self.table = _ranked(
             pl.DataFrame(
@@ -81,12 +64,14 @@ class TextVocabulary:
         self.counts = np.zeros(1, np.int64)
 
     def encode(self, staged: pl.Series) -> pl.Series:
+        """Returns the ids of codes, int32 without nulls."""
         highest = cast(int | None, staged.max())
         self.ids = grown(self.ids, (highest or 0) + 1)  # unseen: id 0
         return pl.Series(self.ids).gather(staged).fill_null(0)
 
     @property
     def cardinality(self) -> int:
+        """The number of ids, including id 0."""
         return len(self.table) + 1
 
     def load(self, table: pl.DataFrame) -> "TextVocabulary":
@@ -158,6 +143,7 @@ class HashIds:
 
 
 Vocabulary = TextVocabulary | TokenVocabulary
+IdRule = Vocabulary | HashIds  # how values become ids
 
 
 def save_vocabulary(table: pl.DataFrame, path: Path) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.encoding.encoders import FeatureEncoder, unnamed
+from data_pipelines.encoding.vocabulary import Int64s
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.layout import ITEM, EventPlan
-from data_pipelines.events.negatives import Int64s
 from data_pipelines.events.samples import UserEvents
 
 Buckets = Callable[[], Iterable[tuple[UserEvents, pl.DataFrame]]]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data_pipelines.encoding.encoders import load_encoders
 from data_pipelines.encoding.hashing import UInt64s, finalize
-from data_pipelines.encoding.vocabulary import grown
+from data_pipelines.encoding.vocabulary import Int64s, grown
 from data_pipelines.events.layout import IS_BEHAVIOR, IS_TARGET, TIME, USER, EventPlan
 from data_pipelines.events.log import EventLog
 from data_pipelines.events.rows import RowMaker, to_ids
@@ -38,8 +38,6 @@ WRONG_NEGATIVE = (
     "an item that the user has no event with",
 )
 
-Int64s = NDArray[np.int64]
-
 
 def check_vocabularies(schema: Schema, dataset_dir: Path) -> None:
     """Raises RecsysError for a vocabulary that was not fitted on the train rows."""
@@ -53,17 +51,10 @@ def check_rows(
     frames: Iterable[pl.DataFrame],
     max_events: int = PREPARE_EVENTS,
 ) -> None:
-    """Checks vocabularies, histories and negatives of all rows, or those of a share of the users.
+    """Raises RecsysError for leakage in vocabularies, histories or negatives.
 
-    Args:
-        schema: of the dataset.
-        dataset_dir: the folder of its files.
-        log: the event log that the dataset was made of.
-        frames: the staged events of the log, whole users in each frame.
-        max_events: in longer logs, only the rows of a share of the users are checked.
-
-    Raises:
-        RecsysError: names the first row, or the first value, with leakage.
+    `frames` are the staged events of the log, whole users in each. If the log has more than
+    `max_events`, only the rows of a share of the users are checked.
     """
     users_mod = -(-log.rows // max_events)
     _check(schema, dataset_dir, _allowed_by_log(schema, dataset_dir, log, frames, users_mod))

@@ -10,13 +10,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from data_pipelines.encoding.hashing import UInt64s, finalize, hash64_text
+from data_pipelines.encoding.vocabulary import Int64s
 from data_pipelines.recipe import Negatives
 from recsys.errors import RecsysError
 
 MAX_ATTEMPTS = 1000
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,9 @@ class Catalog:
 
 
 def sample_hashes(seed: int, users: Int64s, positions: Int64s, number: int) -> UInt64s:
-    """Hashes (targets,) of samples.
+    """Hashes of samples, (targets,); `number` is 0 for the targets and 1… for their negatives.
 
-    Args:
-        seed: of the draws.
-        users: the hash of the user of each target.
-        positions: the position of each target among the events of its user.
-        number: 0 for the target, 1… for its negatives.
+    `users` are the hashes of users, `positions` those of the targets among the user's events.
     """
     of_user = finalize(users.astype(np.uint64) + finalize(_steps(np.array([seed + 1]))))
     of_target = finalize(of_user + _steps(positions))
@@ -71,14 +66,7 @@ def draw_negatives(
 ) -> NDArray[np.uint32]:
     """Draws an item for each hash, again if the user has an event with it.
 
-    Args:
-        hashes: (negatives,) of `sample_hashes`.
-        user_index: the user of each hash.
-        own: the sorted `user_item_keys` of all events.
-        catalog: the items that can be drawn.
-
-    Raises:
-        RecsysError: for a user who has events with almost all items.
+    `own` are the sorted `user_item_keys` of all events.
     """
     drawn = np.zeros(len(hashes), np.uint32)
     open_rows = np.arange(len(hashes))

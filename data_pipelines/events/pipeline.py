@@ -17,9 +17,10 @@ from data_pipelines.events.counts import TrainCounts, fit_numbers, fit_texts
 from data_pipelines.events.layout import IS_TARGET, EventPlan
 from data_pipelines.events.log import EventLog
 from data_pipelines.events.negatives import Catalog
-from data_pipelines.events.plan import check_item_columns, make_event_plan
+from data_pipelines.events.plan import check_item_features, make_event_plan
 from data_pipelines.events.rows import RowMaker, join_histories, to_present_ids, to_text
 from data_pipelines.events.samples import UserEvents, make_samples, sort_events
+from data_pipelines.reading.arrow_values import canonical_frame
 from data_pipelines.reading.chunks import prefetch
 from data_pipelines.reading.files import expand_paths
 from data_pipelines.recipe import Recipe
@@ -109,7 +110,8 @@ def read_log(
     table_columns = table.columns if table is not None else []
     plan = make_event_plan(recipe, columns, table_columns, keep_user)
     if joined := joined_part(source):
-        check_item_columns(plan, joined.columns_of(plan.rules.item))
+        of_item = joined.columns_of(plan.rules.item)
+        check_item_features(plan.event_columns, of_item, "is joined by the item")
     encoders = new_encoders(plan.features)
     typed_table = None if table is None else _typed(table, plan, recipe)
     log = EventLog(folder, recipe, plan, LogColumns(plan, encoders, typed_table))
@@ -158,19 +160,10 @@ def _read_item_tables(recipe: Recipe, paths: list[Path]) -> pl.DataFrame | None:
 
 def _typed(table: pl.DataFrame, plan: EventPlan, recipe: Recipe) -> pl.DataFrame:
     """The item table with the columns of numerical features as numbers."""
-    for name in table.columns:
-        if plan.dtypes.get(name) == pl.Float64:
-            numbers = table[name].cast(pl.Float64, strict=False)
-            wrong = table[name].filter(numbers.is_null() & table[name].is_not_null())
-            if len(wrong):
-                raise RecsysError(
-                    f"invalid number in the numerical column {name!r}",
-                    where="the item table",
-                    got=repr(wrong[0]),
-                    fix="list the column under categorical.columns",
-                )
-            table = table.with_columns(numbers.fill_nan(None))
-    return bound_numbers(table, recipe.numerical.out_of_range, "the item table")
+    where = "the item table"
+    dtypes = {c: pl.Float64() for c in table.columns if plan.dtypes.get(c) == pl.Float64}
+    numbers = canonical_frame(table, dict(dtypes), set(), where)
+    return bound_numbers(table.with_columns(*numbers), recipe.numerical.out_of_range, where)
 
 
 def _check_actions(log: EventLog) -> None:

@@ -1,6 +1,7 @@
 """The plan of an event log for given columns: features, histories, and columns of the item."""
 
 import dataclasses
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
@@ -31,7 +32,8 @@ def make_event_plan(
     used = [*(f.column for f in plan.features), *histories.values()]
     used += [rules.user] if keep_user else []
     event_columns = [c for c in dict.fromkeys(used) if c not in (rules.item, *item_columns)]
-    _check_in_log(event_columns, log_columns)
+    in_table = set(columns) - set(log_columns)
+    check_item_features(event_columns, in_table, "is in the item table")
     return EventPlan(
         rules=rules,
         features=(*plan.features, *_history_features(recipe, rules, plan, histories)),
@@ -81,22 +83,12 @@ def _check_times(rules: Events, plan: Plan, log: list[str]) -> None:
             )
 
 
-def check_item_columns(plan: EventPlan, of_item: set[str]) -> None:
-    """Columns joined by the item must be item features: a negative must not have its target's."""
-    for name in plan.event_columns:
+def check_item_features(event_columns: Iterable[str], of_item: Collection[str], why: str) -> None:
+    """Columns of the item must be item features: a negative must not have those of its target."""
+    for name in event_columns:
         if name in of_item:
             raise RecsysError(
-                f"the column {name!r} is joined by the item, but is not an item feature",
-                where="events.item_features",
-                fix=f"add {name} to events.item_features",
-            )
-
-
-def _check_in_log(event_columns: list[str], log: list[str]) -> None:
-    for name in event_columns:
-        if name not in log:
-            raise RecsysError(
-                f"the column {name!r} of the item table is not an item feature",
+                f"the column {name!r} {why}, but is not an item feature",
                 where="events.item_features",
                 fix=f"add {name} to events.item_features",
             )

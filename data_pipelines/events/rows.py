@@ -1,46 +1,21 @@
 """Samples → rows with histories, in slices of a bucket, as ids or as raw text."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from data_pipelines.encoding.encoders import FeatureEncoder, unnamed
 from data_pipelines.events.columns import LogColumns
 from data_pipelines.events.layout import ITEM, USER, EventPlan
 from data_pipelines.events.samples import UserEvents
+from data_pipelines.reading.chunks import make_lists
 from recsys.errors import RecsysError
 
 SLICE_ROWS = 1 << 15
 SLICE_BEHAVIORS = 1 << 22  # of a history
 
 Convert = Callable[[str, pl.Series], pl.Series]  # (feature, canonical values) → values of rows
-
-
-@dataclass(frozen=True)
-class Window:
-    """The positions of the behaviors of some rows' histories, concatenated; offsets (rows + 1,)."""
-
-    positions: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> "Window":
-        offsets = np.zeros(len(starts) + 1, np.int64)
-        np.cumsum(ends - starts, out=offsets[1:])
-        positions = np.repeat(starts - offsets[:-1], ends - starts)
-        positions += np.arange(len(positions))
-        return cls(positions, offsets)
-
-    def lists(self, values: pl.Series) -> pl.Series:
-        """Returns one list for each row."""
-        items = (
-            unnamed(values).gather(self.positions).to_arrow(compat_level=pl.CompatLevel.oldest())
-        )
-        return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(self.offsets, items)))
 
 
 class RowMaker:
@@ -83,14 +58,19 @@ class RowMaker:
         self, events: UserEvents, samples: pl.DataFrame, behaviors: dict[str, pl.Series]
     ) -> pl.DataFrame:
         rows = samples["event"].to_numpy()
-        window = Window.of(events.window_start[rows], events.window_end[rows])
+        starts, lengths = events.window_start[rows], (events.window_end - events.window_start)[rows]
+        in_window = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        positions = np.repeat(starts, lengths) + in_window  # of all histories' behaviors, in order
         targets = [
             unnamed(self.by_item[name]).gather(samples["item"])
             if name in self.by_item
             else self._values(name, unnamed(events.frame[column]).gather(rows))
             for name, column in self.targets.items()
         ]
-        histories = [window.lists(behaviors[column]) for column in self.plan.histories.values()]
+        histories = [
+            make_lists(unnamed(behaviors[column]).gather(positions), lengths)
+            for column in self.plan.histories.values()
+        ]
         names = [*self.targets, *self.plan.histories]
         columns = [c.alias(n) for c, n in zip([*targets, *histories], names, strict=True)]
         group = events.frame[USER].gather(rows).alias("group_id")

@@ -9,7 +9,7 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 
 from data_pipelines.reading.arrow_values import check_arrow_types
-from data_pipelines.reading.chunks import NumberedFrame, fill_names, prefetch
+from data_pipelines.reading.chunks import NumberedFrame, check_unique, fill_names, prefetch
 from data_pipelines.reading.files import (
     ARROW_STREAM,
     FEATHER_V1,
@@ -31,11 +31,7 @@ Batches = Iterator[pa.RecordBatch]
 
 def column_names(path: Path, file_format: str) -> list[str]:
     """The column names; a duplicate name is an error."""
-    names = fill_names(_open(path, file_format)[0])
-    for name in names:
-        if names.count(name) > 1:
-            raise RecsysError(f"duplicate column name {name!r}", where=path)
-    return names
+    return check_unique(fill_names(_open(path, file_format)[0]), path)
 
 
 def read_columns(path: Path, file_format: str, names: list[str]) -> Iterator[NumberedFrame]:

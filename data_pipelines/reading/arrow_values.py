@@ -8,11 +8,10 @@ values have equal tokens, whatever the type of their column. README.md has the t
 from collections.abc import Set
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from data_pipelines.reading.chunks import Dtypes
+from data_pipelines.reading.chunks import Dtypes, make_lists
 from recsys.errors import RecsysError
 
 # Types that polars cannot import; others are refused below, by the role of the column.
@@ -50,7 +49,7 @@ def canonical_frame(
     frame: pl.DataFrame,
     dtypes: Dtypes,
     sequences: Set[str],
-    path: Path,
+    path: Path | str,
     first_row: int = 1,
 ) -> pl.DataFrame:
     """The columns in `dtypes`: float64 numbers, text tokens, and lists of tokens for sequences.
@@ -165,12 +164,10 @@ def token_lists(values: pl.Series) -> pl.Series:
         return tokens(values)
     lengths = values.list.len().fill_null(0)
     items = tokens(values.filter(lengths > 0).explode())
-    offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int64)
-    arrow = items.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, arrow)))
+    return make_lists(items, lengths.to_numpy())
 
 
-def _unsuitable(values: pl.Series, role: str, error: Exception, path: Path) -> RecsysError:
+def _unsuitable(values: pl.Series, role: str, error: Exception, path: Path | str) -> RecsysError:
     return RecsysError(
         f"the {role} column {values.name!r} has an unsupported type",
         where=path,
@@ -185,7 +182,7 @@ def _unsuitable(values: pl.Series, role: str, error: Exception, path: Path) -> R
 
 
 def _invalid_value(
-    values: pl.Series, column: tuple[str, str], error: Exception, path: Path, first_row: int
+    values: pl.Series, column: tuple[str, str], error: Exception, path: Path | str, first_row: int
 ) -> RecsysError:
     name, role = column
     row = _first_failing(values, role)

@@ -8,13 +8,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.reading.chunks import Dtypes, NumberedFrame, fill_names, prefetch
+from data_pipelines.reading.chunks import (
+    Dtypes,
+    NumberedFrame,
+    check_unique,
+    fill_names,
+    prefetch,
+)
 from data_pipelines.reading.row_ends import find_stray_quote, outside_quotes
 from data_pipelines.reading.text import Block, check_encoding, first_line, read_blocks
 from data_pipelines.rules.files import FileFormat
 from recsys.errors import RecsysError
 
 SEPARATORS = (",", ";", "\t", "|")
+NAMES_FIX = "correct it, or set header=false and columns if the first line is a row"
 
 
 def check_columns(block: Block, file: FileFormat, columns: int, path: Path) -> None:
@@ -97,8 +104,8 @@ def text_columns(path: Path, file: FileFormat, label: str) -> list[str]:
     line = first_line(path, file)
     fields = _fields(line, file, path)
     if not file.columns:
-        return _unique(fill_names(fields), path, "the header")
-    names = _unique(list(file.columns), path, f"{key}.columns")
+        return check_unique(fill_names(fields), f"{path}, header", NAMES_FIX)
+    names = check_unique(list(file.columns), f"{path}, {key}.columns", NAMES_FIX)
     if len(fields) == len(names) - 1 and label in names:
         names.remove(label)
     if len(fields) != len(names):
@@ -139,17 +146,6 @@ def _other_separator(line: str, file: FileFormat) -> str | None:
     """A hint to the separator of the line if the recipe's separator does not occur."""
     found = [s for s in SEPARATORS if s in line and file.separator not in line]
     return f"set {file.section}.separator={max(found, key=line.count)!r}" if found else None
-
-
-def _unique(names: list[str], path: Path, source: str) -> list[str]:
-    for name in names:
-        if names.count(name) > 1:
-            raise RecsysError(
-                f"duplicate column name {name!r} in {source}",
-                where=path,
-                fix="correct it, or set header=false and columns if the first line is a row",
-            )
-    return names
 
 
 def read_text(

@@ -8,14 +8,16 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
 from recsys.errors import RecsysError
+
+_Decompressor = bz2.BZ2Decompressor | lzma.LZMADecompressor
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 512
@@ -198,29 +200,13 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     return files[0]
 
 
-class _Decompressor(Protocol):
-    """The common interface of bz2 and lzma."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
-
-
-class _NewDecompressor(Protocol):
-    def __call__(self) -> _Decompressor: ...
-
-
 class _Members(io.RawIOBase):
     """Concatenated compressed streams.
 
     The readers of the standard library ignore all data after a damaged stream, which loses rows.
     """
 
-    def __init__(self, file: BinaryIO, new: _NewDecompressor) -> None:
+    def __init__(self, file: BinaryIO, new: Callable[[], _Decompressor]) -> None:
         self._file, self._new = file, new
         self._decompressor = new()
 

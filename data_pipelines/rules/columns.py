@@ -33,7 +33,7 @@ class QuantileBucketsRule(BaseConfig):
     """Tokens: `num_buckets` buckets with nearly equal numbers of train rows."""
 
     kind: Literal["quantile_buckets"] = "quantile_buckets"
-    num_buckets: PositiveInt = 20  # of nearly equal mass
+    num_buckets: PositiveInt = 20  # number of buckets
 
 
 TransformRule = Annotated[
@@ -101,17 +101,11 @@ OutOfRange = Literal["refuse", "clip"]
 
 
 class Numerical(BaseConfig):
-    """Columns of numbers.
+    """Columns of numbers."""
 
-    Attributes:
-        columns: names or wildcards.
-        transform: bucket transforms make a categorical feature of the column.
-        out_of_range: whether infinities and numbers beyond float32 (3.4e38) are an error or are
-            clipped. NaN is a missing value.
-    """
-
-    columns: tuple[str, ...] = ()
-    transform: TransformRule = Keep()
+    columns: tuple[str, ...] = ()  # names or wildcards
+    transform: TransformRule = Keep()  # bucket transforms make a categorical feature of the column
+    # infinities and numbers beyond float32 (3.4e38) are an error or are clipped; NaN is missing
     out_of_range: OutOfRange = "refuse"
 
 
@@ -122,35 +116,24 @@ class Categorical(BaseConfig):
 
 
 class SequenceColumns(BaseConfig):
-    """Columns with many values in each row.
+    """Columns with many values in each row."""
 
-    Attributes:
-        columns: names or wildcards.
-        separator: splits text into values; lists of typed files are not split.
-        max_length: the last `max_length` values are kept; null: all.
-    """
-
-    columns: tuple[str, ...] = ()
-    separator: str = "|"
-    max_length: PositiveInt | None = None
+    columns: tuple[str, ...] = ()  # names or wildcards
+    separator: str = "|"  # splits text into values; lists of typed files are not split
+    max_length: PositiveInt | None = None  # the last `max_length` values are kept; null: all
 
 
 Part = Literal["hour", "weekday"]
 
 
 class TimeColumns(BaseConfig):
-    """Columns of times, each of which gives the features COLUMN_hour and COLUMN_weekday.
+    """Columns of times, each of which gives the features COLUMN_hour and COLUMN_weekday."""
 
-    Attributes:
-        columns: names or wildcards. Values are ISO 8601 text, typed dates and times, or numbers;
-            in UTC unless a value has a time zone.
-        parts: which features are made.
-        unit: the unit of numbers, which count from 1970.
-    """
-
+    # names or wildcards; values are ISO 8601 text, typed dates and times, or numbers, in UTC unless
+    # they have a time zone
     columns: tuple[str, ...] = ()
-    parts: tuple[Part, ...] = Field(("hour", "weekday"), min_length=1)
-    unit: TimeUnit = "s"
+    parts: tuple[Part, ...] = Field(("hour", "weekday"), min_length=1)  # the features to make
+    unit: TimeUnit = "s"  # the unit of numbers, which count from 1970
 
     def transforms(self, column: str) -> dict[str, Hour | Weekday]:
         """Feature name → transform of the column."""

@@ -18,9 +18,7 @@ ENCODINGS = (
 _CODECS = {codecs.lookup(name).name: name for name in ENCODINGS}
 
 Format = Literal["text", "parquet", "arrow", "orc", "libsvm"]
-FORMAT_ALIASES = {"feather": "arrow", "csv": "text", "tsv": "text", "libfm": "libsvm"} | {
-    "libffm": "libsvm"
-}
+ALIASES = {"feather": "arrow", "csv": "text", "tsv": "text", "libfm": "libsvm", "libffm": "libsvm"}
 
 
 def _alias(names: dict[str, str]) -> Callable[[object], object]:
@@ -48,40 +46,28 @@ def _one_ascii_character(value: str) -> str:
     return value
 
 
-# Shells pass a tab as "\\t"; "tab" is accepted too.
-Separator = Annotated[
-    str,
-    BeforeValidator(_alias({"\\t": "\t", "tab": "\t"})),
-    AfterValidator(_one_ascii_character),
-]
+TABS = {"\\t": "\t", "tab": "\t"}  # as shells pass a tab
+Separator = Annotated[str, BeforeValidator(_alias(TABS)), AfterValidator(_one_ascii_character)]
 
 
 class FileFormat(BaseConfig):
-    """How raw files are written. Compression is detected from the content and needs no key.
-
-    Attributes:
-        format: `text` (CSV, TSV), `parquet`, `arrow` (IPC file or stream, Feather), `orc` or
-            `libsvm` (lines of `label index:value …` or `label field:index:value …`).
-        encoding: of text; a byte order mark in the file takes precedence.
-        header: whether the first line holds the column names. Required if `columns` is given.
-        columns: the column names. With `header: true` they replace the names in the first line,
-            with `header: false` the first line is a row. Of `libsvm`: all columns of the file.
-        quote: the quote character; null: quote characters have no meaning.
-        missing: texts that mean "missing", in addition to empty text.
-    """
+    """How raw files are written. Compression is detected from the content and needs no key."""
 
     section: ClassVar[str] = "file"  # the section of the recipe, for error messages
 
-    format: Annotated[
-        Format,
-        BeforeValidator(_alias(FORMAT_ALIASES)),
-    ] = "text"
+    # `text` (CSV, TSV), `parquet`, `arrow` (IPC file or stream, Feather), `orc` or `libsvm` (lines
+    # of `label index:value …` or `label field:index:value …`)
+    format: Annotated[Format, BeforeValidator(_alias(ALIASES))] = "text"
+    # of text; a byte order mark in the file takes precedence
     encoding: Annotated[str, AfterValidator(_known_encoding)] = "utf-8"
-    separator: Separator = ","  # of values; one ASCII character
-    header: bool | None = None
+    separator: Separator = ","  # one ASCII character; `tab` for a tab
+    header: bool | None = None  # whether the first line has column names; required with `columns`
+    # column names; with `header: true` they replace those of the first line, with `header: false`
+    # the first line is a row; of `libsvm`: all columns of the file
     columns: tuple[str, ...] = ()
+    # null: quote characters have no meaning
     quote: Annotated[str, Field(), AfterValidator(_one_ascii_character)] | None = '"'
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # texts that mean "missing", in addition to empty text
 
     @property
     def has_header(self) -> bool:
@@ -109,16 +95,13 @@ class ItemTable(FileFormat):
     is described by the keys of `file`. Amazon metadata (one object per line) and JSON objects
     {item: [attribute, ...]} give the columns `category` (the last one of the item's list) and
     `attributes` (all of them, joined by "|").
-
-    Attributes:
-        files: names or wildcards of the raw files that are item tables.
-        item: the column with the item.
     """
 
     section: ClassVar[str] = "events.items"
 
+    # names or wildcards of the raw files that are item tables
     files: tuple[str, ...] = ("*item*", "meta*")
-    item: str = "item"
+    item: str = "item"  # the column with the item
 
 
 class JoinFile(FileFormat):
@@ -144,22 +127,16 @@ FileNames = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_len
 
 
 class Join(BaseConfig):
-    """A table whose columns are added to the rows by key.
+    """A table whose columns are added to the rows by key."""
 
-    Attributes:
-        files: names or wildcards of the raw files that are this table; they are not read as rows.
-        key: the key columns of the rows (or of tables that are joined before).
-        table_key: the key columns of the table, if their names differ.
-        columns: the columns to add; empty: all but the key.
-        prefix: a prefix for the names of the added columns.
-        file: how the table is written; null: like the rows (`file`), with its own header.
-    """
-
+    # names or wildcards of the raw files that are this table; they are not read as rows
     files: FileNames
+    # the key columns of the rows (or of tables that are joined before)
     key: Annotated[ColumnNames, Field(min_length=1)]
-    table_key: ColumnNames = ()
-    columns: ColumnNames = ()
-    prefix: str = ""
+    table_key: ColumnNames = ()  # the key columns of the table, if their names differ
+    columns: ColumnNames = ()  # the columns to add; empty: all but the key
+    prefix: str = ""  # a prefix for the names of the added columns
+    # how the table is written; null: like the rows (`file`), with its own header
     file: JoinFile | None = None
 
     @property

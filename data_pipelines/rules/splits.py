@@ -52,18 +52,13 @@ TimeBoundary = Annotated[float, BeforeValidator(_seconds)]
 
 
 class ByTime(BaseConfig):
-    """Train rows before valid rows before test rows, ordered by a column or as in the files.
-
-    Attributes:
-        column: the time column; null: the rows are in time order already.
-        boundaries: where valid and test begin: dates, or seconds since 1970, in UTC.
-        fractions: the shares of the splits if there are no boundaries.
-    """
+    """Train rows before valid rows before test rows, ordered by a column or as in the files."""
 
     method: Literal["by_time"] = "by_time"
-    column: str | None = None
+    column: str | None = None  # the time column; null: the rows are in time order already
+    # where valid and test begin: dates, or seconds since 1970, in UTC
     boundaries: tuple[TimeBoundary, TimeBoundary] | None = None
-    fractions: Fractions = (0.8, 0.1, 0.1)
+    fractions: Fractions = (0.8, 0.1, 0.1)  # the shares of the splits if there are no boundaries
 
     @model_validator(mode="after")
     def _check_order(self) -> "ByTime":
@@ -82,27 +77,20 @@ class GivenFiles(BaseConfig):
 
 
 class ByGroup(BaseConfig):
-    """All rows of a group are in one split, chosen by the group's hash.
-
-    Attributes:
-        column: the column of the groups; null: the recipe's `group`.
-    """
+    """All rows of a group are in one split, chosen by the group's hash."""
 
     method: Literal["by_group"] = "by_group"
-    column: str | None = None
+    column: str | None = None  # the column of the groups; null: the recipe's `group`
     seed: NonNegativeInt = 1  # of the hash
     fractions: Fractions = (0.8, 0.1, 0.1)  # shares of train, valid and test
 
 
 class LastItem(BaseConfig):
-    """Event logs: each user's last target is in test; for some users the one before it is in valid.
-
-    Attributes:
-        valid_users: the share of these users, who are chosen by their hash and the seed.
-    """
+    """Event logs: each user's last target is in test, of some users the one before it in valid."""
 
     method: Literal["last_item"] = "last_item"
     seed: NonNegativeInt = 1  # of the hash
+    # the share of these users, who are chosen by their hash and the seed
     valid_users: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 

@@ -36,15 +36,9 @@ class KeyedTable:
         unit: str = "rows",
         setting: str = "join.key and join.table_key",
     ) -> None:
-        """Indexes the rows of the table by key.
+        """Indexes the table, whose key columns are `keys`; `key` are the names in the other rows.
 
-        Args:
-            name: of the table, for messages.
-            key: the key columns of the rows that the table is joined to.
-            keys: the key columns of the table.
-            columns: the columns to add.
-            unit: what the table is joined to, for messages.
-            setting: the keys of the recipe that choose the key columns, for messages.
+        `name`, `unit` (what the table is joined to) and `setting` (of the recipe) are for messages.
         """
         self.name, self.key, self.columns = name, tuple(key), columns
         self._unit, self._setting = unit, setting

@@ -92,16 +92,9 @@ def check_columns_exist(names: Iterable[str], known: list[str], where: object) -
 def bound_numbers(
     frame: pl.DataFrame, rule: OutOfRange, where: Path | str, first_row: int | None = None
 ) -> pl.DataFrame:
-    """Refuses or clips numbers that float32 cannot represent, infinities included.
+    """Clips, or refuses, numbers that float32 cannot represent; infinities are such numbers.
 
-    Args:
-        frame: its float64 columns are checked.
-        rule: `numerical.out_of_range` of the recipe.
-        where: the file, for the error message.
-        first_row: the data row number of the first row, if rows have numbers.
-
-    Raises:
-        RecsysError: names the first such number, its column and its row.
+    `where` is the file, for the message; `first_row` the number of its first row, if rows have one.
     """
     for name, dtype in frame.schema.items():
         if not dtype.is_float():
