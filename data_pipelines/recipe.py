@@ -52,7 +52,7 @@ class Negatives(BaseConfig):
     # `uniform`: all items that are ever a target have equal probability; `popularity`: in
     # proportion to the number of targets in the whole log
     sampling: Literal["uniform", "popularity"] = "uniform"
-    seed: NonNegativeInt = 1
+    seed: NonNegativeInt = 1  # of the draws
 
 
 class Events(BaseConfig):
@@ -87,7 +87,7 @@ class Events(BaseConfig):
 class Recipe(BaseConfig):
     """The rules of one dataset."""
 
-    name: str
+    name: str  # of the dataset
     source: str = "table"  # the reader of the raw files, a name in `data_pipelines.sources`
     file: FileFormat = FileFormat()  # how the raw files are written
     join: tuple[Join, ...] = ()  # tables whose columns are added to the rows
