@@ -16,7 +16,7 @@ def file_stems(names: Iterable[str]) -> dict[str, str]:
     of the whole, as does a name that differs from an earlier one only in case.
 
     >>> file_stems(["user_id", "../evil"])
-    {'user_id': 'user_id', '../evil': 'evil-a92cde61'}
+    {'user_id': 'user_id', '../evil': 'evil-2d6afc71'}
     """
     stems: dict[str, str] = {}
     taken: set[str] = set()
