@@ -29,7 +29,6 @@ from recsys.models.ctr_model import CTRModel
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.models.network import build_network
 from recsys.schema import Feature, Schema
-from recsys.training.lightning.module import DENSE_OPTIMIZERS
 
 DIM, HELD_BATCHES = 16, 4
 CONFIGS = {"dcn_v2": DCNv2Config, "autoint": AutoIntConfig}
@@ -121,7 +120,7 @@ def training_step(
         embeddings.output_dims,
     )
     model = CTRModel(embeddings, network.to(device)).train()
-    optimizer = DENSE_OPTIMIZERS["adam"](model.dense_parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.dense_parameters(), lr=1e-3)
     batches = itertools.cycle(
         [draw_batch(schema, int(str(what["batch_size"])), setting) for _ in range(HELD_BATCHES)]
     )

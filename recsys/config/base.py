@@ -6,11 +6,20 @@ expected, what came and the nearest known key.
 
 import copy
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from recsys.errors import RecsysError, did_you_mean
 from recsys.io.paths import read_text
@@ -21,6 +30,28 @@ class BaseConfig(BaseModel):
     """Configs are values: changed with `model_copy(update=…)`, never in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NameIn:
+    """Annotates a str that must be a key of `entries`, which may grow after the class is made."""
+
+    def __init__(self, entries: Mapping[str, object]) -> None:
+        self.entries = entries
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(schema), "enum": list(self.entries)}
+
+    def _check(self, name: str) -> str:
+        if name not in self.entries:
+            raise PydanticCustomError("unknown_name", "unknown name", {"known": [*self.entries]})
+        return name
 
 
 Config = TypeVar("Config", bound=BaseConfig)
@@ -98,6 +129,14 @@ def _explain(config_class: type[BaseConfig], error: dict[str, Any], source: str)
             where=where,
             expected=", ".join(tags),
             fix=did_you_mean(tag, tags),
+        )
+    if error["type"] == "unknown_name":
+        known, name = error["ctx"]["known"], error["input"]
+        return RecsysError(
+            f"unknown {location[-1]} {name!r}",
+            where=where,
+            expected=", ".join(known),
+            fix=did_you_mean(name, known),
         )
     if error["type"] == "missing":
         return RecsysError(f"{location[-1]} is missing", where=where, fix="add this key")

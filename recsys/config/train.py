@@ -5,7 +5,6 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     BeforeValidator,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -13,6 +12,7 @@ from pydantic import (
 )
 
 from recsys.config.base import AbsolutePath, BaseConfig
+from recsys.config.dense_optimizers import DenseOptimizerConfig
 from recsys.embeddings.tables.optimizers import TableOptimizer
 
 
@@ -24,20 +24,12 @@ def _from_yaml_switch(value: object) -> object:
 PipelineChoice = Literal["auto", "on", "off"]
 
 
-class DenseOptimizerConfig(BaseConfig):
-    """The optimiser of everything but the tables."""
-
-    name: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat = 0.0
-
-
 class TrainConfig(BaseConfig):
-    """How long and with what the model is trained. A section of its own for each optimiser."""
+    """How long and with what the model is trained. A section of its own for each optimizer."""
 
     dense_optimizer: DenseOptimizerConfig
     embedding_optimizer: TableOptimizer
-    # one of the two: passes over the train rows, or optimiser steps
+    # one of the two: passes over the train rows, or optimizer steps
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     seed: NonNegativeInt = 0

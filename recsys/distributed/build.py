@@ -1,10 +1,8 @@
 """Builds the model of a run on its device, or sharded over the devices of many processes."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from recsys.compat.torchrec import (
     DistributedModelParallel,
@@ -13,7 +11,6 @@ from recsys.compat.torchrec import (
     ShardingPlan,
 )
 from recsys.config.run import RunConfig
-from recsys.data.batch import Batch
 from recsys.distributed.context import Ranks, local_world_size
 from recsys.distributed.planner.cluster import this_cluster
 from recsys.distributed.planner.memory_check import check_model_memory
@@ -22,10 +19,8 @@ from recsys.distributed.planner.run_plan import plan_run
 from recsys.embeddings.tables.build import sharded_groups
 from recsys.embeddings.tables.plain import PlainGroup
 from recsys.errors import RecsysError
-from recsys.models.ctr_model import STORE_PREFIX, CTRModel, build_ctr_model
+from recsys.models.ctr_model import STORE_PREFIX, CTRModel, Forward, build_ctr_model
 from recsys.schema import Schema
-
-Forward = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
 class ModelOnRanks(NamedTuple):

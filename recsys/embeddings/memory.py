@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recsys.config.base import BaseConfig
 from recsys.config.byte_sizes import format_bytes
+from recsys.config.dense_optimizers import DENSE_OPTIMIZERS
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import source_of
 from recsys.embeddings.methods.base import EmbeddingMethod, TableSpec
@@ -21,8 +22,6 @@ from recsys.embeddings.tables.optimizers import STATE_FLOATS_PER_ROW
 from recsys.errors import RecsysError
 
 FLOAT_BYTES = 4
-# dense optimiser → floats of state for each weight
-DENSE_STATE_FLOATS = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0}
 
 
 class OptimizerNames(NamedTuple):
@@ -124,7 +123,7 @@ class _Counter:
         table_bytes = sum(map(_serve_bytes, tables))
         others = projection_bytes + _nbytes(weights) + _nbytes(buffers)
         trained = projection_bytes + _nbytes(w for w in weights if w.requires_grad)
-        state = trained * DENSE_STATE_FLOATS[self.optimizers.dense]
+        state = trained * DENSE_OPTIMIZERS[self.optimizers.dense].state_floats
         source = source_of(feature)
         ids_of = feature.replace(source, self.config.shared_tables.get(source, source), 1)
         full_width = self.config.default.embedding_dim if self._is_new(("ids", ids_of)) else 0

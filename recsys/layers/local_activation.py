@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recsys.layers.activations import Activation
 from recsys.layers.dice import Dice
 from recsys.layers.history import History
 from recsys.layers.jagged import expand
 from recsys.layers.linear import JaggedLinear, build_linear, multiply_jagged
-from recsys.layers.mlp import Activation, build_mlp
+from recsys.layers.mlp import build_mlp
 
 
 class LocalActivationUnit(nn.Module):

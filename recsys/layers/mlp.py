@@ -1,15 +1,12 @@
 """A stack of Linear → (BatchNorm) → activation → (dropout)."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import nn
 
+from recsys.layers.activations import ACTIVATIONS, Activation
 from recsys.layers.batch_norm import BatchNorm
-from recsys.layers.dice import Dice
 from recsys.layers.linear import Linear, build_linear
-
-Activation = Literal["relu", "prelu", "dice", "sigmoid"]
 
 
 def build_mlp(
@@ -27,21 +24,8 @@ def build_mlp(
         layers.append(build_linear(in_dim, width, kind=linear))
         if batch_norm:
             layers.append(BatchNorm(width))
-        layers.append(build_activation(activation, width))
+        layers.append(ACTIVATIONS[activation](width))
         if dropout > 0:
             layers.append(nn.Dropout(dropout))
         in_dim = width
     return nn.Sequential(*layers)
-
-
-def build_activation(name: Activation, dim: int) -> nn.Module:
-    """(N, dim) → (N, dim); PReLU and Dice learn a slope for each column."""
-    match name:
-        case "relu":
-            return nn.ReLU()
-        case "prelu":
-            return nn.PReLU(dim)
-        case "dice":
-            return Dice(dim)
-        case "sigmoid":
-            return nn.Sigmoid()

@@ -1,6 +1,6 @@
 """CTRModel: the whole model, from a physical batch to logits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,15 @@ from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.tables.optimizers import TableOptimizerConfig
 from recsys.embeddings.tables.regularization import Charge
 from recsys.errors import RecsysError
+from recsys.losses import Task
 from recsys.models.base import BaseModelConfig, SequenceModelConfig, pairs_of
 from recsys.models.network import Network, build_network
 from recsys.schema import Schema
 
 # where the tables live in a CTRModel, as torchrec's plans and state dicts name it
 STORE_PREFIX = "embeddings.store."
+# a model's forward pass, plain or wrapped: a batch → logits (B,) and penalty ()
+Forward = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
 class CTRModel(nn.Module):
@@ -28,6 +31,11 @@ class CTRModel(nn.Module):
         self.embeddings, self.network = embeddings, network
         self.full_batch_rows = 0  # of which a shorter batch is charged a share, see `Charge`
 
+    @property
+    def task(self) -> Task:
+        """What is predicted, and by which loss it is trained."""
+        return self.network.task
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch of physical row numbers → logits (B,) and what is added to their loss, ()."""
         combined, penalty = self.embeddings(batch.sparse, batch.occurrences, batch.attention)
@@ -37,7 +45,7 @@ class CTRModel(nn.Module):
         return logits, penalty + auxiliary
 
     def dense_parameters(self) -> list[nn.Parameter]:
-        """What the dense optimiser trains: everything but the tables."""
+        """What the dense optimizer trains: everything but the tables."""
         return [*self.network.parameters(), *self.embeddings.method_modules.parameters()]
 
     def dense_state_dict(self) -> dict[str, Tensor]:

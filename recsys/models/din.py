@@ -9,10 +9,10 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from recsys.errors import RecsysError
+from recsys.layers.activations import Activation
 from recsys.layers.history import History
 from recsys.layers.jagged import pool, ranked_top_k, softmax, top_k
 from recsys.layers.local_activation import LocalActivationUnit
-from recsys.layers.mlp import Activation
 from recsys.models.base import Field, HistoryShape
 from recsys.models.sequence_tail import Tail, TailedModelConfig, pooled_dims
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recsys.embeddings.combine import Combined
 from recsys.embeddings.config import EmbeddingsConfig
@@ -17,6 +16,7 @@ from recsys.history_pair import HistoryPair
 from recsys.layers.field_projection import FieldPadding, FieldProjection
 from recsys.layers.history import History
 from recsys.layers.numerical_embedding import NumericalEmbedding
+from recsys.losses import Task
 from recsys.models.base import (
     BaseModelConfig,
     EqualWidthModelConfig,
@@ -39,22 +39,20 @@ class Network(nn.Module):
         self,
         model: nn.Module,
         numerical: NumericalEmbedding | None,
-        vector_columns: Sequence[int],
-        raw_columns: Sequence[int],
-        projection: FieldProjection | FieldPadding | None = None,
-        pairs: Sequence[HistoryPair] = (),
-        columns: Mapping[str, slice] | None = None,
+        is_vector: Sequence[bool],
+        projection: FieldProjection | FieldPadding | None,
+        pairs: Sequence[HistoryPair],
+        columns: Mapping[str, slice],
+        task: Task,
     ) -> None:
+        """`is_vector`: for each numerical, whether it becomes a vector; the others stay raw."""
         super().__init__()
         self.model, self.numerical, self.projection = model, numerical, projection
-        self.pairs, self.columns = tuple(pairs), dict(columns or {})
-        self.register_buffer(
-            "vector_columns", torch.tensor(vector_columns, dtype=torch.long), persistent=False
-        )
-        self.register_buffer(
-            "raw_columns", torch.tensor(raw_columns, dtype=torch.long), persistent=False
-        )
-        self.is_all_vector = len(raw_columns) == 0
+        self.pairs, self.columns, self.task = tuple(pairs), columns, task
+        for name, chosen in (("vector_columns", True), ("raw_columns", False)):
+            places = [i for i, choice in enumerate(is_vector) if choice is chosen]
+            self.register_buffer(name, torch.tensor(places, dtype=torch.long), persistent=False)
+        self.is_all_vector = all(is_vector)
 
     def forward(self, combined: Combined, dense: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors and numericals (B, N) → logits (B,), and the weighted loss of a second head, ().
@@ -67,7 +65,7 @@ class Network(nn.Module):
         if not (self.training and isinstance(model, HasAuxiliaryHead) and model.auxiliary_weight):
             return self.model(*inputs, *histories), dense.new_zeros(())
         logits, second = model.forward_with_auxiliary(*inputs, *histories)
-        loss = F.binary_cross_entropy_with_logits(second, labels, reduction="sum")
+        loss = self.task.loss(second, labels)
         return logits, model.auxiliary_weight * loss / max(len(labels), 1)
 
     def score(self, vectors: Tensor, dense: Tensor, *histories: History) -> Tensor:
@@ -114,23 +112,22 @@ def build_network(
     output_dims: Mapping[str, int],
 ) -> Network:
     """The network for a data set; `output_dims` are the embeddings' widths, in order."""
-    choices = [embeddings.numerical_of(feature.name) for feature in schema.numerical]
-    vector_columns = [i for i, choice in enumerate(choices) if choice == "vector"]
-    raw_columns = [i for i, choice in enumerate(choices) if choice == "raw"]
+    is_vector = [embeddings.numerical_of(f.name) == "vector" for f in schema.numerical]
+    num_vectors, num_raw = sum(is_vector), len(is_vector) - sum(is_vector)
     numerical = None
-    if vector_columns:
-        numerical = NumericalEmbedding(len(vector_columns), embeddings.default.embedding_dim)
+    if num_vectors:
+        numerical = NumericalEmbedding(num_vectors, embeddings.default.embedding_dim)
     pairs = pairs_of(model)
     widths = _field_widths(schema, output_dims, pairs)
     fields = _fields(embeddings, schema, widths)
     if isinstance(model, SequenceModelConfig):
         shapes = [_shape_of(pair, schema, output_dims) for pair in pairs]
-        network = model.build(fields, len(raw_columns), shapes)
+        network = model.build(fields, num_raw, shapes)
     else:
-        network = model.build(fields, len(raw_columns))
+        network = model.build(fields, num_raw)
+    task = Task(name=schema.label, label=schema.label)
     projection = _projection(model, fields)
-    columns = columns_of(widths)
-    return Network(network, numerical, vector_columns, raw_columns, projection, pairs, columns)
+    return Network(network, numerical, is_vector, projection, pairs, columns_of(widths), task)
 
 
 def _field_widths(

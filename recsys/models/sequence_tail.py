@@ -8,9 +8,10 @@ from pydantic import Field as PydanticField
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from recsys.layers.activations import Activation
 from recsys.layers.batch_norm import BatchNorm
 from recsys.layers.linear import build_linear
-from recsys.layers.mlp import Activation, build_mlp
+from recsys.layers.mlp import build_mlp
 from recsys.models.base import Field, HistoryShape, SequenceModelConfig
 
 

@@ -9,8 +9,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.errors import RecsysError
+from recsys.layers.activations import Activation
 from recsys.layers.history import History
-from recsys.layers.mlp import Activation
 from recsys.layers.two_stage_attention import RankEmbedding, TwoStageAttention
 from recsys.models.base import Field, HistoryShape
 from recsys.models.sequence_tail import Tail, TailedModelConfig

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recsys.config.run import RunConfig
 from recsys.config.search import DnisSearchConfig
@@ -18,11 +17,11 @@ from recsys.data.batch import Batch
 from recsys.distributed.context import Ranks
 from recsys.embeddings.methods.dnis import Dnis
 from recsys.errors import RecsysError
-from recsys.models.ctr_model import CTRModel
+from recsys.models.ctr_model import CTRModel, Forward
 from recsys.schema import Schema
 from recsys.search.architecture_rows import ArchitectureRows, FactorRows, chooses
 from recsys.search.lookups import RowCopies, copied_rows, detached_tables
-from recsys.training.lightning.module import CTRModule, Forward
+from recsys.training.lightning.module import CTRModule
 
 TINY = 1e-8
 
@@ -120,8 +119,7 @@ def looked_ahead(model: CTRModel, train_batch: Batch, batch: Batch, step: float)
 
 def _mean_loss(model: CTRModel, batch: Batch) -> Tensor:
     logits, _ = model(batch)
-    total = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum")
-    return total / batch.global_rows
+    return model.task.loss(logits, batch.labels) / batch.global_rows
 
 
 def normalized(gradient: Tensor) -> Tensor:

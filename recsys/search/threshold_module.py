@@ -7,8 +7,8 @@ from recsys.config.search import OptEmbedSearchConfig
 from recsys.config.train import TrainConfig
 from recsys.distributed.context import Ranks
 from recsys.embeddings.methods.optembed import OptEmbed
-from recsys.models.ctr_model import CTRModel
-from recsys.training.lightning.module import CTRModule, Forward
+from recsys.models.ctr_model import CTRModel, Forward
+from recsys.training.lightning.module import CTRModule
 
 
 class ThresholdModule(CTRModule):

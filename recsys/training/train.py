@@ -11,7 +11,7 @@ import torch
 from recsys.compat.malloc import keep_freed_memory
 from recsys.config.run import RunConfig
 from recsys.config.train import TrainConfig
-from recsys.distributed.build import Forward, build_on_ranks
+from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks, join_ranks
 from recsys.distributed.device import choose_device, describe_device
 from recsys.distributed.planner.description import describe_plan
@@ -19,7 +19,7 @@ from recsys.distributed.planner.dry_run import count_run_bytes
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json
 from recsys.io.stop_signals import StopSignals
-from recsys.models.ctr_model import CTRModel
+from recsys.models.ctr_model import CTRModel, Forward
 from recsys.schema import Schema
 from recsys.training.checkpoint.policy import (
     Checkpoints,

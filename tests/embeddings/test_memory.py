@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from recsys.config.base import validate
+from recsys.config.dense_optimizers import DENSE_OPTIMIZERS, DenseOptimizerConfig
 from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import build_methods
 from recsys.embeddings.memory import (
-    DENSE_STATE_FLOATS,
     OptimizerNames,
     check_budget,
     count_bytes,
@@ -22,7 +22,6 @@ from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair
 from recsys.schema import Feature, Schema
-from recsys.training.lightning.module import DENSE_OPTIMIZERS
 
 CPU = torch.device("cpu")
 
@@ -145,14 +144,14 @@ def test_the_matrix_to_the_models_width_is_its_features():
 
 
 @pytest.mark.parametrize("name", DENSE_OPTIMIZERS)
-def test_dense_state_is_what_the_optimiser_keeps(name):
+def test_dense_state_is_what_the_optimizer_keeps(name):
     weight = nn.Parameter(torch.ones(7, 3))
-    optimizer = DENSE_OPTIMIZERS[name]([weight], lr=0.1)
+    optimizer = DenseOptimizerConfig(name=name, learning_rate=0.1).build([weight])
     weight.square().sum().backward()
     optimizer.step()
     kept = [value for key, value in optimizer.state[weight].items() if key != "step"]
     floats = sum(v.numel() for v in kept if isinstance(v, torch.Tensor))
-    assert floats == DENSE_STATE_FLOATS[name] * weight.numel()
+    assert floats == DENSE_OPTIMIZERS[name].state_floats * weight.numel()
 
 
 @pytest.mark.parametrize("store", ["fused", "plain"])

@@ -9,7 +9,6 @@ from recsys.config.run import RunConfig
 from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
-from recsys.training.lightning.module import DENSE_OPTIMIZERS
 from recsys.training.lightning.resumable_loader import EpochStream
 from recsys.training.loaders import build_loader
 from recsys.training.row_charges import charge_rows
@@ -41,8 +40,7 @@ def _train(config, steps, ranks) -> Steps:
     schema = load_schema(config.data.path)
     model, forward, plan = build_on_ranks(config, schema, ranks)
     charge_rows(model, config, schema, ranks)
-    dense = config.train.dense_optimizer
-    optimizer = DENSE_OPTIMIZERS[dense.name](model.dense_parameters(), lr=dense.learning_rate)
+    optimizer = config.train.dense_optimizer.build(model.dense_parameters())
     stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True))
     losses = []
     while len(losses) < steps:

@@ -2,14 +2,13 @@
 
 import torch
 
+from recsys.config.dense_optimizers import DENSE_OPTIMIZERS
 from recsys.config.run import RunConfig
 from recsys.distributed.planner.dry_run import count_run_bytes, paper_embeddings
 from recsys.embeddings.memory import FLOAT_BYTES
 from recsys.io.memory import check_memory
 from recsys.models.network import build_network
 from recsys.schema import Schema
-
-DENSE_FLOATS = 4  # of each weight: itself, its gradient, two of Adam's state
 
 
 def check_model_memory(config: RunConfig, schema: Schema, device: torch.device) -> None:
@@ -41,4 +40,6 @@ def _network_bytes(config: RunConfig, schema: Schema) -> int:
     widths = paper_embeddings(config, schema).output_dims
     with torch.device("meta"):
         network = build_network(config.model, config.embeddings, schema, widths)
-    return sum(weight.numel() for weight in network.parameters()) * FLOAT_BYTES * DENSE_FLOATS
+    # each weight, its gradient, and the optimizer's state
+    floats = 2 + DENSE_OPTIMIZERS[config.train.dense_optimizer.name].state_floats
+    return sum(weight.numel() for weight in network.parameters()) * FLOAT_BYTES * floats

@@ -1,13 +1,11 @@
-"""The only place where model, loss, metrics and optimisers meet."""
+"""The only place where model, loss, metrics and optimizers meet."""
 
-from collections.abc import Callable
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from recsys.config.train import TrainConfig
 from recsys.data.batch import Batch, Cursor
@@ -15,24 +13,16 @@ from recsys.distributed.context import Ranks
 from recsys.errors import RecsysError
 from recsys.metrics import compute_auc, compute_log_loss
 from recsys.metrics.grouped_auc import mean_grouped_auc
-from recsys.models.ctr_model import CTRModel
+from recsys.models.ctr_model import CTRModel, Forward
 from recsys.training.checkpoint.io import MODEL_PREFIX
 from recsys.training.checkpoint.random_state import get_random_state, set_random_state
 from recsys.training.nan_checks import check_gradients, check_loss, check_state
-
-DENSE_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "adagrad": torch.optim.Adagrad,
-    "sgd": torch.optim.SGD,
-}
-Forward = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
 class CTRModule(lightning.LightningModule):
     """Trains a CTRModel on the mean log loss plus the tables' L2 penalty.
 
-    Optimisation is manual: fused tables are updated inside backward, so a closure that ran backward
+    Optimization is manual: fused tables are updated inside backward, so a closure that ran backward
     twice would train them twice.
     """
 
@@ -56,13 +46,8 @@ class CTRModule(lightning.LightningModule):
         self.mean_train_loss: float | None = None  # over those rows of all ranks, in nats
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        dense = self.config.dense_optimizer
-        optimizer = DENSE_OPTIMIZERS[dense.name](
-            self.model.dense_parameters(),
-            lr=dense.learning_rate,
-            weight_decay=dense.weight_decay,  # type: ignore[call-arg]  # all four take it
-        )
-        return [optimizer, *self.model.embeddings.store.optimizers()]
+        dense = self.config.dense_optimizer.build(self.model.dense_parameters())
+        return [dense, *self.model.embeddings.store.optimizers()]
 
     def on_train_start(self) -> None:
         if self._rng_state is not None:
@@ -70,11 +55,11 @@ class CTRModule(lightning.LightningModule):
             self._rng_state = None
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
-        """One optimiser step on one batch; the loss is the mean over the rows of all ranks."""
+        """One optimizer step on one batch; the loss is the mean over the rows of all ranks."""
         is_logged = (self.trainer.global_step + 1) % self.config.log_every_steps == 0
         logits, penalty = self.train_forward[0](batch)
         rows = max(len(batch), 1)
-        loss = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum") / rows
+        loss = self.model.task.loss(logits, batch.labels) / rows
         if is_logged or loss.device.type == "cpu":
             check_loss(loss.detach(), self.model, batch)
         self.model.zero_grad()
@@ -97,7 +82,7 @@ class CTRModule(lightning.LightningModule):
         dense, *_ = self._optimizers()
         if self.config.gradient_clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip_norm)
-        dense.step()  # Lightning counts the steps of this optimiser as training steps
+        dense.step()  # Lightning counts the steps of this optimizer as training steps
         self.model.embeddings.store.step()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:

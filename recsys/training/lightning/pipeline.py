@@ -20,9 +20,10 @@ from recsys.compat.torchrec import (
 )
 from recsys.config.train import PipelineChoice
 from recsys.data.batch import Batch
-from recsys.distributed.build import Forward, ModelOnRanks
+from recsys.distributed.build import ModelOnRanks
 from recsys.embeddings.tables.build import sharded_groups
 from recsys.errors import RecsysError
+from recsys.models.ctr_model import Forward
 from recsys.training.lightning.callbacks import as_ctr_module
 
 Ahead = Callable[[Iterator[Batch]], Iterator[Batch]]
