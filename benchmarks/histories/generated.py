@@ -30,7 +30,7 @@ def feature_of(name: str, cardinality: int, max_length: int | None = None) -> Fe
 
 
 def lists_of(ids: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
-    """Behaviours end to end and how many each row has."""
+    """Behaviors end to end and how many each row has."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, ids.astype(np.int32))
 

@@ -11,9 +11,10 @@ from pydantic import (
     model_validator,
 )
 
-from recsys.config.base import AbsolutePath, BaseConfig
+from recsys.config.base import AbsolutePath, BaseConfig, NameIn
 from recsys.config.dense_optimizers import DenseOptimizerConfig
 from recsys.embeddings.tables.optimizers import TableOptimizer
+from recsys.metrics import METRICS
 
 
 def _from_yaml_switch(value: object) -> object:
@@ -33,8 +34,8 @@ class TrainConfig(BaseConfig):
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     seed: NonNegativeInt = 0
-    # what validations judge by: AUC over all valid rows, or within the groups of the data set
-    monitor: Literal["auc", "gauc"] = "auc"
+    # the metric on the valid rows that chooses the best weights
+    monitor: Annotated[str, NameIn(METRICS)] = "auc"
     # after `plateau_patience` validations without a better one all learning rates are multiplied
     plateau_factor: float = Field(0.1, gt=0, le=1)
     plateau_patience: PositiveInt = 1

@@ -21,7 +21,7 @@ def expand(values: Tensor, history: History) -> Tensor:
 
 
 def pool(vectors: Tensor, history: History, weights: Tensor | None = None) -> Tensor:
-    """Behaviours' vectors (L, D) → their sum in each row (B, D), weighted by `weights` (L,)."""
+    """Behaviors' vectors (L, D) → their sum in each row (B, D), weighted by `weights` (L,)."""
     if torch.compiler.is_exporting():  # onnxruntime has no bags
         weighted = vectors if weights is None else vectors * weights[:, None]
         return _gathered(weighted, history.sources[:, : _longest(history)], 0.0).sum(1)

@@ -1,15 +1,18 @@
-"""Grouped AUC (GAUC): the order within each user or session, which is the order that is served.
+"""Grouped AUC (GAUC): the order within each user or session, which is what a user sees.
 
 H. Zhu et al., "Optimized cost per click in Taobao display advertising", KDD 2017, §4.1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.errors import RecsysError
-from recsys.metrics.group_resampling import resample_ratio
+from recsys.metrics.intervals.group_resampling import resample_ratio
+from recsys.metrics.metric import Measured, Metric
 from recsys.metrics.predictions import Booleans, Floats, Interval, Ints, check_predictions
 
 UInt64s = NDArray[np.uint64]
@@ -20,9 +23,9 @@ GROUP_BITS = 31
 class GroupedAuc:
     """`value` is None when no group has both classes.
 
-    `dropped_share`: share of the rows that lie in groups of one class, which have no AUC.
-    `ci95`: groups with both classes drawn anew, 95 % percentile; None below two of them, or
-    if all have the same AUC.
+    `dropped_share`: share of the rows in groups of one class, which have no AUC.
+    `ci95`: bootstrap over the groups with both classes, 95 % percentile; None with fewer than two
+    of them, or if all have the same AUC.
     """
 
     value: float | None
@@ -36,7 +39,7 @@ class GroupedAuc:
 class PairedGroupedAuc:
     """Two models on the same rows: `difference` = gauc_b - gauc_a.
 
-    `ci95`: of the difference; both models' AUCs of a group are drawn anew together.
+    `ci95`: of the difference; both models' AUCs of a group are resampled together.
     """
 
     gauc_a: float
@@ -50,8 +53,22 @@ class PairedGroupedAuc:
 def compute_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike) -> GroupedAuc:
     """Mean of the groups' exact AUCs, weighted by their rows (impressions).
 
-    group_ids: (n,) integers. Logits are ranked as float32. One sort of n 64-bit keys (group, logit,
-    label) and nothing per group; about 60 bytes per row.
+    One sort of n 64-bit keys (group, logit, label) and nothing per group; about 60 bytes per row.
+
+    Args:
+        logits: (n,) scores, compared as float32.
+        labels: (n,) 0 or 1, or booleans.
+        group_ids: (n,) integers, such as users.
+
+    Returns:
+        The GAUC, between 0 and 1, with its interval and the number of groups.
+
+    Raises:
+        RecsysError: as `compute_auc`, or `group_ids` are not n integers.
+
+    >>> found = compute_grouped_auc([0.1, 0.9, 0.5, 0.2], [0, 1, 1, 0], [7, 7, 8, 8])
+    >>> found.value, found.groups_used
+    (1.0, 2)
     """
     aucs, rows = measure_groups(logits, labels, group_ids)
     used = ~np.isnan(aucs)
@@ -61,13 +78,13 @@ def compute_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLi
         return GroupedAuc(None, None, len(rows), 0, dropped)
     weights, parts = rows[used].astype(np.float64), rows[used] * aucs[used]
     value = float(parts.sum() / weights.sum())
-    # groups that are all alike, such as all of AUC 1, say nothing about how much groups differ
+    # equal groups, such as all of AUC 1, say nothing about how much groups differ
     ci95 = resample_ratio(parts, weights) if np.ptp(aucs[used]) > 0 else None
     return GroupedAuc(value, ci95, len(rows), num_used, dropped)
 
 
 def mean_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike) -> float | None:
-    """The value of `compute_grouped_auc` alone, without drawing anything anew."""
+    """The value of `compute_grouped_auc` alone, without resampling for an interval."""
     aucs, rows = measure_groups(logits, labels, group_ids)
     used = ~np.isnan(aucs)
     return float((rows * aucs)[used].sum() / rows[used].sum()) if used.any() else None
@@ -76,7 +93,7 @@ def mean_grouped_auc(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike)
 def compare_grouped_aucs(
     logits_a: ArrayLike, logits_b: ArrayLike, labels: ArrayLike, group_ids: ArrayLike
 ) -> PairedGroupedAuc | None:
-    """GAUC of two models, row by row the same rows; None below two groups with both classes."""
+    """GAUC of two models on the same rows; None with fewer than two groups of both classes."""
     aucs_a, rows = measure_groups(logits_a, labels, group_ids)
     aucs_b, _ = measure_groups(logits_b, labels, group_ids)
     used = ~np.isnan(aucs_a)  # in both: the classes are the labels'
@@ -96,7 +113,7 @@ def measure_groups(
     groups = np.asarray(group_ids)
     if groups.shape != scores.shape or groups.dtype.kind not in "iu":
         raise RecsysError(
-            "the group ids do not fit the predictions",
+            "invalid group ids",
             expected=f"{len(scores)} integers",
             got=f"{groups.dtype} of shape {groups.shape}",
         )
@@ -154,3 +171,34 @@ def per_run(starts: Ints, clicks: Ints) -> tuple[Ints, Ints]:
     """Rows and positives of each run, from the running sum of the labels."""
     ends = np.append(starts[1:], len(clicks))
     return ends - starts, np.diff(clicks[ends - 1], prepend=0)
+
+
+def _measure(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike) -> Measured:
+    found = compute_grouped_auc(logits, labels, group_ids)
+    facts = {
+        "groups": found.groups,
+        "groups_used": found.groups_used,
+        "dropped_share": found.dropped_share,
+    }
+    return Measured(found.value, found.ci95, facts)
+
+
+def _note(figures: Mapping[str, Any]) -> str:
+    return (
+        f"{figures['gauc_groups_used']:,} of {figures['gauc_groups']:,} groups have both classes, "
+        f"{100 * figures['gauc_dropped_share']:.1f} % of rows left out"
+    )
+
+
+GAUC = Metric(
+    name="gauc",
+    title="GAUC",
+    definition="Grouped AUC: mean of the AUC within each group, weighted by rows; groups with one "
+    "class only are left out. Interval: bootstrap over the groups, 95 % percentile.",
+    compute=mean_grouped_auc,
+    measure=_measure,
+    better="higher",
+    requires="a group with rows of both classes",
+    note=_note,
+    needs_groups=True,
+)

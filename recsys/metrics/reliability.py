@@ -1,4 +1,4 @@
-"""Reliability: observed click rate against mean probability, in bins of equal mass; and the ECE."""
+"""Reliability: observed positive rate against mean probability in bins; and the ECE."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
+from recsys.metrics.metric import Metric
 from recsys.metrics.predictions import Z95, Floats, Ints, check_predictions, chunks
 
 NUM_BINS = 20
@@ -27,9 +28,9 @@ def compute_reliability(
 ) -> ReliabilityCurve:
     """Cuts the rows, sorted by logit, into `num_bins` bins of equal mass.
 
-    Equal logits always share a bin, the one above the cut, whatever the order of the rows. So bins
-    hold ⌊n/num_bins⌋ or one more rows where no ties straddle a cut; where they do, bins are uneven
-    and fewer (constant predictions make one bin).
+    Equal logits always share a bin, the one above the cut, in any order of the rows. Without ties
+    at a cut, bins hold ⌊n/num_bins⌋ rows or one more; with ties, bins are uneven and fewer
+    (constant predictions give one bin).
     """
     scores, clicks = check_predictions(logits, labels)
     edges = bin_edges(scores, num_bins)
@@ -49,14 +50,14 @@ def compute_reliability(
 
 
 def bin_edges(logits: Floats, num_bins: int) -> Floats:
-    """The first logit of each bin but the lowest, without repeats."""
+    """The first logit of each bin except the lowest, without duplicates."""
     ascending = np.sort(logits)
     starts = np.arange(1, num_bins) * len(logits) // num_bins
     return np.unique(ascending[starts])
 
 
 def wilson_interval(positives: ArrayLike, rows: ArrayLike) -> tuple[Floats, Floats]:
-    """95 % interval of a rate (E. B. Wilson, 1927): honest for few rows and for 0 positives."""
+    """95 % interval of a rate (E. B. Wilson, 1927): usable for few rows and for 0 positives."""
     n = np.asarray(rows, dtype=np.float64)
     rate = np.asarray(positives) / n
     scale = 1 + Z95**2 / n
@@ -66,13 +67,34 @@ def wilson_interval(positives: ArrayLike, rows: ArrayLike) -> tuple[Floats, Floa
 
 
 def compute_ece(logits: ArrayLike, labels: ArrayLike, num_bins: int = NUM_BINS) -> float:
-    """Expected calibration error: mean over rows of |mean probability - click rate| of their bin.
+    """Expected calibration error: mean over rows of |mean probability - positive rate| of a bin.
 
-    Bins of equal mass, as `compute_reliability` cuts them. Unit: probability.
+    Args:
+        logits: (n,) log odds, float32 or float64.
+        labels: (n,) 0 or 1, or booleans.
+        num_bins: bins of equal mass, see `compute_reliability`.
+
+    Returns:
+        A difference of probabilities, between 0 and 1; lower is better.
+
+    Raises:
+        RecsysError: as `compute_auc`.
+
+    >>> compute_ece([0.0, 0.0, 0.0, 0.0], [0, 1, 0, 0])
+    0.25
     """
-    return ece_of(compute_reliability(logits, labels, num_bins))
-
-
-def ece_of(curve: ReliabilityCurve) -> float:
+    curve = compute_reliability(logits, labels, num_bins)
     gaps = np.abs(curve.mean_probability - curve.click_rate)
     return float(np.average(gaps, weights=curve.rows))
+
+
+ECE = Metric(
+    name="ece",
+    title="ECE",
+    definition="Expected calibration error: mean absolute difference between predicted probability "
+    "and observed positive rate over bins of equal mass, rows sorted by prediction, equal "
+    "predictions in one bin.",
+    compute=compute_ece,
+    better="lower",
+    note=f"up to {NUM_BINS} bins of equal mass",
+)

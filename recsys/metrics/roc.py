@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recsys.metrics.auc import sort_by_class
+from recsys.metrics.mid_ranks import sort_by_class
 from recsys.metrics.predictions import Floats, check_predictions
 
 

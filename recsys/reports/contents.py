@@ -54,6 +54,7 @@ class Report(Record):
     run: str
     model: str
     seed: int
+    monitor: str = "auc"
     best_epoch: int | None
     splits: dict[str, SplitMetrics]
     attention: tuple[PairAttention, ...] = ()

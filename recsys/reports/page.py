@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from recsys.metrics import METRICS
 from recsys.reports import text
 from recsys.reports.attention.figures import draw_attention
 from recsys.reports.charts.figures import (
@@ -11,13 +12,14 @@ from recsys.reports.charts.figures import (
     draw_reliability,
     draw_roc,
     draw_train_loss,
-    draw_valid_auc,
+    draw_validations,
 )
 from recsys.reports.contents import Report
 from recsys.reports.tables import (
     strip_for,
     tabulate_bytes,
     tabulate_history_lengths,
+    tabulate_metrics,
     tabulate_slices,
 )
 
@@ -37,6 +39,7 @@ def render_page(report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         main=main,
+        metrics=tabulate_metrics(report),
         figures=draw_figures(report),
         slices=tabulate_slices(main.slices),
         strip=strip_for((entry for rows in main.slices.values() for entry in rows), main.auc),
@@ -52,8 +55,9 @@ def draw_figures(report: Report) -> list[Figure]:
     curves = report.learning_curves
     last_step = max((curve.step[-1] for curve in curves.values()), default=0.0)
     curves = {name: curve for name, curve in curves.items() if len(curve.step) > 1}
-    if "valid/auc" in curves:
-        figures.append(draw_valid_auc(curves["valid/auc"], last_step))
+    metric = METRICS.get(report.monitor)
+    if metric is not None and f"valid/{metric.name}" in curves:
+        figures.append(draw_validations(metric, curves[f"valid/{metric.name}"], last_step))
     if "train/loss" in curves:
         figures.append(draw_train_loss(curves["train/loss"], last_step))
     return [figure for figure in figures if figure is not None]

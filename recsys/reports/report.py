@@ -45,6 +45,7 @@ def build_report(run: RunFolder, dataset_dir: Path | None, rule: SupportRule) ->
         run=run.name,
         model=run.record.model,
         seed=run.record.seed,
+        monitor=run.record.monitor,
         best_epoch=run.record.best_epoch,
         splits={
             split: measure_split(path, run, dataset_dir) for split, path in run.predictions.items()

@@ -10,7 +10,6 @@ from recsys.io import paths as io_paths
 from recsys.io.plain_data import parse_json
 from recsys.schema import Schema, load_schema
 
-CURVES = ("train/loss", "valid/auc", "valid/log_loss", "learning_rate", "samples_per_second")
 MAX_CURVE_POINTS = 300
 
 
@@ -90,10 +89,11 @@ class AllocationRecord(Record):
 
 
 class TrainingRecord(Record):
-    """`training.json`; `best_epoch` counts from 0."""
+    """`training.json`; `best_epoch` counts from 0, `monitor` is the metric that chose it."""
 
     model: str
     seed: int
+    monitor: str = "auc"
     best_epoch: int | None = None
     training: TrainingFacts
     embeddings: EmbeddingBytes
@@ -187,7 +187,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """The known columns of Lightning's CSV log; cells are sparse, so each has its own steps."""
+    """Every column of the log but epoch and step; cells are sparse: each has its own steps."""
     if not path.is_file() or path.stat().st_size == 0:
         return {}
     try:
@@ -196,7 +196,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
         raise RecsysError("the training log cannot be read", where=path, got=error) from None
     if "step" not in log.columns:
         raise RecsysError("the training log has no column 'step'", where=path, got=log.columns)
-    curves = {name: read_curve(log, name) for name in CURVES if name in log.columns}
+    curves = {name: read_curve(log, name) for name in log.columns if name not in ("epoch", "step")}
     return {name: curve for name, curve in curves.items() if curve.step}
 
 

@@ -1,6 +1,7 @@
 """One split's predictions → all its metrics."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,20 +11,10 @@ from numpy.typing import NDArray
 from recsys.config.base import BaseConfig
 from recsys.errors import RecsysError
 from recsys.io.paths import regular_file
-from recsys.metrics import (
-    GroupedAuc,
-    ReliabilityCurve,
-    compute_auc_interval,
-    compute_calibration,
-    compute_grouped_auc,
-    compute_log_loss,
-    compute_normalized_entropy,
-    compute_reliability,
-    compute_roc,
-)
-from recsys.metrics.predictions import check_labels
-from recsys.metrics.reliability import ece_of
+from recsys.metrics import METRICS, ReliabilityCurve, compute_reliability, compute_roc
+from recsys.metrics.predictions import Interval, check_labels
 from recsys.reports.history_lengths import HistoryLengthMetrics, compute_history_lengths
+from recsys.reports.run_folder import Record
 from recsys.reports.slices import SliceMetrics, compute_slices
 
 SLICE_PREFIX, LENGTH_PREFIX, GROUP_COLUMN = "slice/", "history_length/", "group_id"
@@ -39,23 +30,24 @@ class ReliabilityBin(BaseConfig):
     ci95: tuple[float, float]
 
 
-class SplitMetrics(BaseConfig):
-    """All of a split's figures. log_loss in nats; None: not defined for these rows (one class).
+class SplitMetrics(Record):
+    """A split's rows, curves and slices, and what `Metric.figures` says for each of METRICS.
 
-    roc: (false positive rate, true positive rate) points, thinned for drawing.
+    The keys that are listed are stable; a new metric's are added to them. None: not defined for
+    these rows. roc: (false positive rate, true positive rate) points, thinned for drawing.
     """
 
     rows: int
     positives: int
-    auc: float | None
-    auc_ci95: tuple[float, float] | None
-    log_loss: float
-    normalized_entropy: float | None
-    calibration: float | None
-    ece: float
+    auc: float | None = None
+    auc_ci95: Interval | None = None
+    log_loss: float | None = None
+    normalized_entropy: float | None = None
+    calibration: float | None = None
+    ece: float | None = None
     gauc: float | None = None
     auc_reason: str | None = None
-    gauc_ci95: tuple[float, float] | None = None
+    gauc_ci95: Interval | None = None
     gauc_groups: int | None = None
     gauc_groups_used: int | None = None
     gauc_dropped_share: float | None = None
@@ -77,9 +69,7 @@ def evaluate_predictions(path: Path) -> SplitMetrics:
     groups = None
     if GROUP_COLUMN in file.schema_arrow.names:
         groups = read(file, GROUP_COLUMN, path)
-    metrics = measure(
-        logits, labels, None if groups is None else compute_grouped_auc(logits, labels, groups)
-    )
+    metrics = measure(logits, labels, groups)
     slices = {
         name: compute_slices(logits, labels, ids)
         for name, ids in read_all(file, SLICE_PREFIX, path).items()
@@ -92,31 +82,19 @@ def evaluate_predictions(path: Path) -> SplitMetrics:
 
 
 def measure(
-    logits: NDArray[np.floating],
-    labels: NDArray[np.bool_],
-    grouped: GroupedAuc | None,
+    logits: NDArray[np.floating], labels: NDArray[np.bool_], groups: Array | None = None
 ) -> SplitMetrics:
     """What is measured of all rows together."""
-    interval = compute_auc_interval(logits, labels)
-    curve = compute_reliability(logits, labels)
+    figures: dict[str, Any] = {}
+    for metric in METRICS.values():
+        figures |= metric.figures(logits, labels, groups)
     roc = compute_roc(logits, labels)
     return SplitMetrics(
         rows=len(labels),
         positives=int(np.count_nonzero(labels)),
-        auc=interval.auc,
-        auc_ci95=interval.ci95,
-        auc_reason=interval.reason,
-        log_loss=compute_log_loss(logits, labels),
-        normalized_entropy=compute_normalized_entropy(logits, labels),
-        calibration=compute_calibration(logits, labels),
-        ece=ece_of(curve),
-        gauc=grouped.value if grouped else None,
-        gauc_ci95=grouped.ci95 if grouped else None,
-        gauc_groups=grouped.groups if grouped else None,
-        gauc_groups_used=grouped.groups_used if grouped else None,
-        gauc_dropped_share=grouped.dropped_share if grouped else None,
         roc=tuple(zip(*(rate.round(6).tolist() for rate in roc), strict=True)) if roc else (),
-        reliability=to_bins(curve),
+        reliability=to_bins(compute_reliability(logits, labels)),
+        **figures,
     )
 
 

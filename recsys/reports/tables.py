@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
+from recsys.metrics import METRICS, Metric
+from recsys.reports.contents import Report
 from recsys.reports.history_lengths import HistoryLengthMetrics
 from recsys.reports.run_folder import EmbeddingBytes, FeatureBytes
 from recsys.reports.slices import SliceMetrics
-from recsys.reports.text import size
+from recsys.reports.text import fixed, interval, sentence, size
 
 MAX_FEATURES = 60
 WIDEST_INTERVAL = 0.25  # wider ones would squeeze all others: they run to the edge instead
@@ -22,6 +25,20 @@ class Strip:
 
     def at(self, value: float) -> float:
         return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """One metric on each split, as text; `note` is about the main split.
+
+    intervals: empty if no split has one.
+    """
+
+    title: str
+    definition: str
+    note: str
+    values: dict[str, str]
+    intervals: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,37 @@ class BytesTable:
     unit_bytes: int
     is_shared: bool
     other_bytes: int
+
+
+def tabulate_metrics(report: Report) -> list[MetricTable]:
+    """The metrics of the list; those of groups only if a split has groups."""
+    splits = {name: split.model_dump() for name, split in report.splits.items()}
+    tables = []
+    for metric in METRICS.values():
+        keys = (metric.name, f"{metric.name}_ci95", f"{metric.name}_groups")
+        values, intervals, groups = ({n: s.get(key) for n, s in splits.items()} for key in keys)
+        if metric.needs_groups and not any([*values.values(), *groups.values()]):
+            continue
+        has_intervals = any(intervals.values())
+        tables.append(
+            MetricTable(
+                title=sentence(metric.title),
+                definition=metric.definition,
+                note=metric_note(metric, splits[report.main_split]),
+                values={n: fixed(value, metric.digits) for n, value in values.items()},
+                intervals={n: interval(ci) for n, ci in intervals.items() if has_intervals},
+            )
+        )
+    return tables
+
+
+def metric_note(metric: Metric, figures: Mapping[str, Any]) -> str:
+    """What stands below a value: why there is none, or its interval and what it means."""
+    reason, ci95 = (figures.get(f"{metric.name}_{key}") for key in ("reason", "ci95"))
+    if reason is not None:
+        return str(reason)
+    note = metric.note if isinstance(metric.note, str) else metric.note(figures)
+    return "; ".join(filter(None, (ci95 and f"95 %: {interval(ci95)}", note)))
 
 
 def strip_for(

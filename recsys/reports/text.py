@@ -19,6 +19,11 @@ def interval(bounds: tuple[float, float] | None, digits: int = 4) -> str:
     return MISSING if bounds is None else f"{bounds[0]:.{digits}f} – {bounds[1]:.{digits}f}"
 
 
+def sentence(words: str) -> str:
+    """With a capital first letter, the others as they are."""
+    return words[:1].upper() + words[1:]
+
+
 def size(num_bytes: float | None) -> str:
     """Bytes in a readable unit of 1,000: 12.3 MB."""
     if num_bytes is None:

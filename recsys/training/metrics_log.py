@@ -16,28 +16,23 @@ import lightning
 from lightning import Callback, LightningModule
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from recsys.config.train import TrainConfig
 from recsys.errors import RecsysError
-from recsys.training.lightning.callbacks import Speed, as_ctr_module
+from recsys.metrics import validation_metrics
+from recsys.training.lightning.callbacks import Speed, as_ctr_module, validated
 
 METRICS_FILE, TENSORBOARD_DIR = "metrics.csv", "tensorboard"
-COLUMNS = (
-    "epoch",
-    "step",
-    "train/loss",
-    "valid/auc",
-    "valid/log_loss",
-    "valid/gauc",
-    "learning_rate",
-    "samples_per_second",
-)
 
 
 class MetricsLog(Callback):
     """A row every `every_steps` steps and after each validation; must precede what checkpoints."""
 
-    def __init__(self, run_dir: Path, every_steps: int, speed: Speed) -> None:
+    def __init__(self, run_dir: Path, config: TrainConfig, speed: Speed) -> None:
         self.path, self.tensorboard_dir = run_dir / METRICS_FILE, run_dir / TENSORBOARD_DIR
-        self.every_steps, self.speed = every_steps, speed
+        self.every_steps, self.speed = config.log_every_steps, speed
+        names = [f"valid/{metric.name}" for metric in validation_metrics(config.monitor)]
+        self.columns = ["epoch", "step", "train/loss", *names]
+        self.columns += ["learning_rate", "samples_per_second"]
         self.size = 0
         self._writer: SummaryWriter | None = None
 
@@ -61,9 +56,8 @@ class MetricsLog(Callback):
             self._log(trainer, pl_module, figures)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        found = trainer.callback_metrics
-        names = [name for name in COLUMNS if name.startswith("valid/") and name in found]
-        self._log(trainer, pl_module, {name: float(found[name]) for name in names})
+        figures = validated(trainer.callback_metrics)
+        self._log(trainer, pl_module, {f"valid/{metric.name}": v for metric, v in figures})
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         self._close()
@@ -80,12 +74,14 @@ class MetricsLog(Callback):
         self.size = state_dict["size"]
 
     def _cut(self) -> None:
-        """Leaves what the checkpoint knows of; without one, a header only."""
+        """Keeps the rows up to the checkpoint and their columns; without one, a header only."""
         if self.size > 0 and self.path.is_file():
             os.truncate(self.path, min(self.size, self.path.stat().st_size))
+            with self.path.open(newline="") as file:
+                self.columns = next(csv.reader(file), self.columns)
             return
         self.path.unlink(missing_ok=True)
-        self._append(dict(zip(COLUMNS, COLUMNS, strict=True)))
+        self._append(dict(zip(self.columns, self.columns, strict=True)))
 
     def _log(
         self, trainer: lightning.Trainer, module: LightningModule, figures: Mapping[str, float]
@@ -103,7 +99,8 @@ class MetricsLog(Callback):
 
     def _append(self, row: Mapping[str, object]) -> None:
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", lineterminator="\n")
+            writer.writerow(row)
             self.size = file.tell()
 
     def _close(self) -> None:

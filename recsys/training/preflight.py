@@ -5,6 +5,7 @@ from recsys.distributed.device import check_bf16, choose_device, has_bf16
 from recsys.distributed.planner.dry_run import check_run_budget
 from recsys.errors import RecsysError
 from recsys.evaluation.score import choose_slices
+from recsys.metrics import METRICS
 from recsys.schema import Schema
 
 
@@ -61,10 +62,11 @@ def _check_classes(schema: Schema, split: str) -> None:
 
 
 def _check_monitor(config: RunConfig, schema: Schema) -> None:
-    if config.train.monitor == "gauc" and schema.group is None:
+    if METRICS[config.train.monitor].needs_groups and schema.group is None:
+        others = ", ".join(m.name for m in METRICS.values() if not m.needs_groups)
         raise RecsysError(
-            f"the dataset {schema.name!r} has no groups, so there is no GAUC to monitor",
+            f"the dataset {schema.name!r} has no groups, so this metric cannot be monitored",
             where="train.monitor",
-            expected="auc, or a dataset prepared with `group`",
-            got="gauc",
+            expected=f"{others}, or a dataset prepared with `group`",
+            got=config.train.monitor,
         )

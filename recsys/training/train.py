@@ -179,7 +179,7 @@ def _fit(
         ContinueStream(stream),
         schedule,
         speed,
-        MetricsLog(run_dir, config.train.log_every_steps, speed),
+        MetricsLog(run_dir, config.train, speed),
         checkpoints,
         *build_progress(speed, ranks),
         DetachPipeline(),

@@ -5,7 +5,7 @@ from math import log2
 
 import numpy as np
 
-from recsys.metrics import Behaviours, Relevance
+from recsys.metrics import Behaviors, Relevance
 
 
 def make_histories(rows, num_ids, max_length, seed):
@@ -15,14 +15,14 @@ def make_histories(rows, num_ids, max_length, seed):
     targets, ids = rng.integers(0, num_ids, rows), rng.integers(0, num_ids, lengths.sum())
     last = np.where(lengths > 0, np.append(ids, -1)[np.cumsum(lengths) - 1], -1)
     labels = rng.random(rows) < np.where(last == targets, 0.8, 0.3)
-    return Behaviours(targets, ids, lengths, labels)
+    return Behaviors(targets, ids, lengths, labels)
 
 
 def split_rows(behaviours, chunks):
     """The same rows in several pieces."""
     for part in np.array_split(np.arange(len(behaviours.targets)), chunks):
         inside = (behaviours.rows >= part[0]) & (behaviours.rows <= part[-1])
-        yield Behaviours(
+        yield Behaviors(
             behaviours.targets[part], behaviours.ids[inside], behaviours.lengths[part],
             behaviours.labels[part],
         )  # fmt: skip

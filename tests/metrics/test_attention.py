@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys.metrics import compute_attention_by_rank
-from recsys.metrics.attention import compute_cell_means
+from recsys.metrics.attention.by_rank import compute_cell_means
 
 
 def test_two_histories_by_hand():

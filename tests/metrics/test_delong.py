@@ -4,8 +4,8 @@ from scipy.stats import norm
 
 from recsys.errors import RecsysError
 from recsys.metrics import compare_aucs, compute_auc, compute_auc_interval
-from recsys.metrics.delong import mean_variance
-from recsys.metrics.small_samples import few_rows_interval, hanley_mcneil_variance
+from recsys.metrics.intervals.delong import mean_variance
+from recsys.metrics.intervals.small_samples import few_rows_interval, hanley_mcneil_variance
 
 
 def pairwise_components(logits, labels):

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from recsys.metrics import compare_grouped_aucs, compute_grouped_auc, group_resampling
-from recsys.metrics.group_resampling import resample_ratio
+from recsys.metrics import compare_grouped_aucs, compute_grouped_auc
+from recsys.metrics.intervals import group_resampling
+from recsys.metrics.intervals.group_resampling import resample_ratio
 
 
 def draw_one_by_one(parts, weights, draws, seed):

@@ -62,9 +62,10 @@ def test_calibration_by_hand():
 
 
 def test_the_chunks_of_a_long_array_add_up(monkeypatch, tied_predictions):
-    expected = [metric(*tied_predictions) for metric in METRICS.values()]
+    expected = [metric.value(*tied_predictions) for metric in METRICS.values()]
     monkeypatch.setattr(predictions, "CHUNK_ROWS", 301)
-    assert [metric(*tied_predictions) for metric in METRICS.values()] == pytest.approx(expected)
+    found = [metric.value(*tied_predictions) for metric in METRICS.values()]
+    assert found == pytest.approx(expected)
 
 
 def test_what_needs_both_classes_is_none_for_one():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import RecsysError
-from recsys.metrics import Behaviours, Relevance, compute_information
+from recsys.metrics import Behaviors, Relevance, compute_information
 from tests.metrics.histories import (
     counts_by_loop,
     information_by_loop,
@@ -35,7 +35,7 @@ def test_what_was_never_seen_tells_next_to_nothing():
 
 def test_counts_of_a_few_rows_by_hand():
     # rows (target; history, oldest first; label): (1; 2 3; 1), (1; 3; 0), (1; ; 1), (2; 3 3; 1)
-    behaviours = Behaviours(
+    behaviours = Behaviors(
         targets=np.array([1, 1, 1, 2]),
         ids=np.array([2, 3, 3, 3, 3]),
         lengths=np.array([2, 1, 0, 2]),
@@ -88,10 +88,10 @@ def test_a_cell_that_was_not_counted_is_refused():
 
 def test_arrays_that_do_not_belong_together_are_refused():
     with pytest.raises(RecsysError, match="2 rows and 3 behaviours"):
-        Behaviours(np.array([1, 2]), np.array([1]), np.array([1, 2]), np.array([True, False]))
+        Behaviors(np.array([1, 2]), np.array([1]), np.array([1, 2]), np.array([True, False]))
 
 
 def test_ranks_count_back_from_the_most_recent():
-    behaviours = Behaviours(np.zeros(3, int), np.arange(4), np.array([3, 0, 1]), np.zeros(3, bool))
+    behaviours = Behaviors(np.zeros(3, int), np.arange(4), np.array([3, 0, 1]), np.zeros(3, bool))
     assert behaviours.ranks.tolist() == [3, 2, 1, 1]
     assert behaviours.rows.tolist() == [0, 0, 0, 2]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import RecsysError
-from recsys.metrics import Behaviours, SupportRule, compute_retrieval_quality
+from recsys.metrics import Behaviors, SupportRule, compute_retrieval_quality
 from tests.metrics.histories import make_histories, ndcg_by_loop, relevance_of
 
 EVERY_ROW = SupportRule(min_target_rows=0, min_count=0)
@@ -36,7 +36,7 @@ def test_the_most_relevant_in_their_order_score_1(behaviours, relevance, k):
 
 def test_one_row_by_hand(relevance):
     # a history 3 0 2 (oldest first) before target 1; retrieved: rank 3, then rank 1
-    row = Behaviours(np.array([1]), np.array([3, 0, 2]), np.array([3]), np.array([True]))
+    row = Behaviors(np.array([1]), np.array([3, 0, 2]), np.array([3]), np.array([True]))
     oldest, middle, newest = information_of(relevance, row)
     second = math.log2(3)
     ideal = sorted([oldest, middle, newest], reverse=True)
@@ -49,7 +49,7 @@ def test_one_row_by_hand(relevance):
 
 
 def test_a_blind_choice_is_the_mean_over_all_choices(relevance):
-    row = Behaviours(np.array([1]), np.array([3, 0, 2, 2]), np.array([4]), np.array([True]))
+    row = Behaviors(np.array([1]), np.array([3, 0, 2, 2]), np.array([4]), np.array([True]))
     found = [
         compute_retrieval_quality(relevance, row, np.array([choice]), EVERY_ROW).ndcg
         for choice in itertools.permutations([1, 2, 3, 4], 2)
@@ -84,7 +84,7 @@ def test_the_published_rule_leaves_out_what_has_too_few_rows(behaviours, relevan
 
 
 def test_equal_scores_retrieve_the_more_recent_and_short_histories_end_in_0():
-    behaviours = Behaviours(
+    behaviours = Behaviors(
         np.zeros(3, int), np.zeros(5, int), np.array([3, 0, 2]), np.zeros(3, bool)
     )
     ranks = behaviours.top_ranks(np.array([5.0, 1.0, 1.0, 2.0, 3.0]), 3)
@@ -93,6 +93,6 @@ def test_equal_scores_retrieve_the_more_recent_and_short_histories_end_in_0():
 
 @pytest.mark.parametrize("wrong", [[[4]], [[-1]], [[1], [1]], [1]])
 def test_ranks_outside_the_history_are_refused(relevance, wrong):
-    row = Behaviours(np.array([1]), np.array([3, 0, 2]), np.array([3]), np.array([True]))
+    row = Behaviors(np.array([1]), np.array([3, 0, 2]), np.array([3]), np.array([True]))
     with pytest.raises(RecsysError, match="does not fit the histories"):
         compute_retrieval_quality(relevance, row, np.array(wrong), EVERY_ROW)

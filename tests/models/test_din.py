@@ -272,7 +272,10 @@ def test_batch_norm_stands_in_front_of_the_tail_and_in_its_layers():
     ("options", "message"),
     [
         ({"dice_statistics": "all"}, "'behaviours' or 'padded'"),
-        ({"attention_activation": "gelu"}, "unknown attention_activation 'gelu'\\n.*\\n.*relu, prelu, dice, sigmoid"),
+        (
+            {"attention_activation": "gelu"},
+            "unknown attention_activation 'gelu'\\n.*\\n.*relu, prelu, dice, sigmoid",
+        ),
         (
             {"dice_statistics": "padded", "attention_activation": "relu"},
             "attention_activation dice, and not with relu",

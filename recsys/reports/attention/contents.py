@@ -30,7 +30,7 @@ MAX_RANKS = 200  # listed one by one
 
 
 class RankAttention(BaseConfig):
-    """Behaviours of one rank, 1 = the most recent; `rank` None: all ranks not listed.
+    """Behaviors of one rank, 1 = the most recent; `rank` None: all ranks not listed.
 
     share: of the sum of absolute weights of all behaviours.
     """

@@ -5,7 +5,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from recsys.config.base import BaseConfig
 from recsys.metrics import Relevance
-from recsys.metrics.attention import compute_cell_means
+from recsys.metrics.attention.by_rank import compute_cell_means
 from recsys.metrics.predictions import Floats, Ints
 from recsys.reports.attention.sampled import SampledPair
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from recsys.data.readable import readable
 from recsys.io.paths import file_inside
-from recsys.metrics import Behaviours, Relevance
+from recsys.metrics import Behaviors, Relevance
 from recsys.metrics.predictions import Ints, check_labels
 from recsys.reports.attention.sampled import SampledPair
 from recsys.schema import Schema
@@ -54,7 +54,7 @@ def count_rows(
     return relevance
 
 
-def read_rows(pair: SampledPair, schema: Schema, dataset_dir: Path) -> Iterator[Behaviours]:
+def read_rows(pair: SampledPair, schema: Schema, dataset_dir: Path) -> Iterator[Behaviors]:
     columns = [pair.target, pair.history, schema.label]
     for split in schema.splits.values():
         for file in split.files:
@@ -64,9 +64,9 @@ def read_rows(pair: SampledPair, schema: Schema, dataset_dir: Path) -> Iterator[
                     yield behaviours_of(batch, *columns)
 
 
-def behaviours_of(batch: pa.RecordBatch, target: str, history: str, label: str) -> Behaviours:
+def behaviours_of(batch: pa.RecordBatch, target: str, history: str, label: str) -> Behaviors:
     lists = batch[history]
-    return Behaviours(
+    return Behaviors(
         targets=batch[target].to_numpy().astype(np.int64),
         ids=lists.flatten().to_numpy().astype(np.int64),
         lengths=pc.list_value_length(lists).fill_null(0).to_numpy(False).astype(np.int64),

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys.errors import RecsysError
 from recsys.io.paths import regular_file
-from recsys.metrics import Behaviours
+from recsys.metrics import Behaviors
 from recsys.metrics.predictions import Floats, Ints
 
 
@@ -25,7 +25,7 @@ class SampledPair:
 
     target: str
     history: str
-    behaviours: Behaviours
+    behaviours: Behaviors
     weights: Floats
     retrieved: Ints | None
     retrieved_by_feature: Ints | None
@@ -50,7 +50,7 @@ def read_sample(path: Path) -> Iterator[SampledPair]:
 
 def read_pair(table: pa.Table, history: str) -> SampledPair:
     lists = table["history_ids"].combine_chunks()
-    behaviours = Behaviours(
+    behaviours = Behaviors(
         targets=table["target_id"].to_numpy().astype(np.int64),
         ids=lists.flatten().to_numpy().astype(np.int64),
         lengths=pc.list_value_length(lists).to_numpy().astype(np.int64),

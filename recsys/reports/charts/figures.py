@@ -6,10 +6,11 @@ from statistics import fmean
 
 from markupsafe import Markup
 
+from recsys.metrics import Metric
 from recsys.reports.charts.svg import Axis, Chart, padded, tick_text
 from recsys.reports.run_folder import Curve
 from recsys.reports.split_metrics import SplitMetrics
-from recsys.reports.text import count, percent, short
+from recsys.reports.text import count, percent, sentence, short
 
 
 @dataclass(frozen=True)
@@ -80,21 +81,24 @@ def reliability_title(metrics: SplitMetrics) -> str:
     return f"Predictions are {percent(abs(error))} too {'high' if error > 0 else 'low'} on average"
 
 
-def draw_valid_auc(curve: Curve, last_step: float) -> Figure:
-    best = max(range(len(curve.value)), key=curve.value.__getitem__)
+def draw_validations(metric: Metric, curve: Curve, last_step: float) -> Figure:
+    best = max(range(len(curve.value)), key=lambda k: metric.goodness(curve.value[k]))
     point = (curve.step[best], curve.value[best])
-    chart = step_chart(curve, "AUC on valid", last_step)
+    chart = step_chart(curve, f"{metric.title} on valid", last_step)
     chart.line(list(zip(curve.step, curve.value, strict=True)), "curve")
     for step, value in zip(curve.step, curve.value, strict=True):
-        chart.dot((step, value), "dot faint", f"step {count(step)}: AUC {value:.4f}")
-    chart.dot(point, "dot", f"best: step {count(point[0])}, AUC {point[1]:.4f}", radius=5)
+        chart.dot((step, value), "dot faint", f"step {count(step)}: {metric.title} {value:.4f}")
+    chart.dot(
+        point, "dot", f"best: step {count(point[0])}, {metric.title} {point[1]:.4f}", radius=5
+    )
     where = "end" if chart.x.share(point[0]) > 0.8 else "start"
     chart.text(point, f"best {point[1]:.4f}", f"big {where}", dy=-12)
     is_last = best == len(curve.value) - 1
     when = "at the last validation" if is_last else f"at step {count(point[0])}"
     return Figure(
-        f"Valid AUC was highest {when}",
-        f"AUC on the valid rows at each of {len(curve.value)} validations, by training step.",
+        f"Valid {metric.title} was best {when}",
+        f"{sentence(metric.title)} on the valid rows at each of {len(curve.value)} validations, by "
+        "training step.",
         chart.svg(),
     )
 

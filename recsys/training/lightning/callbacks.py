@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from recsys.config.train import TrainConfig
 from recsys.data.batch import Batch
 from recsys.distributed.context import Ranks
 from recsys.io.atomic import remove_folder
+from recsys.metrics import METRICS, Metric
 from recsys.training.checkpoint.policy import checkpoint_io_of
 from recsys.training.lightning.module import CTRModule
 
 MIN_IMPROVEMENT = 1e-6
-SHOWN_ON_BAR = {"train/loss": "batch loss", "valid/auc": "valid AUC", "valid/gauc": "valid GAUC"}
 
 
 def as_ctr_module(module: LightningModule) -> CTRModule:
@@ -33,7 +33,7 @@ class ValidationSchedule(Callback):
 
     def __init__(self, config: TrainConfig, checkpoints_dir: Path) -> None:
         self.config, self.checkpoints_dir = config, checkpoints_dir
-        self.best_score = float("-inf")
+        self.best_score: float | None = None
         self.best_step = 0
         self.best_epoch = 0
         self.validations_without_gain = 0
@@ -41,7 +41,7 @@ class ValidationSchedule(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         module = as_ctr_module(pl_module)
         score = float(trainer.callback_metrics[f"valid/{self.config.monitor}"])
-        if score > self.best_score + MIN_IMPROVEMENT:
+        if self._is_gain(score):
             self.best_score, self.validations_without_gain = score, 0
             self.best_step, self.best_epoch = trainer.global_step, module.trained.epoch
             self._save_best(trainer, module)
@@ -51,6 +51,11 @@ class ValidationSchedule(Callback):
             factor = module.learning_rate_factor * self.config.plateau_factor
             module.scale_learning_rates(factor)
         self._stop_early(trainer)
+
+    def _is_gain(self, score: float) -> bool:
+        goodness = METRICS[self.config.monitor].goodness
+        best = self.best_score
+        return best is None or goodness(score) > goodness(best) + MIN_IMPROVEMENT
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         self._stop_early(trainer)  # resumed after the last validation
@@ -74,15 +79,14 @@ class ValidationSchedule(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "best_score": self.best_score if self.best_step else None,
+            "best_score": self.best_score,
             "best_step": self.best_step,
             "best_epoch": self.best_epoch,
             "validations_without_gain": self.validations_without_gain,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        score = state_dict["best_score"]
-        self.best_score = float("-inf") if score is None else score
+        self.best_score = state_dict["best_score"]
         self.best_step, self.best_epoch = state_dict["best_step"], state_dict["best_epoch"]
         self.validations_without_gain = state_dict["validations_without_gain"]
 
@@ -135,12 +139,13 @@ class PlainProgress(Callback):
         self.speed = speed
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        metrics: Mapping[str, Any] = trainer.callback_metrics
         module = as_ctr_module(pl_module)
+        figures = [
+            f"{metric.title} {value:.5f}" for metric, value in validated(trainer.callback_metrics)
+        ]
         print(  # noqa: T201  progress is this callback's purpose
             f"epoch {module.trained.epoch + 1}  step {trainer.global_step}  "
-            f"{_train_loss(module)}valid AUC {float(metrics['valid/auc']):.5f}  {_gauc(metrics)}"
-            f"log loss {float(metrics['valid/log_loss']):.5f}{_speed(self.speed)}",
+            f"{_train_loss(module)}valid {'  '.join(figures)}{_speed(self.speed)}",
             file=sys.stderr,
             flush=True,
         )
@@ -156,8 +161,11 @@ def _speed(speed: Speed) -> str:
     return f"  {speed.samples_per_second:,.0f} samples/s" if speed.seconds else ""
 
 
-def _gauc(metrics: Mapping[str, Any]) -> str:
-    return f"GAUC {float(metrics['valid/gauc']):.5f}  " if "valid/gauc" in metrics else ""
+def validated(logged: Mapping[str, Any]) -> Iterator[tuple[Metric, float]]:
+    """The metrics of the last validation, in the order of the list."""
+    for metric in METRICS.values():
+        if f"valid/{metric.name}" in logged:
+            yield metric, float(logged[f"valid/{metric.name}"])
 
 
 class ProgressBar(TQDMProgressBar):
@@ -176,9 +184,11 @@ class ProgressBar(TQDMProgressBar):
     def get_metrics(self, trainer: lightning.Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = dict(super().get_metrics(trainer, pl_module))
         metrics.pop("v_num", None)
-        for name, shown in SHOWN_ON_BAR.items():
-            if name in trainer.callback_metrics:
-                metrics[shown] = f"{float(trainer.callback_metrics[name]):.4f}"
+        logged = trainer.callback_metrics
+        if "train/loss" in logged:
+            metrics["batch loss"] = f"{float(logged['train/loss']):.4f}"
+        for metric, value in validated(logged):
+            metrics[f"valid {metric.title}"] = f"{value:.{metric.digits}f}"
         if self.speed.seconds:
             metrics["samples/s"] = f"{self.speed.samples_per_second:,.0f}"
         return metrics

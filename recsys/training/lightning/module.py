@@ -11,8 +11,7 @@ from recsys.config.train import TrainConfig
 from recsys.data.batch import Batch, Cursor
 from recsys.distributed.context import Ranks
 from recsys.errors import RecsysError
-from recsys.metrics import compute_auc, compute_log_loss
-from recsys.metrics.grouped_auc import mean_grouped_auc
+from recsys.metrics import validation_metrics
 from recsys.models.ctr_model import CTRModel, Forward
 from recsys.training.checkpoint.io import MODEL_PREFIX
 from recsys.training.checkpoint.random_state import get_random_state, set_random_state
@@ -39,6 +38,7 @@ class CTRModule(lightning.LightningModule):
         self.learning_rate_factor = 1.0
         self.trained = Cursor(0, -1)
         self._rng_state: Tensor | None = None
+        self.metrics = validation_metrics(config.monitor)
         self._scored: list[tuple[np.ndarray, ...]] = []
         # Σ loss × rows and the rows of the steps since the last validation, on this rank
         self._loss_sum: Tensor | float = 0.0
@@ -88,7 +88,7 @@ class CTRModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         logits, _ = self.model(batch)
         scored = [logits.float(), batch.labels]
-        if self.config.monitor == "gauc" and batch.group_ids is not None:
+        if batch.group_ids is not None and any(metric.needs_groups for metric in self.metrics):
             scored.append(batch.group_ids)
         self._scored.append(tuple(tensor.cpu().numpy() for tensor in scored))
 
@@ -104,21 +104,20 @@ class CTRModule(lightning.LightningModule):
         self._scored.clear()
         # fused Adam has counted the validation's lookups as steps
         self.model.embeddings.store.restore_step_count(self.trainer.global_step)
-        auc = compute_auc(logits, labels)
-        if auc is None:
-            raise RecsysError(
-                "the valid split has rows of one class only, so no AUC can choose the best model",
-                expected="labels 0 and 1",
-                got=f"only {labels[0]:g}",
-                fix="prepare the data with another split",
-            )
-        self.log("valid/auc", torch.tensor(auc, dtype=torch.float64))
-        if groups:
-            gauc = _check_gauc(mean_grouped_auc(logits, labels, groups[0]))
-            self.log("valid/gauc", torch.tensor(gauc, dtype=torch.float64))
-        self.log(
-            "valid/log_loss", torch.tensor(compute_log_loss(logits, labels), dtype=torch.float64)
-        )
+        for metric in self.metrics:
+            value = metric.value(logits, labels, groups[0] if groups else None)
+            if value is not None:
+                self.log(f"valid/{metric.name}", torch.tensor(value, dtype=torch.float64))
+            elif metric.name == self.config.monitor:
+                raise RecsysError(
+                    f"{metric.title} is not defined for the rows of the valid split, so it cannot "
+                    "choose the best weights",
+                    where="train.monitor",
+                    expected=metric.requires,
+                    got=f"only label {labels[0]:g}" if (labels == labels[0]).all() else None,
+                    fix="set train.monitor to another metric, or prepare the data with another "
+                    "split",
+                )
 
     def scale_learning_rates(self, factor: float) -> None:
         """Sets every learning rate, the tables' too, to `factor` × the configured one."""
@@ -154,17 +153,6 @@ class CTRModule(lightning.LightningModule):
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
-
-
-def _check_gauc(gauc: float | None) -> float:
-    if gauc is None:
-        raise RecsysError(
-            "no group of the valid split has rows of both classes, so no GAUC can choose the best "
-            "model",
-            where="train.monitor",
-            fix="set it to auc, or prepare the data with another split",
-        )
-    return gauc
 
 
 def _rng_state(saved: list[Tensor], ranks: Ranks, step: int) -> Tensor:

@@ -20,6 +20,7 @@ def describe_training(
     facts: dict[str, object] = {
         "model": config.model.name,
         "seed": config.train.seed,
+        "monitor": config.train.monitor,
         "best_epoch": best[0],
         f"best_valid_{config.train.monitor}": best[1],
         "training": training,

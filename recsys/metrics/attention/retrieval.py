@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.errors import RecsysError
-from recsys.metrics.behaviours import Behaviours
+from recsys.metrics.attention.behaviors import Behaviors
+from recsys.metrics.attention.relevance import Relevance
 from recsys.metrics.predictions import Booleans, Floats, Ints
-from recsys.metrics.relevance import Relevance
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RetrievalQuality:
 
 def compute_retrieval_quality(
     relevance: Relevance,
-    behaviours: Behaviours,
+    behaviours: Behaviors,
     retrieved: Ints,
     rule: SupportRule | None = None,
 ) -> RetrievalQuality:
@@ -81,7 +81,7 @@ def compute_retrieval_quality(
     )
 
 
-def check_retrieved(behaviours: Behaviours, retrieved: Ints) -> None:
+def check_retrieved(behaviours: Behaviors, retrieved: Ints) -> None:
     fits = retrieved.ndim == 2 and len(retrieved) == len(behaviours.lengths)
     if not fits or (retrieved > behaviours.lengths[:, None]).any() or (retrieved < 0).any():
         raise RecsysError(
@@ -96,12 +96,12 @@ def discounts(places: Ints) -> Floats:
     return np.asarray(1 / np.log2(places + 2), dtype=np.float64)
 
 
-def row_sums(behaviours: Behaviours, values: Floats) -> Floats:
+def row_sums(behaviours: Behaviors, values: Floats) -> Floats:
     sums: Floats = np.bincount(behaviours.rows, values, len(behaviours.lengths)).astype(np.float64)
     return sums
 
 
-def retrieved_gain(behaviours: Behaviours, information: Floats, retrieved: Ints) -> Floats:
+def retrieved_gain(behaviours: Behaviors, information: Floats, retrieved: Ints) -> Floats:
     is_one = retrieved > 0
     places = (behaviours.ends[:, None] - retrieved)[is_one]
     gains = np.zeros(retrieved.shape)
@@ -110,17 +110,17 @@ def retrieved_gain(behaviours: Behaviours, information: Floats, retrieved: Ints)
     return found
 
 
-def ideal_gain(behaviours: Behaviours, information: Floats, k: int) -> Floats:
+def ideal_gain(behaviours: Behaviors, information: Floats, k: int) -> Floats:
     order, places = behaviours.order_by(information)
     return row_sums(behaviours, np.where(places < k, information[order] * discounts(places), 0.0))
 
 
-def most_recent_gain(behaviours: Behaviours, information: Floats, k: int) -> Floats:
+def most_recent_gain(behaviours: Behaviors, information: Floats, k: int) -> Floats:
     places = behaviours.ranks - 1
     return row_sums(behaviours, np.where(places < k, information * discounts(places), 0.0))
 
 
-def random_gain(behaviours: Behaviours, information: Floats, k: int) -> Floats:
+def random_gain(behaviours: Behaviors, information: Floats, k: int) -> Floats:
     """The mean over all choices: each place gets the row's mean relevance."""
     means = row_sums(behaviours, information) / np.maximum(behaviours.lengths, 1)
     so_far = np.concatenate(([0.0], np.cumsum(discounts(np.arange(k)))))

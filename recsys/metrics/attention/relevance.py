@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recsys.metrics.behaviours import Behaviours
+from recsys.metrics.attention.behaviors import Behaviors
 from recsys.metrics.predictions import Floats, Ints
 
 ZERO_COUNT = 1e-5  # what stands for a count of zero, as in the authors' evaluation
@@ -52,7 +52,7 @@ class Relevance:
         self.keys = keys[np.flatnonzero(np.diff(keys, prepend=-1))]
         self.counts = np.zeros((2, len(self.keys)), np.int64)
 
-    def add(self, behaviours: Behaviours) -> None:
+    def add(self, behaviours: Behaviors) -> None:
         """Counts the rows; behaviours of a rank above `max_rank` are passed over."""
         near = behaviours.ranks <= self.max_rank
         rows = behaviours.rows[near]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys.errors import RecsysError
-from recsys.metrics.auc import auc_of_sorted, sort_by_class, twice_ranks
+from recsys.metrics.intervals.small_samples import few_rows_interval
+from recsys.metrics.mid_ranks import auc_of_sorted, sort_by_class, twice_ranks
 from recsys.metrics.predictions import Z95, Booleans, Floats, Interval, check_predictions, chunks
-from recsys.metrics.small_samples import few_rows_interval
 
 # DeLong's interval is too narrow if (rows of the smaller class) · min(AUC, 1 - AUC) is below it
 FEW_ERRORS = 20

@@ -1,4 +1,4 @@
-"""Behaviours: rows with a history each, as flat arrays, for measuring what attention finds."""
+"""Behaviors: rows with a history each, as flat arrays, for measuring what attention finds."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +10,7 @@ from recsys.metrics.predictions import Booleans, Floats, Ints
 
 
 @dataclass(frozen=True)
-class Behaviours:
+class Behaviors:
     """n rows and their L behaviours end to end, each row's oldest first.
 
     targets: (n,) what is offered, ids: (L,) what came before, both ids of one vocabulary (of
