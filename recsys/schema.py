@@ -1,4 +1,4 @@
-"""The data set contract, `schema.json`: written by data_pipelines, read by everything else.
+"""The dataset contract, `schema.json`: written by data_pipelines, read by everything else.
 
 Ids: 0 is missing, unseen or rarer than `min_count`; 1 is the most frequent value of the train rows,
 2 the next (ties by value), so a frequency band is a range of ids.
@@ -85,7 +85,7 @@ Transform = Annotated[
 
 
 class VocabularyEncoding(BaseConfig):
-    """value → id by the table in `file` (columns value, id, count), relative to the data set."""
+    """value → id by the table in `file` (columns value, id, count), relative to the dataset."""
 
     kind: Literal["vocabulary"] = "vocabulary"
     file: RelativePath
@@ -108,7 +108,7 @@ class Feature(BaseConfig):
     """One model input and how its raw value becomes a number.
 
     kinds: numerical (float32), categorical (one int32 id), sequence (list<int32> of ids).
-    `column` is the raw column it is made from, after the data set's own parsing. A sequence's text
+    `column` is the raw column it is made from, after the dataset's own parsing. A sequence's text
     is split at `separator`; empty items are missing, and the last `max_length` items are kept.
     """
 
@@ -133,7 +133,7 @@ SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # files are
 
 
 class DataFile(BaseConfig):
-    """One Parquet file of a split; `path` is relative to the data set."""
+    """One Parquet file of a split; `path` is relative to the dataset."""
 
     path: RelativePath
     rows: NonNegativeInt
@@ -188,7 +188,7 @@ class JoinCounts(BaseConfig):
 
 
 class Schema(BaseConfig):
-    """Everything a consumer needs to know of a prepared data set."""
+    """Everything a consumer needs to know of a prepared dataset."""
 
     format: Literal[1] = 1
     name: str
@@ -235,7 +235,7 @@ class Schema(BaseConfig):
                 return feature
         names = [f.name for f in self.features]
         raise RecsysError(
-            f"the data set {self.name!r} has no feature {name!r}",
+            f"the dataset {self.name!r} has no feature {name!r}",
             expected=", ".join(names),
             fix=did_you_mean(name, names),
         )
@@ -244,7 +244,7 @@ class Schema(BaseConfig):
         """The split of that name."""
         if name not in self.splits:
             raise RecsysError(
-                f"the data set {self.name!r} has no split {name!r}",
+                f"the dataset {self.name!r} has no split {name!r}",
                 expected=", ".join(self.splits),
                 fix=did_you_mean(name, self.splits),
             )
@@ -260,7 +260,7 @@ class Schema(BaseConfig):
 
 
 def load_schema(dataset_dir: Path) -> Schema:
-    """Reads `schema.json`; a folder without a whole one is not a data set."""
+    """Reads `schema.json`; a folder without a complete one is not a dataset."""
     path = dataset_dir / SCHEMA_FILE
     try:
         content = read_bytes(file_inside(dataset_dir, SCHEMA_FILE))
@@ -268,7 +268,7 @@ def load_schema(dataset_dir: Path) -> Schema:
         return Schema.model_validate_json(content)
     except (FileNotFoundError, NotADirectoryError):
         raise RecsysError(
-            f"{dataset_dir} is not a data set: it has no {SCHEMA_FILE}",
+            f"{dataset_dir} is not a dataset: it has no {SCHEMA_FILE}",
             expected="a folder written by `recsys prepare`",
             fix="run `recsys prepare NAME --raw FILE --out DIR`; a killed prepare leaves no schema",
         ) from None
@@ -281,7 +281,7 @@ def load_schema(dataset_dir: Path) -> Schema:
             where=": ".join([str(path), ".".join(map(str, first["loc"]))]).removesuffix(": "),
             expected=first["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
             got=None if isinstance(first["input"], dict) else shorten(repr(first["input"])),
-            fix="prepare the data set again",
+            fix="prepare the dataset again",
         ) from None
 
 
@@ -293,9 +293,9 @@ def _check_format(content: bytes, path: Path) -> None:
         return
     if isinstance(found, int) and found > FORMAT_VERSION:
         raise RecsysError(
-            "the data set was prepared by a newer recsys",
+            "the dataset was prepared by a newer recsys",
             where=path,
             expected=f"format {FORMAT_VERSION}",
             got=f"format {found}",
-            fix="install the newer recsys, or prepare the data set again with this one",
+            fix="install the newer recsys, or prepare the dataset again with this one",
         )

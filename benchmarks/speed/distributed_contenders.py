@@ -29,7 +29,7 @@ from recsys.config.run import RunConfig
 from recsys.data.loader import BatchLoader
 from recsys.distributed.context import Ranks, join_ranks
 from recsys.distributed.planner.cluster import this_cluster
-from recsys.distributed.planner.dry_run import PaperRun
+from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.run_plan import plan_run
 from recsys.embeddings.tables.fused import torch_optimizer
 from recsys.embeddings.tables.torchrec_collection import build_collection
@@ -47,7 +47,7 @@ class BareModel(nn.Module):
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         schema = load_schema(config.data.path)
-        features = PaperRun(config, schema, this_cluster(1, 1, "cpu")).embeddings()
+        features = DryRun(config, schema, this_cluster(1, 1, "cpu")).embeddings()
         store = features.store
         self.collection = build_collection(store.tables, store.lookups, torch.device("meta"))
         optimizer, kwargs = torch_optimizer(config.train.embedding_optimizer, torch.device("cpu"))

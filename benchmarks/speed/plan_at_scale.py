@@ -14,7 +14,7 @@ from recsys.config.byte_sizes import format_bytes
 from recsys.config.run import RunConfig
 from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.description import PlanDescription, describe_plan
-from recsys.distributed.planner.dry_run import PaperRun, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun, count_run_bytes
 from recsys.distributed.planner.run_plan import plan_run
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, Schema
@@ -66,7 +66,7 @@ def main() -> None:
             rows.append(row(devices, global_batch_size, where, "does not fit"))
             continue
         seconds = time.perf_counter() - start
-        embeddings = PaperRun(config, schema, cluster).embeddings()
+        embeddings = DryRun(config, schema, cluster).embeddings()
         description = describe_plan(found, embeddings, count_run_bytes(config, schema))
         results.append({**case, "fits": True, **numbers(description, seconds)})
         rows.append(estimate_row(description, global_batch_size, placement))

@@ -1,4 +1,4 @@
-"""What `recsys prepare` counted, for a terminal."""
+"""The statistics that `recsys prepare` prints."""
 
 from collections.abc import Iterator
 

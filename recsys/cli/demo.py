@@ -48,10 +48,10 @@ def run_demo(out: Path, rows: int) -> None:
     head = _head(raw, out / "head.tsv")
     for data in (dataset / "test", head):
         typer.echo(textwrap.indent(describe_parity(verify(export, data)), "    "))
-    _summarise(out, test, truth, schema)
+    _summarize(out, test, truth, schema)
 
 
-def _summarise(out: Path, test: dict[str, Any], truth: PlantedTruth, schema: Schema) -> None:
+def _summarize(out: Path, test: dict[str, Any], truth: PlantedTruth, schema: Schema) -> None:
     low, high = test["auc_ci95"]
     best = truth.split_auc(schema, "test")
     typer.echo(
@@ -77,7 +77,7 @@ def _clear(out: Path) -> None:
         strange = {path.name for path in out.iterdir()} - OWN_NAMES
         if strange:
             raise RecsysError(
-                f"{out} holds other things than an earlier demo",
+                f"{out} has files that are not from an earlier demo",
                 got=", ".join(sorted(strange)),
                 fix="choose another --out",
             )

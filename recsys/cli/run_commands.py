@@ -133,11 +133,11 @@ def plan(  # noqa: PLR0913  # the options of a command
 
     Needs only the dataset's schema.json: no rows, no GPU, no process group.
     """
-    from recsys.distributed.planner.command import plan_on_paper
+    from recsys.distributed.planner.command import plan_file
     from recsys.distributed.planner.plan_text import render
 
     size = (world_size, devices_per_node or min(8, world_size))
-    planned = plan_on_paper(config, overrides or [], size, device, hbm, host_memory)
+    planned = plan_file(config, overrides or [], size, device, hbm, host_memory)
     for part in render(planned):
         console.print(part)
     if out is not None:

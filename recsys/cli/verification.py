@@ -22,7 +22,7 @@ AGAINST = {
 def verify(
     export_dir: Path, data: Path, run_dir: Path | None = None, *, encoded: bool | None = None
 ) -> tuple[Parity, ...]:
-    """Compares each form's scores with the model's on a data set, a split, or raw files.
+    """Compares each form's scores with the model's on a dataset, a split, or raw files.
 
     encoded: whether `data` holds ids or raw values; None: as its place and contents say.
     """
@@ -35,7 +35,7 @@ def verify(
 
 
 def is_encoded(export_dir: Path, data: Path) -> bool:
-    """True for a data set, a split, a file of one, or a table that cannot be anything else.
+    """True for a dataset, a split, a file of one, or a table that cannot be anything else.
 
     A name or its ending says nothing. What may be read in both ways is refused.
     """
@@ -52,7 +52,7 @@ def is_encoded(export_dir: Path, data: Path) -> bool:
         raise RecsysError(
             "the file may hold raw values or encoded ids: its columns fit both",
             where=data,
-            expected="a file of a prepared data set, inside its folder, or a raw file",
+            expected="a file of a prepared dataset, inside its folder, or a raw file",
             fix="add --raw if it holds values as `recsys prepare` was given them, or --encoded if "
             "it holds ids as `recsys prepare` wrote them",
         )
@@ -60,7 +60,7 @@ def is_encoded(export_dir: Path, data: Path) -> bool:
 
 
 def _is_file_of_dataset(file: Path) -> bool:
-    """Whether a data set around the file lists it in a split."""
+    """Whether a dataset around the file lists it in a split."""
     file = file.resolve()
     for folder in file.parents[:2]:
         if (folder / SCHEMA_FILE).is_file():

@@ -24,7 +24,7 @@ from recsys.schema import Schema
 
 
 class ModelOnRanks(NamedTuple):
-    """The model, what trains it (itself on one device), and how its tables were dealt out."""
+    """The model, what trains it (the model itself on one device), and the sharding plan."""
 
     model: CTRModel
     forward: Forward
@@ -32,7 +32,7 @@ class ModelOnRanks(NamedTuple):
 
 
 def build_on_ranks(config: RunConfig, schema: Schema, ranks: Ranks) -> ModelOnRanks:
-    """The config's model, freshly initialized, with fused tables sharded over many ranks."""
+    """Builds and initializes the config's model; fused tables are sharded over the ranks."""
     seed = config.train.seed
     check_model_memory(config, schema, ranks.device)
     is_sharded = config.embeddings.store == "fused" and ranks.host is not None
@@ -60,10 +60,10 @@ def build_on_ranks(config: RunConfig, schema: Schema, ranks: Ranks) -> ModelOnRa
 
 
 def distribute(model: CTRModel, plan: ShardingPlan, ranks: Ranks, seed: int) -> Forward:
-    """Deals the tables out as planned and wraps the rest for data parallel training.
+    """Shards the tables as planned and wraps the rest for data parallel training.
 
-    The model is changed in place: it remains what scores and what is saved. What is returned has
-    the same `forward`, and trains: its gradients are averaged over ranks.
+    The model is changed in place and is still what scores and what is saved. The returned wrapper
+    has the same `forward` and is used for training: it averages gradients over ranks.
     """
     _check_batch_norm(model, ranks)
     _check_gradients_dense(model)

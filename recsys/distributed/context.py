@@ -1,4 +1,4 @@
-"""Ranks: this process among those that train together, and how they speak to each other."""
+"""Ranks: the rank of this process, and communication with the other ranks."""
 
 import os
 import socket
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from recsys.errors import RecsysError
 
-# A rank that computes alone for longer (a validation on rank 0, a slow disk) is taken for dead.
+# A rank that is silent for longer (a validation on rank 0, a slow disk) is considered dead.
 TIMEOUT = timedelta(minutes=20)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process' place. Alone, every exchange is the identity and there is no group."""
+    """The rank of this process.
+
+    With one process there is no group, and every exchange returns its input.
+    """
 
     device: torch.device
     rank: int = 0
@@ -35,7 +38,7 @@ class Ranks:
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:  # noqa: ANN401  any picklable value
-        """Every rank's value, by rank, on every rank."""
+        """Every rank's value, in rank order, on every rank."""
         if self.host is None:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -43,7 +46,7 @@ class Ranks:
         return values
 
     def broadcast(self, value: Any) -> Any:  # noqa: ANN401  any picklable value
-        """The first rank's value."""
+        """Rank 0's value, on every rank."""
         if self.host is None:
             return value
         values = [value]
@@ -58,28 +61,31 @@ class Ranks:
         return value
 
     def any(self, flag: bool) -> bool:
-        """True on every rank when it is true on one."""
+        """True on every rank if it is true on one."""
         return bool(self.sum(torch.tensor(int(flag))))
 
     def barrier(self) -> None:
-        """Waits for every rank."""
+        """Waits for all ranks."""
         if self.host is not None:
             dist.barrier(group=self.host)
 
 
 def world_size_of_environment() -> int:
-    """How many processes torchrun, or our own launcher, has started; 1 without one."""
+    """The number of processes that torchrun or our launcher started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def local_world_size() -> int:
-    """How many of them run on this machine."""
+    """The number of them on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager
 def join_ranks(device: torch.device, *, needs_group: bool = False) -> Iterator[Ranks]:
-    """Meets the other processes of the environment; `needs_group` makes a group of one as well."""
+    """Joins the other processes of the environment.
+
+    `needs_group` makes a group for one process too.
+    """
     world_size = world_size_of_environment()
     if world_size == 1 and not needs_group:
         yield Ranks(device)
@@ -95,7 +101,7 @@ def join_ranks(device: torch.device, *, needs_group: bool = False) -> Iterator[R
         dist.init_process_group(backend, timeout=TIMEOUT)
     host, checkpoint = (dist.new_group(backend="gloo", timeout=TIMEOUT) for _ in range(2))
     yield Ranks(device, rank, local_rank, world_size, host, checkpoint)
-    dist.destroy_process_group()  # not after an error: it would wait for ranks that have gone
+    dist.destroy_process_group()  # not after an error: it would wait for ranks that have exited
 
 
 def _own_gpu(local_rank: int) -> torch.device:

@@ -1,4 +1,4 @@
-"""Which device a run uses."""
+"""The device of a run."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from recsys.errors import RecsysError
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """`auto` is the GPU where there is one: the first, unless a rank takes its own."""
+    """`auto` is the GPU if there is one: the first, unless a rank has its own."""
     has_cuda = torch.cuda.is_available()
     if wanted == "cpu" or (wanted == "auto" and not has_cuda):
         return torch.device("cpu")
@@ -24,7 +24,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes in bf16 rather than emulating it."""
+    """Whether the hardware has bf16 arithmetic, not an emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -42,5 +42,5 @@ def check_bf16(device: torch.device) -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """`cpu`, or the GPU's own name."""
+    """`cpu`, or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,7 +1,7 @@
-"""Starts one process per device with torchrun's environment, and watches them.
+"""Starts one process per device with torchrun's environment, and monitors them.
 
-The first to fail decides: the others are stopped at once and its message is the one that is shown.
-`torchrun -m recsys train …` does the same on many machines.
+When one fails, the others are stopped and the first failure's message is shown. `torchrun -m
+recsys train …` does the same on several machines.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from typing import IO
 
 from recsys.errors import RecsysError
 
-# The exit code of a rank whose message is only that another one has gone.
+# The exit code of a rank whose only error is that another one has exited.
 LOST_CONTACT = 75
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 POLL_SECONDS = 0.05
@@ -34,12 +34,12 @@ LOST_CONTACT_SIGNS = (
 
 
 def is_lost_contact(error: RuntimeError) -> bool:
-    """True when the error only says that another rank has gone."""
+    """True if the error only says that another rank has exited."""
     return "RANK" in os.environ and any(sign in str(error) for sign in LOST_CONTACT_SIGNS)
 
 
 def needs_launch(devices: int, nodes: int) -> bool:
-    """True when this process is to start the ranks, False when it is one (or the only one)."""
+    """True if this process must start the ranks; False if it is one of them, or the only one."""
     if "RANK" in os.environ:
         _check_world_size(devices * nodes)
         return False
@@ -64,7 +64,10 @@ def _check_world_size(wanted: int) -> None:
 
 
 def launch(arguments: Sequence[str], devices: int, *, module: str = "recsys") -> int:
-    """Runs `python -m MODULE ARGUMENTS` on `devices` ranks of this machine; the exit code."""
+    """Runs `python -m MODULE ARGUMENTS` on `devices` ranks of this machine.
+
+    Returns the exit code.
+    """
     port = _free_port()
     quiet = [tempfile.TemporaryFile("w+") for _ in range(devices - 1)]  # noqa: SIM115  closed below
     ranks = [
@@ -73,8 +76,8 @@ def launch(arguments: Sequence[str], devices: int, *, module: str = "recsys") ->
             env=_environment(rank, devices, port),
             stdout=None if rank == 0 else subprocess.DEVNULL,
             stderr=None if rank == 0 else quiet[rank - 1],
-            start_new_session=True,  # Ctrl-C reaches us alone; we hand it on once
-            preexec_fn=_die_with_parent,  # there are no threads here that could mind
+            start_new_session=True,  # only the launcher receives Ctrl-C; it is forwarded once
+            preexec_fn=_die_with_parent,  # safe: this process has no other threads
         )
         for rank in range(devices)
     ]
@@ -111,7 +114,7 @@ def _environment(rank: int, devices: int, port: int) -> dict[str, str]:
 
 
 def _die_with_parent() -> None:
-    """In a rank: the kernel kills it when the launcher dies, by kill -9 as well."""
+    """Runs in a rank: asks the kernel to kill it when the launcher dies, even by kill -9."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -136,7 +139,7 @@ def _wait_for_first_failure(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
-    """Gives all a moment to end by themselves, then ends them; exit codes, None where we did."""
+    """Waits briefly for all to exit, then kills them; returns exit codes, None for killed ones."""
     deadline = time.monotonic() + SECONDS_TO_END
     while any(rank.poll() is None for rank in ranks) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
@@ -151,7 +154,7 @@ def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
 def _exit_code(codes: Sequence[int | None], quiet: Sequence[IO[str]]) -> int:
     if not any(codes):
         return 0
-    # a rank that speaks of its own mistake, before one that was killed, before one left alone
+    # first a rank with an error of its own, then one that was killed, then one that lost contact
     order = {2: 0, 1: 1, LOST_CONTACT: 3}
     culprit, code = min(
         ((rank, code) for rank, code in enumerate(codes) if code),

@@ -1,4 +1,4 @@
-"""What attention does with some of a split's histories, kept while the split is scored."""
+"""A sample of a split's histories and their attention weights, kept while the split is scored."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ NUM_RETRIEVED = 20
 
 @runtime_checkable
 class HasAttention(Protocol):
-    """A model that says what each behaviour of a pair weighs."""
+    """A model that returns the weight of each behavior of a pair."""
 
     def attention_weights(self, history: History, pair: int = 0) -> Tensor:
         """(L,)."""
@@ -31,16 +31,16 @@ class HasAttention(Protocol):
 
 @runtime_checkable
 class HasSearch(Protocol):
-    """A model that says which behaviours of a pair it would retrieve."""
+    """A model that returns the behaviors of a pair that it retrieves."""
 
     def retrieve(self, history: History, k: int, pair: int = 0) -> tuple[Tensor, Tensor]:
         """Ranks (B, k), best first, 1 = the most recent, 0 = none; and scores (B, k)."""
 
 
 class AttentionSample:
-    """Whole batches, evenly spread over the split, until there are rows or behaviours enough.
+    """Whole batches, spread evenly over the split, up to a number of rows or behaviors.
 
-    Of each pair one feature is kept, that with the fewest ids (the category rather than the item).
+    Of each pair, the feature with the fewest ids is kept (the category rather than the item).
     """
 
     def __init__(self, model: CTRModel, schema: Schema, every: int, max_rows: int) -> None:
@@ -53,11 +53,11 @@ class AttentionSample:
         self.parts: list[pa.RecordBatch] = []
 
     def wants(self, number: int) -> bool:
-        """Whether batch `number` belongs to the sample; the same on every rank."""
+        """Whether batch `number` is in the sample; the same on every rank."""
         return bool(self.pairs) and number % self.every == 0
 
     def observe(self, batch: Batch, physical: Batch) -> None:
-        """Keeps rows of a batch: as the loader gave it, and as the tables read it."""
+        """Keeps rows of a batch, with logical ids and as the tables read it."""
         combined, _ = self.model.embeddings(
             physical.sparse, physical.occurrences, physical.attention
         )
@@ -80,7 +80,7 @@ class AttentionSample:
         self.rows += taken
 
     def table(self) -> pa.Table | None:
-        """All that was kept; None for a model without attention."""
+        """The sample; None for a model without attention."""
         return pa.Table.from_batches(self.parts) if self.parts else None
 
     def _place_of_feature(self, pair: HistoryPair) -> int:
@@ -111,7 +111,7 @@ class AttentionSample:
 
 
 def feature_alone(history: History, pair: HistoryPair, place: int, combined: Combined) -> History:
-    """The same with zeros for all features but one: how the paper scores what a model searches."""
+    """The same with zeros for all features but one: how the paper scores retrieval."""
     widths = [combined.histories[name].shape[1] for name in pair.history]
     keep = _mask(widths, place).to(history.vectors)
     alone = replace(history, vectors=history.vectors * keep, target=history.target * keep)

@@ -1,4 +1,4 @@
-"""Scoring a split with the best model: predictions in Parquet, in file order."""
+"""Scores a split with the best model: predictions in Parquet, in file order."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -25,9 +25,9 @@ MAX_SLICES, MIN_SLICE_IDS, MAX_SLICE_IDS = 3, 3, 50
 def evaluate_split(trained: TrainedRun, split: str) -> Path:
     """Scores every row of a split into `predictions/<split>.parquet`.
 
-    Columns: label int8, logit and probability float32, group_id where the data have one,
-    `slice/<feature>` ids of the features that the report looks at one by one, and
-    `history_length/<feature>`. For a model with attention a sample of what it does goes to
+    Columns: label int8, logit and probability float32, group_id if the dataset has groups,
+    `slice/<feature>` with ids of the features whose values the report shows, and
+    `history_length/<feature>`. For a model with attention, a sample of its weights is written to
     `attention/<split>.parquet`.
     """
     loader = BatchLoader(
@@ -50,7 +50,7 @@ def evaluate_split(trained: TrainedRun, split: str) -> Path:
     if trained.ranks.is_first:
         _write(scored, path)
     else:
-        deque(scored, maxlen=0)  # each batch is looked up by all ranks together
+        deque(scored, maxlen=0)  # all ranks look up each batch together
     samples = [part for part in trained.ranks.gather(sample.table()) if part is not None]
     if samples and trained.ranks.is_first:
         _write(iter(pa.concat_tables(samples).to_batches()), attention_path(path))
@@ -58,12 +58,12 @@ def evaluate_split(trained: TrainedRun, split: str) -> Path:
 
 
 def attention_path(predictions: Path) -> Path:
-    """Where the sample of attention is that belongs to a split's predictions."""
+    """The file of a split's attention sample."""
     return predictions.parents[1] / "attention" / predictions.name
 
 
 def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The features to report by value: as configured, else the smallest categorical ones."""
+    """The features whose values the report shows: as configured, else the smallest ones."""
     ids = {f.name: f.num_ids for f in schema.of_kind("categorical")}
     for name in wanted or ():
         if schema.feature(name).name not in ids:
@@ -80,7 +80,7 @@ def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, 
 
 
 def choose_histories(schema: Schema, model: CTRModel) -> tuple[str, ...]:
-    """Sequences of what came before: those of a model's pairs, and those in a target's ids."""
+    """History features: those of a model's pairs, and those with the ids of a target."""
     of_pairs = {name for pair in model.network.pairs for name in pair.history}
     of_targets = [f.encoding for f in schema.of_kind("categorical") if f.encoding is not None]
     return tuple(
@@ -98,7 +98,7 @@ def predict(
     histories: tuple[str, ...] = (),
     sample: AttentionSample | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Scores the loader's batches, which hold logical ids, in their order."""
+    """Scores the loader's batches, which have logical ids, in order."""
     device = next(model.network.parameters()).device
     model.eval()
     with torch.no_grad():  # inference mode has no fused lookup on the CPU
@@ -128,13 +128,13 @@ def _record_batch(
 
 
 def _gathered(scored: Iterator[pa.RecordBatch], ranks: Ranks) -> Iterator[pa.RecordBatch]:
-    """The ranks' parts of each batch, in order: together they are the batch in file order."""
+    """Joins the ranks' parts of each batch, in file order."""
     for part in scored:
         yield from ranks.gather(part)
 
 
 def _write(batches: Iterator[pa.RecordBatch], path: Path) -> None:
-    """One file, complete or not at all."""
+    """Writes one file atomically."""
     try:
         with atomic_write(path) as partial:
             first = next(batches)

@@ -36,7 +36,7 @@ def verify_checksums(folder: Path, *, share: tuple[int, int] = (0, 1)) -> None:
     try:
         listed = _parse(read_bytes(folder / CHECKSUM_FILE).decode())
     except (FileNotFoundError, NotADirectoryError):
-        raise RecsysError(f"{folder} is not whole: it has no {CHECKSUM_FILE}") from None
+        raise RecsysError(f"{folder} is incomplete: it has no {CHECKSUM_FILE}") from None
     except ValueError:
         raise RecsysError("the checksum file is damaged", where=folder / CHECKSUM_FILE) from None
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Search: trains a supernet, scores what could be left out of it, writes the allocation.
+"""Search: trains a supernet, scores smaller versions of it, and writes an allocation file.
 
-Three kinds of rows that never mix. Weights are trained on `train`. The architecture (thresholds'
-candidates, factors, rows, columns, when to stop) looks at `valid`; where factors are trained on its
-rows, its batches with an even number train them and those with an odd number choose. `test` is for
-the report of the model that is trained from the allocation, and no search reads it.
+Three disjoint sets of rows. Weights are trained on `train`. The architecture (thresholds, factors,
+kept rows and columns, early stopping) is chosen on `valid`; if factors are trained, its batches
+with an even number train them and its batches with an odd number score candidates. `test` is for
+the report of the model that is trained from the allocation; no search reads it.
 """

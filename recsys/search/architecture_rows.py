@@ -12,7 +12,7 @@ SPLIT = "valid"
 
 
 class ArchitectureRows:
-    """Batches in file order, ready for the model. Each rank has its share of each."""
+    """Batches in file order, ready for the model. Each rank has its part of each batch."""
 
     def __init__(self, config: RunConfig, schema: Schema, model: CTRModel, ranks: Ranks) -> None:
         self.loader = build_loader(config, schema, SPLIT, model, ranks, shuffle=False)
@@ -29,12 +29,12 @@ class ArchitectureRows:
 
 
 class FactorRows:
-    """The batches with an even number, over and over, for the steps of the factors."""
+    """The batches with an even number, cyclically, for the training steps of the factors."""
 
     def __init__(self, rows: ArchitectureRows) -> None:
         if len(rows) < 2:
             raise RecsysError(
-                f"the split {SPLIT!r} is too small: its batches are dealt to two purposes",
+                f"the split {SPLIT!r} is too small: half of its batches train factors",
                 expected="at least 2 batches",
                 got=len(rows),
                 fix="lower data.global_batch_size, or prepare the data with more rows in valid",
@@ -46,5 +46,5 @@ class FactorRows:
 
 
 def chooses(batch: Batch) -> bool:
-    """True for the batches that no factor is trained on."""
+    """True for the batches that factors are not trained on."""
     return batch.cursor.batch % 2 == 1

@@ -1,8 +1,8 @@
-"""DNIS after its supernet: cells of E·α below one global magnitude are dropped.
+"""DNIS after the supernet: cells of E·α below one global magnitude are dropped.
 
 A cell is a group of columns of a frequency band; its magnitude is α times the mean |E| of its
-entries. Whole cells go, so that what is left are dense tables. No index is stored but the bands'
-bounds; the factors are not stored either, training from the allocation does without.
+entries. Whole cells are dropped, so dense tables remain. No index is stored but the bounds of the
+bands; factors are not stored either, since training from the allocation does not use them.
 """
 
 import sys
@@ -32,15 +32,15 @@ from recsys.search.result import (
 from recsys.search.scoring import Scorer
 from recsys.search.state_file import read_state, write_state
 from recsys.training.run_folder.trained import TrainedRun
-from recsys.training.run_folder.warm_start_source import OldRun, open_old_run
+from recsys.training.run_folder.warm_start_source import WarmStartSource, open_source
 
 ROWS = f"{SPLIT}, batches with an odd number"
-# of the full tables' bytes: the sizes at which the supernet is scored
+# sizes at which the supernet is scored, as shares of the full tables' bytes
 SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.025, 0.01)
 
 
 class Cells(NamedTuple):
-    """One table's cells, (bands, K): magnitude and bytes of each; the bands' bounds; |α|."""
+    """One table's cells, (bands, K): magnitude and bytes of each; the bounds of bands; |α|."""
 
     magnitudes: Tensor
     bytes: Tensor
@@ -51,9 +51,9 @@ class Cells(NamedTuple):
 def search_dnis(
     trained: TrainedRun, search: DnisSearchConfig, state: Path, stop_if_asked: StopIfAsked
 ) -> Found:
-    """Scores on the rows that no factor was trained on; every rank takes part."""
+    """Scores on the rows that no factor was trained on; every rank must call it."""
     tables = searched_tables(trained.config, trained.schema, "dnis")
-    old = open_old_run(trained.run_dir)
+    old = open_source(trained.run_dir)
     cells = [_cells(old, table) for table in tables]
     max_bytes = search.max_bytes(full_bytes(tables))
     scorer = Scorer(trained, only_choosing=True)
@@ -84,7 +84,7 @@ def search_dnis(
 
 
 class Pruning:
-    """Keeps the cells of largest magnitude, of all tables together."""
+    """Keeps the cells of largest magnitude over all tables."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Pruning:
         self.magnitudes = torch.cat([c.magnitudes.flatten() for c in cells])
         self.order = self.magnitudes.sort(descending=True, stable=True).indices
         sizes = torch.cat([c.bytes.flatten() for c in cells])
-        # a feature without any cell still stores one number
+        # a feature without cells still stores one number
         self.sums = sizes[self.order].cumsum(0) + FLOAT_BYTES * len(tables)
 
     def count_within(self, max_bytes: float) -> int:
@@ -107,7 +107,7 @@ class Pruning:
         return int(self.sums[count - 1]) if count else FLOAT_BYTES * len(self.tables)
 
     def auc(self, count: int) -> float:
-        """The supernet's without the dropped cells."""
+        """The AUC of the supernet without the dropped cells."""
         for table, cells, is_kept in zip(self.tables, self.cells, self._kept(count), strict=True):
             for feature in (table.name, *table.readers):
                 method = self.trained.model.embeddings.methods[feature]
@@ -128,8 +128,8 @@ class Pruning:
         return [p.view_as(c.magnitudes) for p, c in zip(parts, self.cells, strict=True)]
 
 
-def _cells(old: OldRun, table: SearchedTable) -> Cells:
-    """Features that share the table keep what one of them keeps: the largest factor counts."""
+def _cells(old: WarmStartSource, table: SearchedTable) -> Cells:
+    """Cells of features that share a table: the largest factor counts."""
     method = old.methods[table.name]
     if not isinstance(method, Dnis):
         raise TypeError(f"{table.name} has the method {method.name}")
@@ -174,7 +174,7 @@ def _allocated(
 
 
 def _bands(bounds: Sequence[int], is_kept: Tensor, embedding_dim: int) -> tuple[BandConfig, ...]:
-    """Bands with columns; neighbours with the same ones become one."""
+    """Bands with their columns; neighbors with the same columns are merged."""
     dims = is_kept.repeat_interleave(embedding_dim // is_kept.shape[1], dim=1)
     chosen = [tuple(row.nonzero().flatten().tolist()) for row in dims]
     ranges = zip(pairwise(bounds), chosen, strict=True)

@@ -1,8 +1,10 @@
-"""Evolution over columns (Lyu et al. 2022, §3.3): no training, only scores of the supernet.
+"""Evolution over columns (Lyu et al. 2022, §3.3).
 
-Candidates are tuples and never changed in place. The parents of a generation are the best of all
-that were scored so far, so a good one is not lost. A crossover cuts between two tables, so it takes
-something from both parents, and each draw of columns can give any of 1 to D.
+Scores candidates of the supernet, trains nothing.
+
+Candidates are tuples and never change. The parents of a generation are the best of all candidates
+scored so far. A crossover cuts between two tables, so the child has parts of both parents; a
+mutation draws each number of columns from 1 to D.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +16,11 @@ from recsys.config.search import OptEmbedSearchConfig
 from recsys.search.candidates import Candidate, rank
 
 Genes = tuple[int, ...]
-TRIES = 20  # for a candidate that was not scored yet
+TRIES = 20  # attempts to find a candidate that is not scored yet
 
 
 class Sizes(NamedTuple):
-    """What candidates weigh: rows of each table, what is stored beside them, and each table's D."""
+    """Sizes of candidates: rows of each table, extra bytes beside them, and each table's D."""
 
     rows: tuple[int, ...]
     fixed_bytes: int
@@ -40,7 +42,7 @@ class Evolution:
         max_bytes: int,
         seed: int,
     ) -> None:
-        """`is_free`: whose columns may be cut; the others keep all of theirs."""
+        """`is_free`: tables whose columns may be cut; the others keep all of theirs."""
         self.search, self.sizes, self.max_bytes = search, sizes, max_bytes
         self.full = np.array(sizes.embedding_dims)
         self.is_free = np.array(is_free)
@@ -50,12 +52,12 @@ class Evolution:
 
     @property
     def is_over(self) -> bool:
-        """After the random start and all generations; at once where nothing is free."""
+        """True after the random start and all generations; at once if no table is free."""
         last = self.search.generations if self.is_free.any() else 0
         return self.generation > last
 
     def propose(self) -> list[Genes]:
-        """The next generation's candidates, new ones as far as there are any."""
+        """The candidates of the next generation; new ones if there are any left."""
         mutations, crossovers = self.search.mutations, self.search.crossovers
         if self.generation == 0:
             start = [self._shrunk(self.sizes.embedding_dims)]
@@ -71,24 +73,24 @@ class Evolution:
         )
 
     def record(self, scored: Sequence[Candidate]) -> None:
-        """Takes in a whole generation."""
+        """Adds the scores of a whole generation."""
         self.scored.update({candidate.genes: candidate for candidate in scored})
         self.generation += 1
 
     def mutated(self, parent: Genes) -> Genes:
-        """Each table's columns drawn anew with probability `mutation_probability`."""
+        """Draws the columns of each table again with probability `mutation_probability`."""
         drawn = self._random_genes()
         is_new = self.generator.random(len(parent)) < self.search.mutation_probability
         genes = (d if new else p for d, new, p in zip(drawn, is_new, parent, strict=True))
         return self._shrunk(tuple(genes))
 
     def crossed(self, first: Genes, second: Genes) -> Genes:
-        """The first tables as one parent has them, the others as the other has."""
+        """The first tables of one parent, the others of the other."""
         cut = int(self.generator.integers(1, len(first)))  # 1 to F - 1
         return self._shrunk(first[:cut] + second[cut:])
 
     def state(self) -> dict[str, Any]:
-        """All that the next generation depends on, as plain values."""
+        """Everything that the next generation depends on, as plain values."""
         return {
             "generation": self.generation,
             "generator": self.generator.bit_generator.state,
@@ -112,7 +114,7 @@ class Evolution:
         return parents[int(self.generator.integers(len(parents)))]
 
     def _shrunk(self, genes: Genes) -> Genes:
-        """Takes columns away, one at a time at random, until the candidate fits into the budget."""
+        """Removes columns at random, one at a time, until the candidate fits the budget."""
         left = np.array(genes)
         while self.sizes.bytes_of(tuple(left.tolist())) > self.max_bytes:
             weights = np.array(self.sizes.rows) * ((left > 1) & self.is_free)
@@ -122,7 +124,7 @@ class Evolution:
         return tuple(left.tolist())
 
     def _new(self, given: list[Genes], count: int, draw: Callable[[], Genes]) -> list[Genes]:
-        """`given`, filled up to `count` with candidates that nobody has scored."""
+        """`given`, filled up to `count` with candidates that are not scored yet."""
         found = dict.fromkeys(given)
         for _ in range(count * TRIES):
             if len(found) >= count:

@@ -1,7 +1,7 @@
-"""The supernet of DNIS: factors step on architecture rows, everything else on train rows.
+"""The supernet of DNIS: factors are trained on architecture rows, everything else on train rows.
 
-Bands over all features have the same factors in each: every feature holds a copy, and all copies
-take the step of the summed gradient.
+Bands over all features have shared factors: every feature holds a copy, and all copies take the
+step of the summed gradient.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,10 @@ TINY = 1e-8
 
 
 class FactorModule(CTRModule):
-    """Alternates: α by SGD on an architecture batch, then everything else on a train batch."""
+    """Alternates steps.
+
+    Α by SGD on an architecture batch, then everything else on a train batch.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class FactorModule(CTRModule):
         super().__init__(model, config, ranks, forward)
         if search.second_order and ranks.world_size > 1:
             raise RecsysError(
-                "the look-ahead needs whole tables, which no rank has",
+                "the second-order step needs whole tables, but they are sharded over ranks",
                 where="search.second_order",
                 expected="false, or one process",
                 got=f"true on {ranks.world_size} processes",
@@ -62,7 +65,7 @@ class FactorModule(CTRModule):
         is_searching = self.trainer.global_step >= self.search.warm_up_steps
         if is_searching and not self.search.train_network:
             for parameter in self.model.network.parameters():
-                parameter.grad = None  # optimizers pass over it
+                parameter.grad = None  # optimizers skip it
         super()._step()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -123,16 +126,19 @@ def _mean_loss(model: CTRModel, batch: Batch) -> Tensor:
 
 
 def normalized(gradient: Tensor) -> Tensor:
-    """Each row (K,) with mean magnitude 1, unless it is zero: else frequent bands lead alone."""
+    """Scales each row (K,) to mean magnitude 1, unless it is zero.
+
+    Otherwise frequent bands dominate.
+    """
     return gradient / (gradient.abs().mean(dim=1, keepdim=True) + TINY)
 
 
 def with_shared_bands(
     gradients: Sequence[Tensor], numbers: Sequence[tuple[int, ...] | None]
 ) -> list[Tensor]:
-    """Each feature's gradient (bands, K), that of a shared band summed over all features.
+    """Each feature's gradient (bands, K); that of a shared band is summed over all features.
 
-    `numbers`: which shared band each row is; None for a feature whose bands are its own.
+    `numbers`: the number of each row's shared band; None for a feature with bands of its own.
     """
     sums: dict[int, Tensor] = {}
     for gradient, bands in zip(gradients, numbers, strict=True):

@@ -1,4 +1,4 @@
-"""OptEmbed after its supernet: rows by their norms, columns by evolution."""
+"""OptEmbed after the supernet: rows by their norms, columns by evolution."""
 
 import sys
 import time
@@ -30,13 +30,13 @@ from recsys.search.result import (
 from recsys.search.scoring import Scorer
 from recsys.search.state_file import read_state, write_state
 from recsys.training.run_folder.trained import TrainedRun
-from recsys.training.run_folder.warm_start_source import OldRun, open_old_run
+from recsys.training.run_folder.warm_start_source import WarmStartSource, open_source
 
 CHUNK_ROWS = 1 << 20
 
 
 class KeptRows(NamedTuple):
-    """The rows of one table whose norm is above its threshold, (V,) bool, and why."""
+    """The rows of one table whose norm is above the threshold, (V,) bool, and the reason."""
 
     is_kept: Tensor
     why: dict[str, object]
@@ -45,9 +45,9 @@ class KeptRows(NamedTuple):
 def search_optembed(
     trained: TrainedRun, search: OptEmbedSearchConfig, state: Path, stop_if_asked: StopIfAsked
 ) -> Found:
-    """Scores on the architecture rows; every rank takes part."""
+    """Scores on the architecture rows; every rank must call it."""
     tables = searched_tables(trained.config, trained.schema, "optembed")
-    old = open_old_run(trained.run_dir)
+    old = open_source(trained.run_dir)
     rows = [_kept_rows(old, table) for table in tables]
     max_bytes = search.max_bytes(full_bytes(tables))
     scorer = Scorer(trained, only_choosing=False)
@@ -56,7 +56,7 @@ def search_optembed(
     seed = trained.config.train.seed
     evolution = Evolution(search, _sizes(tables, rows), has_dims, max_bytes, seed)
     so_far, settings = read_state(state, trained.ranks), search.model_dump(mode="json")
-    if so_far is not None and so_far["search"] == settings:  # else it was for another budget
+    if so_far is not None and so_far["search"] == settings:  # otherwise it was for another budget
         evolution.restore(so_far)
     while not evolution.is_over:
         _score_generation(evolution, trained, scorer, tables, stop_if_asked)
@@ -120,8 +120,8 @@ def _config_of(table: SearchedTable) -> OptEmbedConfig:
     return table.method
 
 
-def _kept_rows(old: OldRun, table: SearchedTable) -> KeptRows:
-    """Features that share the table keep what one of them keeps: the lowest threshold decides."""
+def _kept_rows(old: WarmStartSource, table: SearchedTable) -> KeptRows:
+    """Rows of features that share a table: the lowest threshold counts."""
     config = _config_of(table)
     if config.variant == "dims":
         return KeptRows(torch.ones(table.cardinality, dtype=torch.bool), {"rows": "all"})

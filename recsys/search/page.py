@@ -1,4 +1,4 @@
-"""allocation.html: what the candidates score against what they weigh, and what was kept."""
+"""allocation.html: the score of each candidate against its size, and what was kept."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid #e1e6eb; vertical-ali
 
 
 def write_page(allocation: Allocation, candidates: Sequence[Candidate], path: Path) -> None:
-    """One file without scripts or network."""
+    """Writes one file without scripts or network access."""
     what = f"{allocation.method} for {allocation.model['name']} on {allocation.dataset}"
     share = allocation.bytes / allocation.full_bytes
     lost = allocation.supernet.auc - allocation.chosen.auc

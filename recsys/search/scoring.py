@@ -1,4 +1,4 @@
-"""Scoring a trained supernet as it would be with parts left out, without training it."""
+"""Scores a trained supernet with parts left out, without training it."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ class Scorer:
         self.model, self.ranks = trained.model, trained.ranks
         self.only_choosing = only_choosing
         config = trained.config
-        if not only_choosing:  # any batch does, and large ones are quick
+        if not only_choosing:  # any batch size gives the same result, and large ones are faster
             rows = max(BATCH_ROWS, config.data.global_batch_size)
             data = config.data.model_copy(update={"global_batch_size": rows})
             config = config.model_copy(update={"data": data})
@@ -47,5 +47,5 @@ class Scorer:
         logits, labels = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         auc = compute_auc(logits, labels)
         if auc is None:
-            raise RecsysError("the architecture rows are of one class only, so nothing can be told")
+            raise RecsysError("the architecture rows have one class only, so AUC is not defined")
         return auc

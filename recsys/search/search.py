@@ -1,4 +1,4 @@
-"""`recsys search`: the supernet, then the choice, then the allocation file."""
+"""`recsys search`: trains the supernet, chooses, writes the allocation file."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -34,10 +34,10 @@ ALLOCATION_FILE, PAGE_FILE, SEARCH_FILE = "allocation.json", "allocation.html", 
 def search(
     config: RunConfig, out_dir: Path, *, resume: bool = False, ranks: Ranks | None = None
 ) -> Path:
-    """Searches into `out_dir`; returns the allocation file.
+    """Runs a search in `out_dir`; returns the path of the allocation file.
 
-    `out_dir/supernet` is a run folder like any other. `resume` goes on after the last checkpoint
-    of the supernet, or after the last candidates that were scored.
+    `out_dir/supernet` is an ordinary run folder. `resume` continues after the last checkpoint of
+    the supernet, or after the last candidates that were scored.
     """
     if resume and (out_dir / SUPERNET / CONFIG_FILE).is_file():
         check_dataset(out_dir / SUPERNET, config.data)
@@ -65,7 +65,7 @@ def _check(config: RunConfig, schema: Schema) -> SearchConfig:
         )
     if config.allocation is not None:
         raise RecsysError(
-            "this config has an allocation already",
+            "the config already has an allocation",
             where="embeddings.allocation",
             fix="leave it out to search, or train with it: `recsys train`",
         )
@@ -83,7 +83,7 @@ def _check(config: RunConfig, schema: Schema) -> SearchConfig:
 
 
 def _check_other_kinds(config: RunConfig, schema: Schema, name: str) -> None:
-    """Features of another search would train as supernets, and nothing would be chosen of them."""
+    """Refuses supernets of another kind of search: nothing would be chosen for them."""
     other = "dnis" if name == "optembed" else "optembed"
     tables = searched_tables(config, schema, other)
     if tables:
@@ -119,14 +119,14 @@ def _supernet(
     *,
     resume: bool,
 ) -> TrainedRun:
-    """Trains it, or finds it trained."""
+    """Trains the supernet, or loads it if it is trained."""
     run_dir = out_dir / SUPERNET
     has_begun, is_trained = ranks.broadcast(
         ((run_dir / CONFIG_FILE).is_file(), (run_dir / TRAINING_FILE).is_file())
     )
     if has_begun and not resume:
         raise RecsysError(
-            f"{out_dir} holds a search already",
+            f"{out_dir} already contains a search",
             fix=f"choose another --out, or continue it with `recsys search --resume {out_dir}`",
         )
     if not is_trained:
@@ -142,7 +142,7 @@ def _module_builder(config: RunConfig, schema: Schema, settings: SearchConfig) -
 
 
 def _without_pipeline(config: RunConfig) -> RunConfig:
-    """Batches of two splits take turns: what travels ahead of one would meet the other."""
+    """Switches the pipeline off: batches of two splits alternate, and it would mix them."""
     return config.model_copy(update={"train": config.train.model_copy(update={"pipeline": "off"})})
 
 
@@ -197,7 +197,7 @@ def _record(found: Found, settings: SearchConfig) -> dict[str, object]:
 
 
 def describe(path: Path) -> str:
-    """What was found, and the command that trains it."""
+    """The result, and the command that trains it."""
     config = path.parent / SUPERNET / CONFIG_FILE
     retrained = path.parent / "retrained"
     allocation, _ = load_allocation(path)

@@ -1,4 +1,4 @@
-"""DNIS' bands over all features: where each ends in each feature, by how often ids occur."""
+"""The bands of DNIS over all features: where each band ends in each feature, by id counts."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -16,7 +16,7 @@ from recsys.search.result import searched_tables
 def with_band_ends(config: RunConfig, schema: Schema) -> RunConfig:
     """The config with `band_ends` for each feature whose bands are over all features.
 
-    Configs that have them already stay as they are.
+    Configs that already have them are not changed.
     """
     configs = {
         table.name: table.method
@@ -31,7 +31,7 @@ def with_band_ends(config: RunConfig, schema: Schema) -> RunConfig:
     embeddings = config.embeddings
     per_feature = {k: v for k, v in embeddings.per_feature.items() if k not in configs}
     for reader in embeddings.shared_tables:
-        per_feature.pop(reader, None)  # it has its owner's
+        per_feature.pop(reader, None)  # it has the bands of its owner
     per_feature = {
         **{name: found.model_copy(update={"band_ends": ends[name]})
            for name, found in configs.items()},
@@ -46,8 +46,9 @@ def shared_band_ends(
 ) -> dict[str, tuple[int, ...]]:
     """Where each band ends in each feature; `counts` (V,) by feature, ids sorted by frequency.
 
-    All ids of all features are sorted by count, equal ones by feature and id, and cut by `bands`:
-    so many equal parts, or shares. Id 0 (missing, rare) goes with its feature's most frequent id.
+    All ids of all features are sorted by count, ties by feature and id, and cut by `bands`: a
+    number of equal parts, or shares. Id 0 (missing, rare) is in the band of its feature's most
+    frequent id.
     """
     shares = [1.0 / bands] * bands if isinstance(bands, int) else list(bands)
     falling = [np.minimum.accumulate(_with_id_0_first(count)) for count in counts.values()]
@@ -68,14 +69,14 @@ def _with_id_0_first(count: np.ndarray) -> np.ndarray:
 
 
 def _only_one(configs: Mapping[str, object]) -> DnisConfig:
-    """The config that all these features have; refuses several, whose factors would differ."""
+    """The config that all these features have; refuses several, since factors are shared."""
     (name, first), *others = configs.items()
     assert isinstance(first, DnisConfig)
     for other, found in others:
         assert isinstance(found, DnisConfig)
         if _cut_of(found) != _cut_of(first):
             raise RecsysError(
-                "bands over all features need one cut for all of them",
+                "bands over all features need the same settings for all of them",
                 where=f"embeddings: {name} and {other}",
                 expected=f"bands {first.bands}, {first.dim_groups or first.embedding_dim} groups "
                 f"of columns, as {name} has",

@@ -1,4 +1,4 @@
-"""What a search has done so far, in JSON that appears whole or not at all."""
+"""The progress of a search, in JSON that is written atomically."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from recsys.io.plain_data import parse_json
 
 
 def write_state(path: Path, state: dict[str, Any], ranks: Ranks) -> None:
-    """The first rank writes; all have the same state."""
+    """Rank 0 writes; all ranks have the same state."""
     if ranks.is_first:
         write_json(path, state)
 
 
 def read_state(path: Path, ranks: Ranks) -> dict[str, Any] | None:
-    """The first rank's file, on every rank; None where there is none."""
+    """Rank 0's file, on every rank; None if there is none."""
     state = None
     if ranks.is_first and path.is_file():
         try:

@@ -1,4 +1,4 @@
-"""The supernet of OptEmbed: weights as ever, and a threshold for each feature."""
+"""The supernet of OptEmbed: weights as usual, and a threshold for each feature."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from recsys.training.lightning.module import CTRModule
 
 
 class ThresholdModule(CTRModule):
-    """Adds to each step one of plain SGD on t, against log loss + α·Σ exp(-t)."""
+    """Adds a step of plain SGD on the thresholds t to each step, on log loss + α·Σ exp(-t)."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class ThresholdModule(CTRModule):
         self.search = search
         self.thresholds = thresholds_of(model)
         for threshold in self.thresholds:
-            # Data parallel wrappers have been made: they leave these gradients to us.
+            # After data parallel wrappers are made: they must not reduce these gradients.
             threshold.requires_grad_(True)
 
     def _step(self) -> None:
@@ -38,7 +38,7 @@ class ThresholdModule(CTRModule):
 
     @torch.no_grad()
     def _move_thresholds(self, local_gradient: Tensor) -> None:
-        """`local_gradient`: (F,) of this rank's loss, which counts by its share of the rows."""
+        """`local_gradient`: (F,) of the loss of this rank, weighted by its share of the rows."""
         total = self.ranks.sum(local_gradient.cpu()).to(local_gradient.device)
         rate = self.search.threshold_learning_rate * self.learning_rate_factor
         means = total / self.ranks.world_size
@@ -48,13 +48,13 @@ class ThresholdModule(CTRModule):
 
 
 def thresholds_of(model: CTRModel) -> list[nn.Parameter]:
-    """One for each feature that has one, in feature order."""
+    """The thresholds, in feature order."""
     methods = model.embeddings.methods.values()
     found = [method.threshold for method in methods if isinstance(method, OptEmbed)]
     return [threshold for threshold in found if threshold is not None]
 
 
 def _take_gradient(parameter: nn.Parameter) -> Tensor:
-    """The gradient, taken away so that no other optimiser uses it."""
+    """Returns the gradient and removes it, so that no optimizer uses it."""
     gradient, parameter.grad = parameter.grad, None
     return torch.zeros_like(parameter) if gradient is None else gradient

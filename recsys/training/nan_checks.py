@@ -1,4 +1,4 @@
-"""Where a NaN or an infinity stands: in a feature's rows, in weights, gradients or outputs.
+"""Finds the first NaN or infinity: in a feature's rows, in weights, gradients or outputs.
 
 Nothing here talks to other ranks, so that one rank alone may look: each sees its own shards.
 """
@@ -31,7 +31,7 @@ def check_loss(loss: Tensor, model: CTRModel, batch: Batch) -> None:
 
 
 def check_gradients(model: CTRModel, cursor: Cursor) -> None:
-    """Stops before an optimiser takes a gradient that is not finite.
+    """Stops before an optimizer uses a gradient that is not finite.
 
     It is one pass over the dense gradients, and on a GPU one wait for it. The tables' gradients
     exist inside backward only: what they spoil is found by the next loss, or by `check_state`.
@@ -87,7 +87,7 @@ def _chunks(values: Tensor) -> tuple[Tensor, ...]:
 
 def _refuse(what: str, culprit: str | None, cursor: Cursor, got: object) -> None:
     raise RecsysError(
-        f"{what} is not finite any more",
+        f"{what} is not finite",
         where=f"epoch {cursor.epoch + 1}, batch {cursor.batch + 1:,}"
         + (f"; first non-finite values in {culprit}" if culprit else ""),
         got=got,

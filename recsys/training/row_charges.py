@@ -1,4 +1,4 @@
-"""charge_rows: the L2 of sparse updates, as the config asks for it."""
+"""charge_rows: adds the L2 of sparse updates that the config asks for."""
 
 from recsys.config.run import RunConfig
 from recsys.data.statistics import count_ids
@@ -17,12 +17,12 @@ def charge_rows(model: CTRModel, config: RunConfig, schema: Schema, ranks: Ranks
     is_by_batch = optimizer.mini_batch_l2 > 0
     if is_by_batch and ranks.world_size > 1:
         raise RecsysError(
-            "mini-batch aware regularization counts a row once for the whole batch, whose ids "
-            "processes do not exchange",
+            "mini-batch aware regularization needs the ids of the whole batch, which processes do "
+            "not exchange",
             where="train.embedding_optimizer.mini_batch_l2",
             expected="0, or one process",
             got=f"{optimizer.mini_batch_l2:g} on {ranks.world_size} processes",
-            fix="use l2, which charges every lookup by itself",
+            fix="use l2, which is applied lookup by lookup",
         )
     model.add_row_penalty(count_ids(schema, config.data.path), _charge(config, schema))
 

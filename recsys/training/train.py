@@ -1,4 +1,4 @@
-"""Training: from a config to a run folder."""
+"""`train`: from a config to a run folder."""
 
 import resource
 import sys
@@ -55,13 +55,13 @@ from recsys.training.run_folder.lock import run_lock
 from recsys.training.run_folder.record import describe_training
 from recsys.training.run_folder.warm_start import WARM_START_FILE, WarmStart, describe, warm_start
 
-# Far enough apart that no rank's dropout repeats another's under a neighbouring seed.
+# Larger than any difference between seeds in use: no two ranks of any runs share dropout masks.
 RANK_SEEDS = 1_000_003
 ModuleBuilder = Callable[[CTRModel, TrainConfig, Ranks, Forward], CTRModule]
 
 
 def ranks_of(config: RunConfig) -> AbstractContextManager[Ranks]:
-    """The processes that a run's launcher has started, met."""
+    """Joins the processes that the run's launcher has started."""
     device = choose_device(config.train.device)
     return join_ranks(
         device, needs_group=device.type == "cuda" and bool(config.embeddings.placement)
@@ -76,10 +76,21 @@ def train(
     ranks: Ranks | None = None,
     build_module: ModuleBuilder = CTRModule,
 ) -> None:
-    """Trains one config into `run_dir`; `resume` continues from its last whole checkpoint.
+    """Trains the model of a config and writes a run folder.
 
-    With many devices this is one of the processes: `recsys train` or torchrun starts them.
-    `build_module` makes what is trained; a search has steps of its own.
+    On several devices, every process calls it: `recsys train` or torchrun starts them.
+
+    Args:
+        config: a complete run config.
+        run_dir: the folder of the run; must be new or empty, unless `resume`.
+        resume: continue after the last complete checkpoint of `run_dir`.
+        ranks: the processes that train together; None joins those of the environment.
+        build_module: makes the LightningModule; a search has training steps of its own.
+
+    Raises:
+        RecsysError: for a config, dataset or folder that cannot be used, and for a loss, weight or
+            gradient that is not finite.
+        StoppedBySignal: after SIGTERM or Ctrl-C, once a checkpoint is saved.
     """
     keep_freed_memory()
     if resume and (run_dir / CONFIG_FILE).is_file():
@@ -117,7 +128,7 @@ def train(
 def _open_run_folder(
     config: RunConfig, schema: Schema, run_dir: Path, ranks: Ranks, *, resume: bool
 ) -> Path | None:
-    """Makes the folder, or finds the checkpoint to resume from; the first rank does it for all."""
+    """Makes the folder, or finds the checkpoint to resume from; rank 0 does it for all ranks."""
     checkpoint = None
     if ranks.is_first and resume:
         checkpoint = _checkpoint_to_resume(run_dir)
@@ -129,7 +140,7 @@ def _open_run_folder(
 
 
 def _checkpoint_to_resume(run_dir: Path) -> Path | None:
-    """None when the run was ended before its first checkpoint: then it starts once more."""
+    """The newest complete checkpoint; None if the run was stopped before its first one."""
     if not (run_dir / CONFIG_FILE).is_file():
         raise RecsysError(
             f"there is no run to resume in {run_dir}",

@@ -260,7 +260,7 @@ def test_a_schema_that_is_cut_short_is_no_schema(damaged, dataset, tmp_path, con
 def test_a_killed_prepare_leaves_no_data_set(damaged, dataset, tmp_path):
     (dataset / "schema.json").unlink()
     outcome = run("train", damaged, "--out", tmp_path / "run")
-    assert outcome.is_refusal("is not a data set", "recsys prepare")
+    assert outcome.is_refusal("is not a dataset", "recsys prepare")
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -82,9 +82,9 @@ def test_tables_that_do_not_fit_are_one_message_and_no_file(plan, tmp_path):
         (["--hbm", "80"], "'80' is no size"),
         (["--host-memory", "lots"], "--host-memory"),
         (["--device", "gpu"], "unknown device 'gpu'"),
-        (["--world-size", "12", "--devices-per-node", "8"], "no whole number of nodes"),
+        (["--world-size", "12", "--devices-per-node", "8"], "do not fill a whole number of nodes"),
         (["embeddings.placement.D1={kernel: uvm}"], "'D1', which the data set does not have"),
-        (["data.path=nowhere"], "nowhere is not a data set"),
+        (["data.path=nowhere"], "nowhere is not a dataset"),
     ],
 )
 def test_wrong_usage_is_one_message(plan, arguments, message):

@@ -9,7 +9,7 @@ from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_hist
 from recsys.config.run import RunConfig
 from recsys.data.mean_lengths import mean_lengths
 from recsys.distributed.planner.description import describe_plan
-from recsys.distributed.planner.dry_run import PaperRun, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun, count_run_bytes
 from recsys.distributed.planner.run_plan import plan_run
 from recsys.embeddings.collection import build_embeddings
 from recsys.embeddings.tables.build import sharded_groups
@@ -40,7 +40,7 @@ def paper_run(folder, cluster, model, embeddings):
             "train": {"steps": 1, "dense_optimizer": SGD, "embedding_optimizer": SGD},
         }
     )
-    return PaperRun(config, load_schema(folder), cluster)
+    return DryRun(config, load_schema(folder), cluster)
 
 
 def test_lengths_are_those_of_the_train_rows(folder):
@@ -90,7 +90,7 @@ def test_a_plan_numbers_its_tables_as_the_sharded_store_does(tiny_dataset, make_
         }
     )
     schema = load_schema(tiny_dataset)
-    planned = PaperRun(config, schema, make_cluster(2)).request()
+    planned = DryRun(config, schema, make_cluster(2)).request()
     built = build_embeddings(
         config.embeddings,
         schema,

@@ -4,7 +4,7 @@ import pytest
 
 from recsys.config.run import RunConfig, dump_config
 from recsys.distributed.planner.description import describe_plan
-from recsys.distributed.planner.dry_run import PaperRun, check_run_budget, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun, check_run_budget, count_run_bytes
 from recsys.distributed.planner.run_plan import plan_run
 from recsys.errors import RecsysError
 
@@ -32,7 +32,7 @@ def test_the_count_is_of_the_whole_however_the_tables_are_sharded(
     config, counts = make_config(placement={"C1": {"sharding": "row_wise"}}), []
     for world_size in (2, 4):
         cluster = make_cluster(world_size)
-        embeddings = PaperRun(config, schema, cluster).embeddings()
+        embeddings = DryRun(config, schema, cluster).embeddings()
         counted = count_run_bytes(config, schema)
         plan = describe_plan(plan_run(config, schema, cluster), embeddings, counted)
         counts.append((plan.train_bytes, plan.serve_bytes, plan.features))

@@ -6,7 +6,7 @@ import pytest
 
 from recsys.config.base import validate
 from recsys.distributed.planner.choices import constraints, sharding_choices, table_placements
-from recsys.distributed.planner.dry_run import PaperRun
+from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.run_plan import plan_run
 from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.embeddings.tables.placement import PlacementConfig
@@ -44,7 +44,7 @@ def test_a_placement_that_means_nothing_is_refused(content, message):
 
 def test_an_exact_name_wins_over_a_wildcard(make_config, schema, make_cluster):
     config = make_config(placement={"C*": {"sharding": "table_wise"}, "C2": {"kernel": "uvm"}})
-    methods = PaperRun(config, schema, make_cluster()).embeddings().methods
+    methods = DryRun(config, schema, make_cluster()).embeddings().methods
     placements = table_placements(config.embeddings, methods)
     assert placements["C1"].sharding == placements["C3"].sharding == ("table_wise",)
     assert placements["C2"] == PlacementConfig(kernel="uvm")
@@ -67,24 +67,24 @@ def test_features_of_one_table_must_agree(make_config, schema, make_cluster):
     placement = {"C1": {"kernel": "uvm"}, "C2": {"sharding": "table_wise"}}
     config = make_config(shared_tables={"C2": "C1"}, placement=placement)
     with pytest.raises(
-        RecsysError, match=r"(?s)C1 and C2 read one table, 'C1'.*drop the placement"
+        RecsysError, match=r"(?s)C1 and C2 share the table 'C1'.*drop the placement"
     ):
         plan_run(config, share(schema), make_cluster())
 
 
 def test_a_feature_without_a_placement_takes_its_tables_owners(make_config, schema, make_cluster):
     config = make_config(shared_tables={"C2": "C1"}, placement={"C2": {"kernel": "uvm"}})
-    methods = PaperRun(config, share(schema), make_cluster()).embeddings().methods
+    methods = DryRun(config, share(schema), make_cluster()).embeddings().methods
     assert table_placements(config.embeddings, methods) == {"C1": PlacementConfig(kernel="uvm")}
 
 
 @pytest.mark.parametrize(
     ("placement", "message"),
     [
-        ({"sharding": "row_wise"}, "'C1': no row_wise on CPU"),
-        ({"sharding": ["table_wise", "grid"]}, "'C1': no grid on CPU"),
-        ({"kernel": "uvm"}, "'C1': no kernel uvm on CPU"),
-        ({"kernel": "uvm_caching"}, "'C1': no kernel uvm_caching on CPU"),
+        ({"sharding": "row_wise"}, "'C1': row_wise is not available on CPU"),
+        ({"sharding": ["table_wise", "grid"]}, "'C1': grid is not available on CPU"),
+        ({"kernel": "uvm"}, "'C1': kernel uvm is not available on CPU"),
+        ({"kernel": "uvm_caching"}, "'C1': kernel uvm_caching is not available on CPU"),
     ],
 )
 def test_what_a_cpu_does_not_offer_is_refused(
@@ -97,7 +97,7 @@ def test_what_a_cpu_does_not_offer_is_refused(
 
 def test_a_grid_needs_several_nodes(make_config, schema, make_cluster):
     config = make_config(placement={"C1": {"sharding": "grid"}})
-    with pytest.raises(RecsysError, match="a grid needs several nodes"):
+    with pytest.raises(RecsysError, match="grid sharding needs several nodes"):
         plan_run(config, schema, make_cluster())
 
 
@@ -114,7 +114,7 @@ def test_the_planner_never_changes_the_optimiser_by_itself(
     optimizer, device_type, expected, make_config, schema, make_cluster
 ):
     cluster = make_cluster(world_size=16, device_type=device_type)
-    (table, *_) = PaperRun(make_config(), schema, cluster).request().tables
+    (table, *_) = DryRun(make_config(), schema, cluster).request().tables
     assert set(sharding_choices(table, PlacementConfig(), optimizer, cluster)) == expected
 
 

@@ -11,7 +11,7 @@ from recsys.compat.torchrec_planner import EmbeddingEnumerator
 from recsys.config.run import load_config
 from recsys.distributed.planner.cluster import Cluster, this_cluster
 from recsys.distributed.planner.description import PlanDescription, describe_plan
-from recsys.distributed.planner.dry_run import PaperRun, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun, count_run_bytes
 from recsys.distributed.planner.planner import DoesNotFitError, PlanRequest, find_plan, make_plan
 from recsys.distributed.planner.proposals import step_milliseconds
 from recsys.distributed.planner.run_plan import plan_run
@@ -135,7 +135,7 @@ def test_a_cluster_of_cpus_is_this_machine_divided():
 def described(config, schema, cluster) -> PlanDescription:
     return describe_plan(
         plan_run(config, schema, cluster),
-        PaperRun(config, schema, cluster).embeddings(),
+        DryRun(config, schema, cluster).embeddings(),
         count_run_bytes(config, schema),
     )
 
@@ -215,13 +215,13 @@ from recsys.config.run import load_config
 from recsys.schema import load_schema
 from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.description import describe_plan
-from recsys.distributed.planner.dry_run import PaperRun, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun, count_run_bytes
 from recsys.distributed.planner.run_plan import plan_run
 config = load_config(Path(sys.argv[1]))
 schema = load_schema(config.data.path)
 cluster = Cluster(world_size=16, devices_per_node=8, device_type="cuda", hbm_bytes=10**9)
 found = plan_run(config, schema, cluster)
-embeddings = PaperRun(config, schema, cluster).embeddings()
+embeddings = DryRun(config, schema, cluster).embeddings()
 counted = count_run_bytes(config, schema)
 print(describe_plan(found, embeddings, counted).model_dump_json())
 """

@@ -7,7 +7,7 @@ import yaml
 
 from recsys.config.base import apply_overrides
 from recsys.config.run import RunConfig
-from recsys.distributed.planner.dry_run import PaperRun
+from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.planner import find_plan
 from recsys.distributed.planner.run_plan import plan_run
 from recsys.errors import RecsysError
@@ -53,7 +53,7 @@ def test_a_printed_line_typed_into_the_config_makes_it_fit(
     config, cluster = make_config(), make_cluster(2, hbm_bytes=32 * MB)
     better = mended(config, message(config, schema, cluster), title)
     assert better != config
-    find_plan(PaperRun(better, schema, cluster).request())
+    find_plan(DryRun(better, schema, cluster).request())
 
 
 def test_a_model_of_one_width_is_given_one_width(make_config, schema, make_cluster):
@@ -81,8 +81,8 @@ def test_the_number_of_devices_is_the_least_that_fits(make_config, schema, make_
     devices = int(re.search(r"--world-size (\d+) --devices-per-node 1", text)[1])
     larger = make_cluster(devices, hbm_bytes=20 * MB, devices_per_node=1)
     smaller = make_cluster(devices - 1, hbm_bytes=20 * MB, devices_per_node=1)
-    assert PaperRun(config, schema, larger).fits()
-    assert not PaperRun(config, schema, smaller).fits()
+    assert DryRun(config, schema, larger).fits()
+    assert not DryRun(config, schema, smaller).fits()
 
 
 def test_a_shared_table_is_mended_at_its_owner(make_config, schema, make_cluster):
@@ -102,7 +102,7 @@ def test_on_cpu_the_hosts_memory_is_what_lacks(make_config, schema, make_cluster
     assert "2 × cpu" in text
     assert "uvm" not in text
     better = mended(make_config(), text, "narrower vectors")
-    assert PaperRun(better, schema, cluster).fits()
+    assert DryRun(better, schema, cluster).fits()
 
 
 def test_the_plain_store_has_no_plan(make_config, schema, make_cluster):

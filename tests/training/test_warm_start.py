@@ -196,7 +196,7 @@ def test_pieces_of_a_table_get_what_the_whole_table_gets(ids):
 
 def test_a_run_that_shares_no_feature_is_refused(old_run, new_dataset):
     narrow = "embeddings.default.embedding_dim=4"
-    with pytest.raises(RecsysError, match=r"no feature can be taken over(.|\n)*other dim"):
+    with pytest.raises(RecsysError, match=r"no feature can be initialized(.|\n)*other dim"):
         start(old_run, new_dataset, narrow)
 
 
@@ -225,7 +225,7 @@ def test_a_damaged_vocabulary_is_refused(old_run, new_dataset, tmp_path):
     shutil.copytree(new_dataset, dataset)
     path = dataset / "vocabularies" / "shop.parquet"
     pl.read_parquet(path).head(3).write_parquet(path)
-    with pytest.raises(RecsysError, match="does not belong to this data set"):
+    with pytest.raises(RecsysError, match="does not belong to this dataset"):
         start(old_run, dataset)
 
 

@@ -1,1 +1,1 @@
-"""Which table lies where on many devices: plans that can be read before any device is rented."""
+"""Plans which device holds which table, without any device."""

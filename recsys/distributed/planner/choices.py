@@ -1,4 +1,4 @@
-"""What each table's placement lets the planner choose from, or why it cannot be had."""
+"""The sharding types and kernels that each table's placement allows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +27,7 @@ DEFAULT_CACHE_LOAD_FACTOR = 0.2
 def table_placements(
     config: EmbeddingsConfig, methods: Mapping[str, EmbeddingMethod]
 ) -> dict[str, PlacementConfig]:
-    """The placement of each table that a feature's placement speaks of, by table name."""
+    """The placement of each table, by table name, from its features' placements."""
     found: dict[str, tuple[str, PlacementConfig]] = {}
     for feature, method in methods.items():
         placement = config.placement_of(feature)
@@ -37,8 +37,8 @@ def table_placements(
             first, known = found.setdefault(table.name, (feature, placement))
             if known != placement:
                 raise RecsysError(
-                    f"{first} and {feature} read one table, {table.name!r}, which can lie in one "
-                    "place only",
+                    f"{first} and {feature} share the table {table.name!r} but have different "
+                    "placements",
                     where="embeddings.placement",
                     expected="one placement for features that share a table",
                     got=f"{first}: {_brief(known)}; {feature}: {_brief(placement)}",
@@ -54,7 +54,10 @@ def _brief(placement: PlacementConfig) -> str:
 def sharding_choices(
     table: TableSpec, placement: PlacementConfig, optimizer: str, cluster: Cluster
 ) -> tuple[Sharding, ...]:
-    """The ways in which the planner may cut this table: those asked for, else the usual ones."""
+    """The sharding types that the planner may use for this table.
+
+    Those configured, else the usual ones.
+    """
     if placement.sharding is not None:
         _check_on_offer(table, placement, cluster)
         return placement.sharding
@@ -78,7 +81,7 @@ def _check_on_offer(table: TableSpec, placement: PlacementConfig, cluster: Clust
     for sharding in placement.sharding or ():
         if cluster.device_type == "cpu" and sharding not in ON_CPU:
             raise RecsysError(
-                f"table {table.name!r}: no {sharding} on CPU",
+                f"table {table.name!r}: {sharding} is not available on CPU",
                 where="embeddings.placement",
                 expected=", ".join(ON_CPU),
                 got=sharding,
@@ -86,7 +89,7 @@ def _check_on_offer(table: TableSpec, placement: PlacementConfig, cluster: Clust
             )
         if sharding == "grid" and cluster.num_nodes == 1:
             raise RecsysError(
-                f"table {table.name!r}: a grid needs several nodes",
+                f"table {table.name!r}: grid sharding needs several nodes",
                 where="embeddings.placement",
                 got=f"one node of {cluster.devices_per_node} devices",
                 fix="write row_wise",
@@ -96,8 +99,7 @@ def _check_on_offer(table: TableSpec, placement: PlacementConfig, cluster: Clust
 def _check_kernel(table: TableSpec, placement: PlacementConfig, cluster: Cluster) -> None:
     if cluster.device_type == "cpu" and placement.kernel in ("uvm", "uvm_caching"):
         raise RecsysError(
-            f"table {table.name!r}: no kernel {placement.kernel} on CPU, where all memory is "
-            "the host's",
+            f"table {table.name!r}: kernel {placement.kernel} is not available on CPU",
             where="embeddings.placement",
             expected="fused, or no kernel",
             got=placement.kernel,
@@ -111,7 +113,10 @@ def constraints(
     cluster: Cluster,
     pooling_factors: Sequence[float],
 ) -> ParameterConstraints:
-    """The same in torchrec's words; `pooling_factors`: mean rows of each lookup in a sample."""
+    """The same as torchrec's constraints; `pooling_factors`.
+
+    Mean rows of each lookup per sample.
+    """
     free: tuple[Kernel, ...] = ("fused", "dense")
     kernels = free if placement.kernel is None else (placement.kernel,)
     load_factor = placement.cache_load_factor or DEFAULT_CACHE_LOAD_FACTOR
@@ -126,7 +131,7 @@ def constraints(
 
 
 def _column_width(padded_dim: int, shardings: Sequence[Sharding], cluster: Cluster) -> int | None:
-    """Columns of a part: as many equal parts as there are places, each a multiple of four wide."""
+    """Width of a column shard: equal shards, one per device, each a multiple of four wide."""
     places = {
         "column_wise": cluster.world_size,
         "table_column_wise": cluster.devices_per_node,

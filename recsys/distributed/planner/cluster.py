@@ -1,4 +1,4 @@
-"""The devices that a plan is made for: how many, how large, how fast, as far as a plan cares."""
+"""The devices that a plan is made for: number, memory, bandwidths."""
 
 import os
 from typing import Literal, Self
@@ -17,8 +17,8 @@ DEFAULT_HOST_BYTES = 10**12
 class Bandwidths(BaseConfig):
     """Bytes per second. The defaults are nominal figures of a node of eight H100 (SXM)."""
 
-    hbm: PositiveFloat = 3.35e12  # a device's own memory
-    host_memory: PositiveFloat = 5.0e10  # a rank's part of the host's memory
+    hbm: PositiveFloat = 3.35e12  # the device's memory
+    host_memory: PositiveFloat = 5.0e10  # a rank's share of the host's memory
     host_to_device: PositiveFloat = 5.5e10  # PCIe 5 × 16, as copies reach it
     within_node: PositiveFloat = 4.5e11  # NVLink, one direction, a device
     between_nodes: PositiveFloat = 5.0e10  # one 400 Gb/s adapter a device
@@ -29,14 +29,14 @@ CPU_BANDWIDTHS = Bandwidths(within_node=5.0e9, between_nodes=1.25e9)
 
 
 class Cluster(BaseConfig):
-    """Equal devices on equal nodes. `hbm_bytes` is of a device, `host_bytes` of a whole node."""
+    """Equal devices on equal nodes. `hbm_bytes`: of one device; `host_bytes`: of one node."""
 
     world_size: PositiveInt
     devices_per_node: PositiveInt
     device_type: Literal["cuda", "cpu"]
     hbm_bytes: NonNegativeInt = 0
     host_bytes: PositiveInt = DEFAULT_HOST_BYTES
-    # the part of the memory that tables leave to the network, its activations and the libraries
+    # the share of the memory reserved for the network, activations and libraries
     reserved_share: float = Field(default=0.15, ge=0, lt=1)
     # null: nominal figures of such devices
     bandwidths: Bandwidths | None = None
@@ -45,7 +45,7 @@ class Cluster(BaseConfig):
     def _whole_nodes(self) -> Self:
         if self.world_size % self.devices_per_node:
             raise RecsysError(
-                f"{self.world_size} devices are no whole number of nodes",
+                f"{self.world_size} devices do not fill a whole number of nodes",
                 where="--world-size, --devices-per-node",
                 expected=f"a multiple of {self.devices_per_node} devices",
                 got=self.world_size,
@@ -54,7 +54,10 @@ class Cluster(BaseConfig):
 
     @property
     def table_bytes(self) -> int:
-        """Memory of one rank that tables may fill: the device's, or on CPU the host's part."""
+        """Memory of one rank that is available to tables.
+
+        The device's, or on CPU a share of the host's.
+        """
         whole = self.hbm_bytes if self.device_type == "cuda" else self._host_part
         return int(whole * (1 - self.reserved_share))
 
@@ -73,7 +76,7 @@ class Cluster(BaseConfig):
         return self.host_bytes // self.devices_per_node
 
     def topology(self) -> Topology:
-        """The same for torchrec's planner, whose bandwidths are in bytes per millisecond."""
+        """The same for torchrec's planner, in bytes per millisecond."""
         speeds = self.speeds
         return Topology(
             world_size=self.world_size,
@@ -90,7 +93,7 @@ class Cluster(BaseConfig):
 
 
 def this_cluster(world_size: int, devices_per_node: int, device_type: str) -> Cluster:
-    """`world_size` devices like this machine's; rank 0's answer is the one to use everywhere."""
+    """`world_size` devices like this machine's; all ranks must use rank 0's result."""
     is_cuda = device_type == "cuda"
     return Cluster(
         world_size=world_size,

@@ -1,4 +1,4 @@
-"""What `recsys plan` does: a config file and words for a cluster → a described plan."""
+"""`recsys plan`: from a config file and a description of a cluster to a plan."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +7,14 @@ from recsys.config.byte_sizes import parse_bytes
 from recsys.config.run import load_config
 from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.description import PlanDescription, describe_plan
-from recsys.distributed.planner.dry_run import PaperRun, check_run_budget, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun, check_run_budget, count_run_bytes
 from recsys.distributed.planner.run_plan import plan_run
 from recsys.errors import RecsysError, did_you_mean
 
 DEVICES = ("cuda", "cpu")
 
 
-def plan_on_paper(
+def plan_file(
     config_path: Path,
     overrides: Sequence[str],
     size: tuple[int, int],
@@ -22,7 +22,7 @@ def plan_on_paper(
     hbm: str,
     host_memory: str,
 ) -> PlanDescription:
-    """The plan for `size` = (devices, devices of a node); sizes of memory as text."""
+    """The plan for `size` = (devices, devices per node); memory sizes are text such as 80GB."""
     if device not in DEVICES:
         raise RecsysError(
             f"unknown device {device!r}",
@@ -41,5 +41,5 @@ def plan_on_paper(
     schema = config.data.load_schema()
     check_run_budget(config, schema)
     found = plan_run(config, schema, cluster)
-    embeddings = PaperRun(config, schema, cluster).embeddings()
+    embeddings = DryRun(config, schema, cluster).embeddings()
     return describe_plan(found, embeddings, count_run_bytes(config, schema))

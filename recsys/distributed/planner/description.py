@@ -1,4 +1,4 @@
-"""A plan in numbers: what `recsys plan` prints and plan.json holds."""
+"""A plan in numbers: the output of `recsys plan`, and plan.json."""
 
 import math
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ OUR_NAMES = {"grid_shard": "grid", "fused_uvm": "uvm", "fused_uvm_caching": "uvm
 
 
 class ShardEntry(BaseConfig):
-    """A piece of a table. Bytes: rows with their padding and their optimiser's state."""
+    """A shard of a table. Bytes: padded rows and their optimizer state."""
 
     rank: int
     rows: int
@@ -39,9 +39,9 @@ class ShardEntry(BaseConfig):
 
 
 class TableEntry(BaseConfig):
-    """A physical table: who reads it, how it is cut, where its pieces lie.
+    """A physical table: the features that read it, its sharding, and its shards.
 
-    `step_milliseconds` is of its slowest piece: lookup, exchange and update of one step.
+    `step_milliseconds`: of its slowest shard: lookup, communication and update of one step.
     """
 
     table: str
@@ -60,7 +60,7 @@ class TableEntry(BaseConfig):
 
 
 class RankEntry(BaseConfig):
-    """What one rank holds. `planned_bytes` has the step's inputs and outputs in it."""
+    """The shards of one rank. `planned_bytes` includes a step's inputs and outputs."""
 
     rank: int
     device_bytes: int
@@ -76,7 +76,7 @@ class PlanDescription(BaseConfig):
     cluster: Cluster
     optimizer: str
     batch_size_per_rank: int
-    step_milliseconds: float  # the slowest rank's: nobody can go on before it
+    step_milliseconds: float  # the slowest rank's: all others wait for it
     time_imbalance: float  # the slowest rank ÷ the mean
     memory_imbalance: float  # the fullest rank ÷ the mean
     train_bytes: int
@@ -85,7 +85,7 @@ class PlanDescription(BaseConfig):
     share_of_full_tables: float | None
     tables: tuple[TableEntry, ...]
     ranks: tuple[RankEntry, ...]
-    # one copy of each, as reports count them
+    # one copy of each, as in reports
     features: dict[str, FeatureBytes]
     shared_tables: dict[str, SharedTableBytes]
     assumptions: tuple[str, ...]

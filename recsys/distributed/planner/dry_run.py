@@ -1,4 +1,4 @@
-"""A run on paper: its tables without memory, its rows without data, its devices without rent."""
+"""Estimates a run on the meta device, without data or devices: tables, bytes, rows per lookup."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,21 +23,21 @@ from recsys.schema import Schema
 
 
 @dataclass(frozen=True)
-class PaperRun:
-    """A run on a cluster, on paper: tables without memory, rows without data."""
+class DryRun:
+    """A run on a cluster, with tables on the meta device and no rows."""
 
     config: RunConfig
     schema: Schema
     cluster: Cluster
 
     def embeddings(self) -> FeatureEmbeddings:
-        """The features, methods and tables; the store is a stand-in on the meta device."""
-        return paper_embeddings(self.config, self.schema)
+        """The features, methods and tables; the store is on the meta device."""
+        return meta_embeddings(self.config, self.schema)
 
     def request(self) -> PlanRequest:
         features = self.embeddings()
         return PlanRequest(
-            unique_tables(features.methods),  # the order in which the store numbers them
+            unique_tables(features.methods),  # the order of their numbers in the store
             [look for group in features.store.groups for look in group.lookups],
             self.config.train.embedding_optimizer,
             table_placements(self.config.embeddings, features.methods),
@@ -54,19 +54,19 @@ class PaperRun:
         return True
 
     def feature_bytes(self) -> dict[str, int]:
-        """Bytes of one copy of each feature's tables and optimiser state, largest first."""
+        """Bytes of one copy of each feature's tables and optimizer state, largest first."""
         features = count_run_bytes(self.config, self.schema).features
         sizes = {name: facts.train_bytes for name, facts in features.items()}
         return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
-    def with_embeddings(self, embeddings: EmbeddingsConfig) -> "PaperRun":
+    def with_embeddings(self, embeddings: EmbeddingsConfig) -> "DryRun":
         return replace(self, config=self.config.model_copy(update={"embeddings": embeddings}))
 
-    def with_cluster(self, **changes: int) -> "PaperRun":
+    def with_cluster(self, **changes: int) -> "DryRun":
         return replace(self, cluster=self.cluster.model_copy(update=changes))
 
     def has_valid_model(self) -> bool:
-        """Whether the model takes these embeddings: some want one width for all."""
+        """Whether the model accepts these embeddings: some need one width for all."""
         embeddings = self.config.embeddings
         try:
             with torch.device("meta"):
@@ -78,7 +78,7 @@ class PaperRun:
 
 
 def mean_rows(features: FeatureEmbeddings, lengths: Mapping[str, float]) -> dict[str, float]:
-    """Rows that a sample looks up, by lookup key; `lengths` of sequences by feature."""
+    """Mean rows per sample, by lookup key; `lengths` of sequences by feature."""
     found = {
         look.key: lengths[name]
         for name in features.pooled
@@ -94,8 +94,8 @@ def mean_rows(features: FeatureEmbeddings, lengths: Mapping[str, float]) -> dict
 
 
 def count_run_bytes(config: RunConfig, schema: Schema) -> EmbeddingBytes:
-    """What the run's embeddings take, all devices together; nothing is allocated for it."""
-    found = paper_embeddings(config, schema)
+    """Bytes of the run's embeddings, all devices together; allocates nothing."""
+    found = meta_embeddings(config, schema)
     optimizers = OptimizerNames(
         config.train.embedding_optimizer.name, config.train.dense_optimizer.name
     )
@@ -104,15 +104,15 @@ def count_run_bytes(config: RunConfig, schema: Schema) -> EmbeddingBytes:
 
 
 def check_run_budget(config: RunConfig, schema: Schema) -> None:
-    """Refuses a run whose embeddings take more than `embeddings.budget`."""
+    """Refuses a run whose embeddings are larger than `embeddings.budget`."""
     if config.embeddings.budget is not None:
         check_budget(count_run_bytes(config, schema), config.embeddings)
 
 
-def paper_embeddings(config: RunConfig, schema: Schema) -> FeatureEmbeddings:
+def meta_embeddings(config: RunConfig, schema: Schema) -> FeatureEmbeddings:
     """The features, methods and tables of a run; the store is on the meta device."""
     as_plain = config.embeddings.model_copy(update={"store": "plain"})
-    # a stand-in, but for what decides whether sequences are pooled by their lookups
+    # on the meta device; only decides whether sequences are pooled by their lookups
     is_charged = config.train.embedding_optimizer.charges_lookups(config.embeddings.store)
     optimizer, pairs = SgdConfig(learning_rate=1.0, l2=float(is_charged)), pairs_of(config.model)
     return build_embeddings(as_plain, schema, optimizer, torch.device("meta"), pairs=pairs)

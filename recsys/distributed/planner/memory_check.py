@@ -4,7 +4,7 @@ import torch
 
 from recsys.config.dense_optimizers import DENSE_OPTIMIZERS
 from recsys.config.run import RunConfig
-from recsys.distributed.planner.dry_run import count_run_bytes, paper_embeddings
+from recsys.distributed.planner.dry_run import count_run_bytes, meta_embeddings
 from recsys.embeddings.memory import FLOAT_BYTES
 from recsys.io.memory import check_memory
 from recsys.models.network import build_network
@@ -37,7 +37,7 @@ def check_model_memory(config: RunConfig, schema: Schema, device: torch.device) 
 
 
 def _network_bytes(config: RunConfig, schema: Schema) -> int:
-    widths = paper_embeddings(config, schema).output_dims
+    widths = meta_embeddings(config, schema).output_dims
     with torch.device("meta"):
         network = build_network(config.model, config.embeddings, schema, widths)
     # each weight, its gradient, and the optimizer's state

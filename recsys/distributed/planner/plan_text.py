@@ -15,7 +15,7 @@ NAMES_SHOWN = 3
 
 
 def render(plan: PlanDescription) -> Iterator[RenderableType]:
-    """Tables, ranks, features, totals and assumptions, in the order in which they are read."""
+    """Tables, ranks, features, totals and assumptions, in reading order."""
     yield _tables(plan)
     yield ""
     yield _ranks(plan)
@@ -28,7 +28,7 @@ def render(plan: PlanDescription) -> Iterator[RenderableType]:
 
 
 def _tables(plan: PlanDescription) -> Table:
-    # in a narrow terminal names give way and figures do not
+    # in a narrow terminal names are cut, figures are not
     shown = Table(Column("table", overflow="fold"), box=None)
     for title in ("rows × dim", "sharding", "kernel", "ranks"):
         shown.add_column(title, no_wrap=True)
@@ -125,7 +125,7 @@ def _totals(plan: PlanDescription) -> str:
 
 
 def _name(entry: TableEntry) -> str:
-    """The table, and who reads it where its name does not say so."""
+    """The table, and the features that read it if its name does not say so."""
     if entry.features == (entry.table,):
         return entry.table
     more = len(entry.features) - NAMES_SHOWN

@@ -1,4 +1,4 @@
-"""make_plan: torchrec's planner over our tables, the same answer in every process.
+"""make_plan: torchrec's planner for our tables, with the same result in every process.
 
 Needs no GPU and no process group: the tables are on the meta device.
 """
@@ -35,14 +35,14 @@ from recsys.errors import RecsysError
 
 
 class DoesNotFitError(RecsysError):
-    """No plan keeps the tables within the devices' memory."""
+    """No plan fits the tables into the devices' memory."""
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a plan depends on, and nothing else.
+    """All inputs of a plan.
 
-    `placements` by table name; `pooling_factors` by lookup key, mean rows a sample, 1 if absent.
+    `placements` by table name; `pooling_factors` by lookup key, mean rows per sample, 1 if absent.
     """
 
     tables: Sequence[TableSpec]
@@ -56,7 +56,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class FoundPlan:
-    """A plan: for each table, in order, torchrec's chosen option with its shards' ranks."""
+    """A plan: torchrec's sharding option for each table, in order, with the ranks of its shards."""
 
     request: PlanRequest
     options: tuple[ShardingOption, ...]
@@ -91,11 +91,13 @@ def make_plan(
 
 
 def find_plan(request: PlanRequest, *, is_quick: bool = False) -> FoundPlan:
-    """The fastest plan that torchrec's planner finds, by its own estimate of a step's time.
+    """The fastest plan that torchrec's planner finds, by its own estimate of the time of a step.
 
-    A quick search tries a few of the same plans: what it finds to fit does fit.
+    A quick search first tries a few of the same plans: if one of them fits, the tables fit.
 
-    Raises DoesNotFitError when nothing fits, RecsysError for a placement that is not on offer.
+    Raises:
+        DoesNotFitError: if no plan fits.
+        RecsysError: for a placement that is not available.
     """
     chosen: list[ShardingOption] = []
 
@@ -114,7 +116,7 @@ def find_plan(request: PlanRequest, *, is_quick: bool = False) -> FoundPlan:
                 topology=cluster, batch_size=request.batch_size_per_rank, constraints=limits
             ),
             proposer=proposers(is_quick=is_quick),
-            # the cluster has set its reserve aside already, on CPU too
+            # the cluster has already subtracted its reserve, on CPU too
             storage_reservation=FixedPercentageStorageReservation(0.0),
             stats=[],
             callbacks=[remember],
@@ -128,11 +130,11 @@ def find_plan(request: PlanRequest, *, is_quick: bool = False) -> FoundPlan:
 
 
 def does_not_fit(cluster: Cluster) -> DoesNotFitError:
-    """The bare message; `remedies` knows more."""
+    """The message without suggestions; `suggestions` adds them."""
     room = format_bytes(cluster.table_bytes)
     return DoesNotFitError(
         f"the tables do not fit on {cluster.world_size} × {cluster.device_type}",
-        expected=f"at most {room} on each for tables, their optimiser's state and buffers",
+        expected=f"at most {room} on each for tables, optimizer state and buffers",
     )
 
 
@@ -163,7 +165,7 @@ def _constraints(
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """The planner's warnings and logs speak to torchrec's authors."""
+    """The planner's warnings and logs are meant for torchrec's authors."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

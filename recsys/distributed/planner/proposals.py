@@ -1,4 +1,4 @@
-"""What the planner tries: torchrec's proposers, ordered, and one for tables of unequal sizes."""
+"""The planner's proposers: torchrec's, in a fixed order, and one for tables of unequal sizes."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ LIGHTEST = "lightest"
 
 
 class OrderedEnumerator(EmbeddingEnumerator):
-    """Torchrec's enumerator goes through sets of strings, in an order that differs by process."""
+    """Sorts the options: torchrec iterates over sets, whose order differs between processes."""
 
     def enumerate(self, *args: object, **kwargs: object) -> list[ShardingOption]:
         options = super().enumerate(*args, **kwargs)
@@ -28,16 +28,16 @@ class OrderedEnumerator(EmbeddingEnumerator):
 
 
 def table_index(name: str) -> int:
-    """The place of table `t{index}`."""
+    """The number in the name of table `t{index}`."""
     return int(name.removeprefix("t"))
 
 
 class SmallestReplicated(Proposer):
-    """The k smallest tables on every device and all others cut in one way, for each k and way.
+    """Replicates the k smallest tables and shards all others in one way, for each k and each way.
 
-    Where tables differ by orders of magnitude the best plan is often one of these, and torchrec's
-    own proposers, which start from the fastest option of each table, pass it by. The last way is
-    the one that loads a device least, table by table. `most` limits k.
+    If tables differ by orders of magnitude, the best plan is often one of these; torchrec's own
+    proposers, which start from the fastest option of each table, miss it. The last way is, table
+    by table, the one with the smallest load on a device. `most` limits k.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -73,7 +73,10 @@ class SmallestReplicated(Proposer):
 
 
 def proposers(*, is_quick: bool) -> list[Proposer]:
-    """Fresh proposers, in the order in which ties are broken; quick: enough to see what fits."""
+    """New proposers, in the order that breaks ties; quick.
+
+    Enough to tell whether the tables fit.
+    """
     if is_quick:
         return [SmallestReplicated(most=0)]
     return [

@@ -1,6 +1,6 @@
-"""Tables that do not fit: by how much, which features are the largest, and config lines that help.
+"""Tables that do not fit: by how much, the largest features, and config changes that help.
 
-Every number is tried: a remedy is printed only if the planner finds a plan with it.
+Every suggestion is tried: it is printed only if the planner finds a plan with it.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import yaml
 
 from recsys.config.byte_sizes import format_bytes
-from recsys.distributed.planner.dry_run import PaperRun
+from recsys.distributed.planner.dry_run import DryRun
 from recsys.embeddings.methods import MethodConfig
 from recsys.embeddings.methods.base import BaseMethodConfig
 from recsys.embeddings.methods.full_table import FullTableConfig
@@ -26,21 +26,21 @@ CACHE_LOAD_FACTOR = 0.1
 MOST_DEVICES = 1024
 MORE_NODES_TRIED = 8
 MOST_FEATURES = 8
-LEAST_PARTS_KEPT = (0.25, 0.02)  # rather a few more features than one cut to the bone
+LEAST_PARTS_KEPT = (0.25, 0.02)  # rather several features than one reduced to almost nothing
 
 # run, feature, part of its bytes to keep → the edited run and its config line, "" if there is none
-Edit = Callable[[PaperRun, str, float], tuple[PaperRun, str]]
+Edit = Callable[[DryRun, str, float], tuple[DryRun, str]]
 
 
-class Remedy(NamedTuple):
-    """Lines to change, and what they do."""
+class Suggestion(NamedTuple):
+    """Config lines to change, and their effect."""
 
     lines: tuple[str, ...]
     effect: str
 
 
-def explain(run: PaperRun) -> RecsysError:
-    """The message for a run whose tables do not fit."""
+def explain(run: DryRun) -> RecsysError:
+    """The error for a run whose tables do not fit."""
     cluster = run.cluster
     needed = _bytes_needed(run)
     devices = f"{cluster.world_size} × {cluster.device_type}"
@@ -51,21 +51,22 @@ def explain(run: PaperRun) -> RecsysError:
             fix="give the planner more to choose from: drop or widen a placement",
         )
     missing = needed - cluster.table_bytes
-    remedies = list(_remedies(run, missing * cluster.world_size))
+    suggestions = list(_remedies(run, missing * cluster.world_size))
     return RecsysError(
         f"the tables do not fit on {devices}: {format_bytes(missing)} are missing on each, "
         f"{format_bytes(missing * cluster.world_size)} in all",
         expected=f"at most {format_bytes(cluster.table_bytes)} on each "
         f"({1 - cluster.reserved_share:.0%} of its memory; the rest is the network's)",
-        got=f"{format_bytes(needed)} with tables, optimiser state and a step's buffers"
+        got=f"{format_bytes(needed)} with tables, optimizer state and a step's buffers"
         + _largest(run),
-        fix="any of these, each tried on paper" + "".join(map(_paragraph, remedies))
-        if remedies
+        fix="any of these (each was checked with the planner)"
+        + "".join(map(_paragraph, suggestions))
+        if suggestions
         else "more or larger devices",
     )
 
 
-def _largest(run: PaperRun) -> str:
+def _largest(run: DryRun) -> str:
     sizes = run.feature_bytes()
     lines = ["; the largest features:"]
     for feature, size in list(sizes.items())[:LARGEST_SHOWN]:
@@ -81,15 +82,15 @@ def _largest(run: PaperRun) -> str:
     return "\n".join(lines)
 
 
-def _paragraph(remedy: Remedy) -> str:
+def _paragraph(remedy: Suggestion) -> str:
     shown = [f"\n      {line}" for line in remedy.lines[:LINES_SHOWN]]
     if len(remedy.lines) > LINES_SHOWN:
         shown.append(f"\n      … and likewise for the next {len(remedy.lines) - LINES_SHOWN}")
     return f"\n    {remedy.effect}:{''.join(shown)}"
 
 
-def _bytes_needed(run: PaperRun) -> int | None:
-    """The least memory for tables on each rank with which the planner finds a plan, to 1 %."""
+def _bytes_needed(run: DryRun) -> int | None:
+    """The smallest memory for tables on each rank for which the planner finds a plan, to 1 %."""
     field = "hbm_bytes" if run.cluster.device_type == "cuda" else "host_bytes"
     low = getattr(run.cluster, field)
     high = next(
@@ -112,7 +113,7 @@ def _bytes_needed(run: PaperRun) -> int | None:
     return run.cluster.model_copy(update={field: high}).table_bytes
 
 
-def _remedies(run: PaperRun, missing: int) -> Iterator[Remedy]:
+def _remedies(run: DryRun, missing: int) -> Iterator[Suggestion]:
     narrower = _on_largest(run, missing, "narrower vectors", _narrower)
     if narrower is None or len(narrower.lines) == len(run.feature_bytes()):
         narrower = _all_narrower(run, missing) or narrower
@@ -125,8 +126,8 @@ def _remedies(run: PaperRun, missing: int) -> Iterator[Remedy]:
     yield from (remedy for remedy in candidates if remedy is not None)
 
 
-def _on_largest(run: PaperRun, missing: int, title: str, edit: Edit) -> Remedy | None:
-    """The edit on as few of the largest features as will do."""
+def _on_largest(run: DryRun, missing: int, title: str, edit: Edit) -> Suggestion | None:
+    """Applies the edit to as few of the largest features as needed."""
     sizes = run.feature_bytes()
     counts = range(1, min(len(sizes), MOST_FEATURES) + 1)
     for least, count in itertools.product(LEAST_PARTS_KEPT, counts):
@@ -135,13 +136,13 @@ def _on_largest(run: PaperRun, missing: int, title: str, edit: Edit) -> Remedy |
         for part in (kept * 0.98, kept * 0.9, kept * 0.8):
             edited, lines = _edit_all(run, chosen, edit, part)
             if part >= least and all(lines) and edited.has_valid_model() and edited.fits():
-                return Remedy(lines, f"{title}, which saves {_saved(run, edited)}")
+                return Suggestion(lines, f"{title}, which saves {_saved(run, edited)}")
     return None
 
 
 def _edit_all(
-    run: PaperRun, features: Sequence[str], edit: Edit, part: float
-) -> tuple[PaperRun, tuple[str, ...]]:
+    run: DryRun, features: Sequence[str], edit: Edit, part: float
+) -> tuple[DryRun, tuple[str, ...]]:
     lines = []
     for feature in features:
         run, line = edit(run, feature, part)
@@ -149,7 +150,7 @@ def _edit_all(
     return run, tuple(lines)
 
 
-def _narrower(run: PaperRun, feature: str, part: float) -> tuple[PaperRun, str]:
+def _narrower(run: DryRun, feature: str, part: float) -> tuple[DryRun, str]:
     method = run.config.embeddings.method_of(feature)
     dim = max(4, int(method.embedding_dim * part) // 4 * 4)
     if dim >= method.embedding_dim:
@@ -157,7 +158,7 @@ def _narrower(run: PaperRun, feature: str, part: float) -> tuple[PaperRun, str]:
     return _with_method(run, feature, method.model_copy(update={"embedding_dim": dim}))
 
 
-def _hashed(run: PaperRun, feature: str, part: float) -> tuple[PaperRun, str]:
+def _hashed(run: DryRun, feature: str, part: float) -> tuple[DryRun, str]:
     method: BaseMethodConfig = run.config.embeddings.method_of(feature)
     if isinstance(method, HashedConfig):
         if method.num_buckets is None:  # shares out `total_rows`
@@ -171,7 +172,7 @@ def _hashed(run: PaperRun, feature: str, part: float) -> tuple[PaperRun, str]:
     return _with_method(run, feature, HashedConfig.model_validate({**kept, "num_buckets": rows}))
 
 
-def _with_method(run: PaperRun, feature: str, method: MethodConfig) -> tuple[PaperRun, str]:
+def _with_method(run: DryRun, feature: str, method: MethodConfig) -> tuple[DryRun, str]:
     config = run.config.embeddings
     owner = config.shared_tables.get(feature, feature)
     edited = config.model_copy(update={"per_feature": {**config.per_feature, owner: method}})
@@ -179,8 +180,8 @@ def _with_method(run: PaperRun, feature: str, method: MethodConfig) -> tuple[Pap
     return run.with_embeddings(edited), f"embeddings.per_feature.{owner}: {_flow(shown)}"
 
 
-def _all_narrower(run: PaperRun, missing: int) -> Remedy | None:
-    """One width for all, for models that want that."""
+def _all_narrower(run: DryRun, missing: int) -> Suggestion | None:
+    """One smaller width for all features, for models that need equal widths."""
     config = run.config.embeddings
     part = 1 - missing / sum(run.feature_bytes().values())
     start = int(config.default.embedding_dim * part) // 4 * 4
@@ -192,11 +193,11 @@ def _all_narrower(run: PaperRun, missing: int) -> Remedy | None:
         if edited.has_valid_model() and edited.fits():
             places = ("default", *(f"per_feature.{name}" for name in per_feature))
             lines = tuple(f"embeddings.{place}.embedding_dim: {dim}" for place in places)
-            return Remedy(lines, f"narrower vectors, which saves {_saved(run, edited)}")
+            return Suggestion(lines, f"narrower vectors, which saves {_saved(run, edited)}")
     return None
 
 
-def _on_host(run: PaperRun, missing: int) -> Remedy | None:
+def _on_host(run: DryRun, missing: int) -> Suggestion | None:
     """The largest tables in the host's memory, with a cache on the device."""
     if run.cluster.device_type == "cpu":
         return None
@@ -212,12 +213,12 @@ def _on_host(run: PaperRun, missing: int) -> Remedy | None:
         if run.with_embeddings(config.model_copy(update={"placement": placements})).fits():
             shown = _flow(placement.model_dump(mode="json", exclude_none=True))
             lines = tuple(f"embeddings.placement.{owner}: {shown}" for owner in owners)
-            return Remedy(lines, "tables in the host's memory, which makes steps slower")
+            return Suggestion(lines, "tables in the host's memory, which makes steps slower")
     return None
 
 
-def _more_devices(run: PaperRun) -> Remedy | None:
-    """The least number of such nodes on which the tables fit."""
+def _more_devices(run: DryRun) -> Suggestion | None:
+    """The smallest number of such nodes on which the tables fit."""
     cluster = run.cluster
     whole = sum(run.feature_bytes().values())
     per_node = cluster.devices_per_node
@@ -226,11 +227,11 @@ def _more_devices(run: PaperRun) -> Remedy | None:
         devices = nodes * per_node
         if devices <= MOST_DEVICES and run.with_cluster(world_size=devices).fits():
             lines = (f"--world-size {devices} --devices-per-node {per_node}",)
-            return Remedy(lines, f"more devices: {devices} is the least number that fits")
+            return Suggestion(lines, f"more devices: {devices} is the least number that fits")
     return None
 
 
-def _saved(run: PaperRun, edited: PaperRun) -> str:
+def _saved(run: DryRun, edited: DryRun) -> str:
     before, after = (sum(r.feature_bytes().values()) for r in (run, edited))
     return format_bytes(before - after)
 

@@ -1,7 +1,7 @@
-"""Checkpoints without pickle: tensors in safetensors, everything else in JSON, checksums beside.
+"""Checkpoints without pickle: tensors in safetensors, everything else in JSON, and checksums.
 
-A checkpoint is a folder that appears under its name only when it is whole. Training waits while the
-state is copied in memory; one thread then writes, first come, first served.
+A checkpoint folder gets its name only when it is complete. Training waits while the state is
+copied in memory; a background thread then writes the copies to disk in order.
 """
 
 from collections import deque
@@ -30,12 +30,15 @@ from recsys.training.checkpoint.table_storage import (
 
 TABLES = "tables"  # the folder, and the key of the tables' live state in what is to be saved
 MODEL_PREFIX = "model."  # of dense weights in a checkpoint to resume from
-WEIGHT = "/weight"  # ends the name of a weight in a store's state; the rest is its optimiser's
+WEIGHT = "/weight"  # suffix of a weight's name in a store's state; other names are optimizer state
 
 
 @dataclass(frozen=True)
 class _Staged:
-    """One checkpoint in memory: `replicated` on the first rank only, `tables` where there are."""
+    """One checkpoint in memory.
+
+    `replicated` on rank 0 only, `tables` on every rank that has some.
+    """
 
     final: Path
     replicated: ReplicatedState | None
@@ -43,10 +46,10 @@ class _Staged:
 
 
 class SafetensorsCheckpointIO(CheckpointIO):
-    """Lightning's checkpoint dict ↔ a folder, on every rank.
+    """Converts between Lightning's checkpoint dict and a folder, on every rank.
 
-    `group` is a gloo group that nobody else uses, because a thread speaks in it; None is for one
-    process. What fails in the thread is raised by the next call.
+    `group` is a gloo group reserved for the writer thread; None for a single process. An error in
+    the thread is raised by the next call.
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None, rank: int = 0) -> None:
@@ -58,7 +61,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
-        """Copies the state, and has it written; every rank calls it.
+        """Copies the state and queues it for writing; every rank must call it.
 
         `checkpoint["tables"]` is a store's live state; the rest is equal on all ranks.
         """
@@ -74,7 +77,10 @@ class SafetensorsCheckpointIO(CheckpointIO):
         self._writes.append(self._start(lambda: self._write(staged)))
 
     def then(self, action: Callable[[], None]) -> None:
-        """Has the first rank do something after all that waits is whole; not if a write failed."""
+        """Runs a function on rank 0 after everything queued so far is on disk.
+
+        Not if a write failed.
+        """
         before = list(self._writes)
 
         def act() -> None:
@@ -94,7 +100,10 @@ class SafetensorsCheckpointIO(CheckpointIO):
         map_location: object = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """The part that is equal on all ranks; a damaged folder is refused, its tables included."""
+        """Reads the part that is equal on all ranks.
+
+        Checks all checksums, those of tables included.
+        """
         self.wait()
         share = (self.rank, 1 if self.group is None else dist.get_world_size(self.group))
         self._together(lambda: verify_checksums(Path(path), share=share))
@@ -126,7 +135,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
         remove_folder(Path(path))
 
     def teardown(self) -> None:
-        """Ends the thread after its last write."""
+        """Stops the thread after its last write."""
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
@@ -139,7 +148,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
         return self._thread.submit(work)
 
     def _write(self, staged: _Staged) -> None:
-        """In the thread, on every rank: first the parts, then the name."""
+        """Runs in the thread, on every rank: writes the parts, then publishes the folder."""
         begun: list[Partial] = []  # on the first rank
         try:
             self._on_first_rank(lambda: begun.append(_begin(staged)))
@@ -161,7 +170,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
                 partial.discard()
 
     def _from_first_rank(self, path: Path | None) -> Path:
-        """The first rank's path, on every rank."""
+        """Returns rank 0's path on every rank."""
         box = [path]
         if self.group is not None:
             dist.broadcast_object_list(box, group=self.group, group_src=0)
@@ -172,7 +181,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
         self._together(step if self.rank == 0 else lambda: None)
 
     def _together(self, step: Callable[[], None]) -> None:
-        """Runs a step on each rank; where it fails on one, all ranks raise that failure."""
+        """Runs a step on each rank; if it fails on one, all ranks raise that error."""
         if self.group is None:
             step()
             return
@@ -189,7 +198,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
 
 
 def _collect(futures: deque[Future[None]], at_most: int) -> None:
-    """Drops what is done, and waits while more than `at_most` are not; raises their failures."""
+    """Forgets finished writes and waits until at most `at_most` are left; raises their errors."""
     while len(futures) > at_most or (futures and futures[0].done()):
         futures.popleft().result()
 

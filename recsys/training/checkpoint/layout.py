@@ -1,6 +1,6 @@
-"""layout.json: which piece of which table lies in which file of a checkpoint.
+"""layout.json: which piece of which table is in which file of a checkpoint.
 
-It is read from disk, so it is not believed: every name, number and file is checked first.
+The file may come from a stranger: every name, number and path in it is checked before use.
 """
 
 import math
@@ -25,7 +25,7 @@ from recsys.errors import RecsysError
 from recsys.io.paths import read_bytes
 
 LAYOUT_FILE = "layout.json"
-SAME_CONFIG = "use the config and the data set that the checkpoint was written with"
+SAME_CONFIG = "use the config and the dataset that the checkpoint was written with"
 DTYPES = {
     name: getattr(torch, name)
     for name in ("float64", "float32", "bfloat16", "float16", "int64", "int32", "uint8", "bool")
@@ -36,7 +36,7 @@ Sizes = Annotated[
 
 
 class ChunkLayout(BaseConfig):
-    """One box of a tensor: its first element, its sides, its file and its key there."""
+    """A box of a tensor: its offsets, its sizes, its file and its key in that file."""
 
     offsets: Sizes
     sizes: Sizes
@@ -45,7 +45,7 @@ class ChunkLayout(BaseConfig):
 
 
 class TensorLayout(BaseConfig):
-    """One whole tensor, and the boxes that make it up."""
+    """A whole tensor and the boxes that make it up."""
 
     size: Sizes
     dtype: str
@@ -75,7 +75,7 @@ class Layout(BaseConfig):
 
 @dataclass(frozen=True)
 class WrittenPiece:
-    """Where a rank has put a piece, and the sha256 of that file."""
+    """The file that a rank has written a piece to, and the sha256 of that file."""
 
     file: str
     key: str
@@ -83,7 +83,7 @@ class WrittenPiece:
 
 
 def from_metadata(metadata: Metadata, written: Mapping[MetadataIndex, WrittenPiece]) -> Layout:
-    """What torch.distributed.checkpoint knows of the tensors, and where they were written."""
+    """Makes a layout of what torch.distributed.checkpoint knows about the written tensors."""
     tensors = {}
     for name, tensor in metadata.state_dict_metadata.items():
         assert isinstance(tensor, TensorStorageMetadata)  # a store's state holds tensors only
@@ -151,7 +151,7 @@ def check_fit(layout: Layout, live: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def check_no_more(layout: Layout, names: Set[str], folder: Path) -> None:
-    """Refuses a checkpoint that holds other tensors than the `names` of all ranks."""
+    """Refuses a checkpoint with tensors that are not in `names` (those of all ranks)."""
     for name in sorted(layout.tensors.keys() - names):
         raise RecsysError(
             f"the checkpoint holds {name}, which this config does not have",

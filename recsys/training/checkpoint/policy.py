@@ -17,7 +17,7 @@ from recsys.training.checkpoint.io import SafetensorsCheckpointIO
 
 
 class Checkpoints(Callback):
-    """A whole training state at the end of each epoch and, when asked, every so many steps."""
+    """Saves the training state at the end of each epoch and, if configured, every n steps."""
 
     def __init__(self, config: TrainConfig, checkpoints_dir: Path) -> None:
         self.config, self.checkpoints_dir = config, checkpoints_dir
@@ -51,14 +51,17 @@ class Checkpoints(Callback):
             print(error, file=sys.stderr, flush=True)  # noqa: T201  and this one is told
 
     def save(self, trainer: lightning.Trainer) -> None:
-        """Takes a checkpoint of this step; old ones go when it is whole. Every rank calls it."""
+        """Saves a checkpoint of this step and deletes old ones once it is complete.
+
+        Every rank calls it.
+        """
         # The last step of an epoch may be a checkpoint step as well: the later state replaces it.
         path = self.checkpoints_dir / f"step-{trainer.global_step:09d}"
         trainer.save_checkpoint(path)
         checkpoint_io_of(trainer).then(lambda: self._delete_older_than(path))
 
     def save_now(self, trainer: lightning.Trainer) -> None:
-        """Takes a checkpoint of this step and returns when it is whole."""
+        """Saves a checkpoint of this step and returns when it is on disk."""
         self.save(trainer)
         checkpoint_io_of(trainer).wait()
 
@@ -70,7 +73,7 @@ class Checkpoints(Callback):
 
 
 def checkpoint_io_of(trainer: lightning.Trainer) -> SafetensorsCheckpointIO:
-    """Lightning knows its base class only."""
+    """The trainer's checkpoint IO with its own type; Lightning declares only the base class."""
     io = trainer.strategy.checkpoint_io
     if not isinstance(io, SafetensorsCheckpointIO):
         raise TypeError(f"the trainer writes its checkpoints with a {type(io).__name__}")
@@ -78,14 +81,14 @@ def checkpoint_io_of(trainer: lightning.Trainer) -> SafetensorsCheckpointIO:
 
 
 def whole_checkpoints(checkpoints_dir: Path) -> list[Path]:
-    """The checkpoints one can resume from, oldest first; half-written ones have other names."""
+    """The complete checkpoints, oldest first; incomplete ones have other names."""
     return sorted(p for p in checkpoints_dir.glob("step-*") if re.fullmatch(r"step-\d{9}", p.name))
 
 
 def latest_whole_checkpoint(checkpoints_dir: Path) -> Path | None:
-    """The newest checkpoint whose checksums are right; says which damaged ones are passed over.
+    """The newest checkpoint whose checksums match; prints which damaged ones are skipped.
 
-    Reads every byte, and clears away what a killed run left: for one rank, which tells the others.
+    Reads every byte and removes what killed runs left: call it on one rank only.
     """
     remove_dead_partials(checkpoints_dir)
     for folder in reversed(whole_checkpoints(checkpoints_dir)):

@@ -1,11 +1,11 @@
-"""The random numbers of a process: dropout draws from the device's own generator."""
+"""The random state of a process: dropout draws from the device's own generator."""
 
 import torch
 from torch import Tensor
 
 
 def get_random_state(device: torch.device) -> Tensor:
-    """The bytes of the CPU's generator, and after them those of a GPU's."""
+    """The bytes of the CPU generator's state, followed by those of the GPU's, if there is one."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
@@ -13,7 +13,7 @@ def get_random_state(device: torch.device) -> Tensor:
 
 
 def set_random_state(state: Tensor, device: torch.device) -> None:
-    """Takes what `get_random_state` gave; a GPU that it knows nothing of gets a seed from it."""
+    """Restores `get_random_state`; a GPU without a saved state is seeded from the CPU state."""
     of_cpu, of_gpu = state.tensor_split([len(torch.get_rng_state())])
     torch.set_rng_state(of_cpu)
     if device.type == "cuda" and len(of_gpu):

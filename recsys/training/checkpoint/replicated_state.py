@@ -20,21 +20,21 @@ TENSORS_FILE, STATE_FILE = "tensors.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class ReplicatedState:
-    """A nested dict taken apart: JSON that names tensors, and copies of these tensors."""
+    """A nested dict as JSON that names tensors, and copies of those tensors."""
 
     plain: str
     tensors: dict[str, Tensor]
 
     @classmethod
     def copy_of(cls, state: dict[str, Any]) -> Self:
-        """Takes apart a nested dict; what a checkpoint cannot keep is a TypeError."""
+        """Splits a nested dict into JSON and tensors; raises TypeError for any other value."""
         tensors: dict[str, Tensor] = {}
         plain = _take_tensors(state, "", tensors)
         return cls(json.dumps(plain), tensors)
 
 
 def write_state(state: ReplicatedState, folder: Path) -> None:
-    """Two files: the tensors and the rest."""
+    """Writes two files: the tensors, and the rest as JSON."""
     save_file(state.tensors, folder / TENSORS_FILE)
     (folder / STATE_FILE).write_text(state.plain)
     for name in (TENSORS_FILE, STATE_FILE):
@@ -42,7 +42,7 @@ def write_state(state: ReplicatedState, folder: Path) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The nested dict in a folder."""
+    """Reads the nested dict of a folder."""
     try:
         tensors = load_file(file_inside(folder, TENSORS_FILE))
         path = file_inside(folder, STATE_FILE)
@@ -67,7 +67,7 @@ def _parse(content: bytes, path: Path) -> Any:  # noqa: ANN401  any JSON value
 
 
 def _take_tensors(value: object, path: str, tensors: dict[str, Tensor]) -> object:
-    """JSON knows no tensors, tuples or integer keys: each is marked by a one-key dict."""
+    """JSON has no tensors, tuples or integer keys: each becomes a dict with one marker key."""
     if isinstance(value, Tensor):
         tensors[path] = copy_to_cpu(value)
         return {"$tensor": path}

@@ -1,4 +1,4 @@
-"""TableReader: the pieces of tables that a sharding needs, out of a checkpoint's files."""
+"""TableReader: reads the slices of tables that a rank needs from a checkpoint's files."""
 
 import os
 from pathlib import Path
@@ -15,11 +15,11 @@ from torch.futures import Future
 from recsys.errors import RecsysError
 from recsys.training.checkpoint.layout import LAYOUT_FILE, Layout, to_metadata
 
-READ_BYTES = 64 * 2**20  # at a time: a piece may be larger than the memory that is left
+READ_BYTES = 64 * 2**20  # at a time: a piece may be larger than the free memory
 
 
 class TableReader(StorageReader):
-    """Reads the slices that a plan asks for out of the files of a checked layout."""
+    """Reads the slices that a load plan asks for, from the files of a checked layout."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ def _copy(
     item: ReadItem,
     target: Tensor,
 ) -> None:
-    """Copies the box that the item names, some rows at a time."""
+    """Copies the box that the item names, a block of rows at a time."""
     if not item.lengths:
         target.copy_(stored[...])
         return

@@ -1,7 +1,7 @@
 """The tables of a checkpoint: torch.distributed.checkpoint on safetensors and JSON.
 
-Each rank writes the pieces that it holds into one file; `layout.json` says which piece lies where,
-so that any other sharding, on any other number of ranks, can read just what it needs. No pickle.
+Each rank writes its pieces into one file; `layout.json` says where each piece is, so any other
+sharding on any number of ranks can read exactly what it needs. No pickle.
 """
 
 import os
@@ -43,20 +43,23 @@ from recsys.training.checkpoint.layout import (
 )
 from recsys.training.checkpoint.table_reader import TableReader
 
-# One process without a process group is meant; said here because filters belong to all threads.
+# One process without a process group is intended. Set at import: warning filters are global.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
 
 
 @dataclass(frozen=True)
 class StagedTables:
-    """Copies of this rank's pieces, by tensor and offsets; `live` tells sizes and sharding only."""
+    """Copies of this rank's pieces by tensor and offsets; `live` gives sizes and sharding only."""
 
     live: Mapping[str, Tensor]
     pieces: Mapping[tuple[str, tuple[int, ...]], Tensor]
 
 
 def stage_tables(state: Mapping[str, Tensor], group: ProcessGroup | None) -> StagedTables:
-    """Copies this rank's pieces to CPU memory; what all ranks have is rank 0's to write."""
+    """Copies this rank's pieces to CPU memory.
+
+    Tensors that all ranks have are written by rank 0.
+    """
     is_first = group is None or get_rank(group) == 0
     live = {n: t for n, t in state.items() if is_first or isinstance(t, ShardedTensor)}
     pieces = {
@@ -88,7 +91,7 @@ def save_tables(
 
 
 def write_staged(staged: StagedTables, folder: Path, group: ProcessGroup | None) -> dict[str, str]:
-    """The second half of `save_tables`, which touches no live tensor."""
+    """The second half of `save_tables`: writes the copies and reads no live tensor."""
     writer = TableWriter(folder)
     try:
         save(
@@ -112,7 +115,7 @@ def load_tables(
 ) -> None:
     """Fills a store's live state, however it is sharded; every rank of `group` calls it.
 
-    `all_of_it=False` lets the folder hold more tensors than `live`.
+    `all_of_it=False` allows tensors in the folder that are not in `live`.
     """
     layout = _fitting_layout(folder, live, group, all_of_it=all_of_it)
     try:
@@ -130,7 +133,10 @@ def load_tables(
 def _fitting_layout(
     folder: Path, live: Mapping[str, Tensor], group: ProcessGroup | None, *, all_of_it: bool
 ) -> Layout:
-    """The layout, if it suits every rank; a rank knows no optimiser state of tables it lacks."""
+    """The layout, if it fits every rank.
+
+    A rank has no optimizer state of tables it does not hold.
+    """
     names, problem, layout = set(live), None, Layout(tensors={})
     try:
         layout = read_layout(folder)
@@ -150,13 +156,13 @@ def _fitting_layout(
 
 
 def _first_failure(error: CheckpointException) -> BaseException:
-    """DCP hands every rank the failures of all ranks; the first is the one to tell."""
+    """torch.distributed.checkpoint gives every rank the errors of all ranks; returns the first."""
     cause, _ = error.failures[min(error.failures)]
     return cause
 
 
 class _StagedPlanner(DefaultSavePlanner):
-    """Plans by the live tensors and hands out the staged copies."""
+    """Plans with the live tensors, writes the staged copies."""
 
     def __init__(self, staged: StagedTables) -> None:
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
@@ -228,5 +234,5 @@ def _write_file(path: Path, items: list[WriteItem], planner: SavePlanner) -> lis
 
 
 def _key(index: MetadataIndex) -> str:
-    """Unique in a file also when one rank holds several pieces of one tensor."""
+    """A unique key even if one rank holds several pieces of one tensor."""
     return f"{index.fqn}@{','.join(map(str, index.offset or ()))}"

@@ -1,4 +1,7 @@
-"""A checkpoint whose files are complete but whose values do not fit is one message."""
+"""Errors while a checkpoint is restored.
+
+Complete files with unfitting values become one message.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ from recsys.distributed.launch import is_lost_contact
 from recsys.errors import RecsysError
 from recsys.io.plain_data import shorten
 
-# What Lightning, torch and our own callbacks raise while they take over a state of other types.
+# Raised by Lightning, torch and our callbacks if a restored state has other types.
 _MISFITS = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError)
 
 
@@ -27,7 +30,7 @@ class TrainingStart(Callback):
 
 @contextmanager
 def restoring(checkpoint: Path | None, start: TrainingStart) -> Iterator[None]:
-    """Turns what goes wrong between reading a checkpoint and the first step into one message."""
+    """Turns errors before the first training step of a resumed run into one RecsysError."""
     try:
         yield
     except _MISFITS as error:

@@ -1,4 +1,9 @@
-"""The loader as Lightning wants it: an iteration is an epoch, the first may start inside."""
+"""The loader as Lightning needs it.
+
+Iterating it is one epoch, and the first may start in the middle.
+
+Needed because Lightning starts every iteration of a loader at its first batch.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,9 +16,9 @@ from recsys.data.loader import BatchLoader
 
 
 class EpochStream:
-    """Walks a BatchLoader from a cursor on, epoch after epoch.
+    """Iterates over a BatchLoader from a cursor on, epoch after epoch.
 
-    `ahead` may take batches from the loader before it gives them on: a training pipeline.
+    `ahead` wraps the iterator of batches: a training pipeline takes batches before it yields them.
     """
 
     def __init__(
@@ -23,26 +28,26 @@ class EpochStream:
         self.next = Cursor(0, 0)
 
     def continue_after(self, trained: Cursor) -> None:
-        """The next batch is the one after `trained`, in the next epoch if that was the last."""
+        """Makes the next batch the one after `trained`, in the next epoch if that was the last."""
         if trained.batch + 1 >= len(self.loader):
             self.next = Cursor(trained.epoch + 1, 0)
         else:
             self.next = Cursor(trained.epoch, trained.batch + 1)
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Number of batches in a whole epoch."""
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
         self.loader.start_at(self.next)
         for batch in self.ahead(iter(self.loader)):
-            # Now and not after the loop: Lightning counts batches and never asks past the last.
+            # Not after the loop: Lightning counts batches and never asks for one past the last.
             self.continue_after(batch.cursor)
             yield batch
 
 
 class ContinueStream(Callback):
-    """Puts the stream behind the batch that a checkpoint was trained on last."""
+    """Moves the stream to the batch after the one that the checkpoint was saved at."""
 
     def __init__(self, stream: EpochStream) -> None:
         self.stream = stream

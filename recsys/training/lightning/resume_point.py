@@ -1,8 +1,8 @@
-"""Where a resumed run goes on: between two batches, wherever in the loop the checkpoint was taken.
+"""Resumes between two batches, wherever in the loop the checkpoint was saved.
 
-Lightning forgets a validation that was due or under way when the checkpoint was taken, and it
-leaves at once when it takes the run for finished. Here the trained batch alone says where to go on:
-a validation that is due is run first, and the end of training is ours to decide.
+Needed because Lightning forgets a validation that was due or running when the checkpoint was
+saved, and stops at once if it considers the run finished. Here the last trained batch decides
+where to continue: a due validation runs first, and this callback decides when training ends.
 """
 
 import sys
@@ -23,8 +23,8 @@ LoopState = dict[str, Any]
 class ResumePoint(Callback):
     """Resumes exactly, and ends training after `epochs` or `steps`.
 
-    Must be the last callback, for it may validate when training starts; the trainer's own
-    `max_epochs` and `max_steps` must be -1. `save(trainer)` takes a checkpoint.
+    Must be the last callback, because it may validate when training starts; the trainer's own
+    `max_epochs` and `max_steps` must be -1. `save(trainer)` saves a checkpoint.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ResumePoint(Callback):
         pl_module: LightningModule,
         checkpoint: dict[str, Any],
     ) -> None:
-        # Lightning's counters tell a resumed run from one that was not interrupted; these do not.
+        # Lightning's counters differ between a resumed and an uninterrupted run; these do not.
         trained, loops = as_ctr_module(pl_module).trained, checkpoint["loops"]["fit_loop"]
         checkpoint["epoch"] = trained.epoch
         place_between_batches(loops, trained, checkpoint["global_step"], len(self.stream))
@@ -64,8 +64,8 @@ class ResumePoint(Callback):
         if self._is_over(trained, step):
             trainer.should_stop = True
         if was_due and (trainer.should_stop or trained.batch + 1 == len(self.stream)):
-            module.on_train_start()  # restores the random state, which the checkpoint holds
-            self.save(trainer)  # as at the end of an epoch, whose hooks are not called here
+            module.on_train_start()  # restores the random state of the checkpoint
+            self.save(trainer)  # Lightning does not call the hooks of the end of an epoch here
         if step > 0 and as_ctr_module(pl_module).ranks.is_first:
             print(  # noqa: T201  the user should know what is trained again
                 _describe(trained, step, len(self.stream), is_over=trainer.should_stop),
@@ -123,10 +123,10 @@ def _describe(trained: Cursor, step: int, num_batches: int, *, is_over: bool) ->
 def place_between_batches(
     fit_loop: LoopState, trained: Cursor, step: int, num_batches: int
 ) -> None:
-    """Rewrites Lightning's counters as they are right after the batch `trained`, step `step`.
+    """Sets Lightning's counters to their values right after the batch `trained`, step `step`.
 
-    Inside an epoch they are those of a checkpoint taken at the end of a batch; after its last batch
-    those of one taken at the end of the epoch, its validation done.
+    Inside an epoch: those of a checkpoint saved at the end of a batch. After its last batch: those
+    of one saved at the end of the epoch, after its validation.
     """
     is_epoch_end = trained.batch + 1 >= num_batches
     begun, batches = trained.epoch + 1, trained.batch + 1
@@ -152,7 +152,7 @@ def _batch_counts(count: int, is_completed: bool) -> dict[str, int]:
 
 
 def run_validation(trainer: lightning.Trainer) -> None:
-    """A validation between two batches, as Lightning's training loop runs it."""
+    """Runs a validation between two batches, as Lightning's training loop does."""
     val_loop = trainer.fit_loop.epoch_loop.val_loop
     trainer.validating = True
     val_loop.restarting = False

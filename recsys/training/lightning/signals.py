@@ -1,7 +1,8 @@
-"""SIGTERM and SIGINT during training: finish the step, write a checkpoint, stop.
+"""SIGTERM and SIGINT during training: finish the step, save a checkpoint, stop.
 
-A preempted job gets SIGTERM and some seconds; a user types Ctrl-C. Both may resume exactly. The
-second signal ends the process at once: whatever was being written has no whole name yet.
+Needed because Lightning's own handler exchanges messages between ranks inside the handler. A
+preempted job gets SIGTERM and a few seconds; a user types Ctrl-C. A second signal ends the process
+at once: a file that is being written has no final name yet.
 """
 
 import signal
@@ -18,7 +19,7 @@ AGREE_EVERY = 10
 
 
 class StoppedBySignal(Exception):  # noqa: N818  no error: the user asked for it
-    """Training has ended early, with a checkpoint of step `step`; nothing was trained at step 0."""
+    """Training was stopped early, with a checkpoint of step `step`; 0 if nothing was trained."""
 
     def __init__(self, number: int, step: int) -> None:
         self.signal, self.step = signal.Signals(number), step
@@ -27,11 +28,12 @@ class StoppedBySignal(Exception):  # noqa: N818  no error: the user asked for it
 
 
 class StopOnSignal(Callback):
-    """Ends training between two batches, or inside a validation, with `StoppedBySignal`.
+    """Stops training between two batches, or inside a validation, with `StoppedBySignal`.
 
-    `save(trainer)` writes a checkpoint of the present step and returns when it is whole. A
-    validation that is cut short is run again by whoever resumes. With several ranks, `group` (gloo)
-    lets them agree, every ten batches, on where they stop. Must come last of what changes state.
+    `save(trainer)` saves a checkpoint of the current step and returns when it is on disk. A
+    validation that is interrupted is run again on resume. With several ranks, `group` (gloo) lets
+    them agree, every ten batches, on where to stop. Must come after all callbacks that change
+    state.
     """
 
     def __init__(
@@ -78,13 +80,13 @@ class StopOnSignal(Callback):
 
     def _stop(self, trainer: lightning.Trainer) -> None:
         if number := self._agreed():
-            # What a run was resumed from is there already, and the module may not be all restored.
+            # At the first step the checkpoint exists, and the module may be half restored.
             if trainer.global_step > self._first_step:
                 self.save(trainer)
             raise StoppedBySignal(number, trainer.global_step)
 
     def _is_asked(self, count: int) -> bool:
-        """Whether to look at the flag now: all ranks must ask each other at the same batch."""
+        """Whether to check for a signal now: all ranks must exchange it at the same batch."""
         if self.group is None:
             return self.signals.received > 0
         return count % AGREE_EVERY == 0

@@ -1,7 +1,7 @@
-"""Strategies that tell Lightning about a model which is on its device or its ranks already.
+"""Lightning strategies for a model that is already on its device or sharded over its ranks.
 
-Lightning's own strategies wrap the module once more, move it whole to a device, at the end to the
-CPU, and save the first rank's state only; none of this may happen to large or dealt out tables.
+Needed because Lightning's own strategies wrap the module again, move it to a device as a whole and
+to the CPU at the end, and save the state of rank 0 only: wrong for large or sharded tables.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ class OneDeviceStrategy(SingleDeviceStrategy):
 
 
 class TorchRecStrategy(ParallelStrategy):
-    """Many processes, each with its device; the exchanges themselves are torchrec's and DDP's."""
+    """One process per device; torchrec and DDP do the communication."""
 
     def __init__(self, ranks: Ranks, checkpoint_io: CheckpointIO) -> None:
         super().__init__(
@@ -55,7 +55,7 @@ class TorchRecStrategy(ParallelStrategy):
         return self.ranks.world_size
 
     def model_to_device(self) -> None:
-        """The model is where it belongs."""
+        """Does nothing: the model is on its device."""
 
     def barrier(self, name: str | None = None) -> None:
         self.ranks.barrier()
@@ -80,11 +80,11 @@ class TorchRecStrategy(ParallelStrategy):
         filepath: str | Path,
         storage_options: object = None,
     ) -> None:
-        """On every rank: each writes what it holds."""
+        """Called on every rank: each writes its own shards."""
         self.checkpoint_io.save_checkpoint(checkpoint, filepath)
 
     def teardown(self) -> None:
-        """Leaves the model where it is: a shard has no other device to go to."""
+        """Leaves the model on its device: a shard cannot be moved to another."""
         self.precision_plugin.teardown()
         if self.accelerator is not None:
             self.accelerator.teardown()

@@ -1,4 +1,4 @@
-"""The run folder: what training leaves behind, and how it is read back."""
+"""The run folder: its files, how it is started, checked and continued."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def load_run_config(run_dir: Path) -> RunConfig:
 
 
 def check_dataset(run_dir: Path, data: DataConfig) -> None:
-    """Refuses a dataset that is not where the run expects it, or not the one it was trained on."""
+    """Refuses a dataset that is missing, or is not the one the run was trained on."""
     if not (data.path / SCHEMA_FILE).is_file():
         raise RecsysError(
             "the dataset of the run is not found",
@@ -43,9 +43,9 @@ def check_dataset(run_dir: Path, data: DataConfig) -> None:
 
 
 def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
-    """Makes a new run folder; one that holds something already is refused.
+    """Makes a new run folder; refuses one that has other files in it.
 
-    The config comes last: where it is, the other files are.
+    The config is written last: a folder with a config is complete.
     """
     if run_dir.exists() and not _is_unused(run_dir):
         raise RecsysError(
@@ -64,13 +64,13 @@ def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
 
 
 def _is_unused(run_dir: Path) -> bool:
-    """True when there is nothing but a lock and what a start that was killed has left."""
+    """True if there is only a lock and files that a killed start left."""
     left = {SCHEMA_FILE, ENVIRONMENT_FILE}
     return all(path.name in left or path.name.startswith(".") for path in run_dir.iterdir())
 
 
 def continue_run_folder(run_dir: Path, config: RunConfig) -> None:
-    """Refuses to resume with another model or other rows; keeps what did change, such as epochs."""
+    """Refuses to resume with another model or other rows; saves changes such as epochs."""
     saved = load_stored_config(run_dir / CONFIG_FILE)
     for section in ("embeddings", "model"):
         if getattr(saved, section) != getattr(config, section):

@@ -12,9 +12,13 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def run_lock(run_dir: Path, *, rank: int = 0) -> Iterator[None]:
-    """Holds the folder, made if need be; raises RecsysError when another process holds it.
+    """Holds the lock of a run folder, which is made if needed.
 
-    The ranks of one run share rank 0's lock. A folder that was made here and got nothing goes away.
+    The ranks of one run share the lock of rank 0. A new folder that is still empty at the end is
+    removed.
+
+    Raises:
+        RecsysError: if another process holds the lock.
     """
     if rank > 0:
         yield

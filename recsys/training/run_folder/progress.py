@@ -1,4 +1,4 @@
-"""Which weights of a run are scored, and how far a run that has not ended has come."""
+"""Which weights of a run are scored, and the progress of a run that has not finished."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from recsys.training.checkpoint.replicated_state import read_state
 
 @dataclass(frozen=True)
 class RunProgress:
-    """What the newest checkpoint says; `checkpoint` is the one whose weights are scored.
+    """The state of the newest checkpoint; `checkpoint` is the one whose weights are scored.
 
-    Epochs count from 0. `best_epoch` is None if nothing was validated when it was written.
+    Epochs count from 0. `best_epoch` is None if there was no validation before it was saved.
     """
 
     checkpoint: Path
@@ -51,7 +51,7 @@ def find_weights(run_dir: Path) -> Path:
 
 
 def read_progress(weights: Path) -> RunProgress:
-    """How far the run of these weights has come, by the newest checkpoint beside them."""
+    """The progress of a run, from the newest checkpoint beside these weights."""
     step = int(weights.name.rpartition("-")[2])
     for newest in whole_checkpoints(weights.parent)[-1:]:
         with suppress(RecsysError, KeyError, TypeError):  # it is damaged, the weights are not

@@ -1,4 +1,4 @@
-"""What training.json says of a run, and what a report says in its place while there is none."""
+"""training.json: the facts about a run that its report shows."""
 
 from collections.abc import Mapping
 
@@ -32,7 +32,7 @@ def describe_training(
 
 
 def unfinished_record(trained: TrainedRun) -> TrainingRecord | None:
-    """What a report says of a run that has not ended; None if training.json says it."""
+    """The record of a run that has not finished; None if it has, and training.json exists."""
     progress = trained.unfinished
     if progress is None:
         return None

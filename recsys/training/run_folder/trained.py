@@ -16,9 +16,9 @@ from recsys.training.run_folder.progress import RunProgress, find_weights, read_
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run: its choices, its data and its best model so far, ready to score.
+    """A run: its config, its data and its model with the best weights so far, ready to score.
 
-    `unfinished`: how far training has come, if it has not ended.
+    `unfinished`: the progress of training, if it has not ended.
     """
 
     run_dir: Path
@@ -31,10 +31,14 @@ class TrainedRun:
 
 
 def load_trained(run_dir: Path, ranks: Ranks | None = None, data: Path | None = None) -> TrainedRun:
-    """The run with its best weights, in eval mode, distributed over `ranks` if there are several.
+    """Loads a run with its best weights, in eval mode.
 
-    A run that has not ended has its best weights so far, or those of its last checkpoint if nothing
-    was validated yet. `data`: where the dataset is now.
+    The model is distributed over `ranks` if there are several. If training has not ended: with the
+    best weights so far, or those of the last checkpoint if there was no validation yet. `data`:
+    the folder of the dataset, if it was moved.
+
+    Raises:
+        RecsysError: if the folder is not a run, has no checkpoint, or a file is damaged.
     """
     config = load_run_config(run_dir)
     schema = load_schema(run_dir)

@@ -1,8 +1,8 @@
-"""Warm start: vectors of another run, taken over feature by feature and value by value.
+"""Warm start: initializes vectors from another run, feature by feature and value by value.
 
-Ids are numbers of a data set's own; what two data sets share is the values. A value that both
-vocabularies have takes its old vector along to its new id, a new value keeps its fresh one, and one
-that has vanished is dropped. Where ids come from a hash they mean the same in both.
+Ids belong to one dataset; values are what two datasets share. A value in both vocabularies takes
+its old vector to its new id, a new value keeps its fresh vector, and a value that is gone is
+dropped. Hashed ids mean the same in both datasets.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from recsys.embeddings.tables.base import TableShard
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Feature, Schema
-from recsys.training.run_folder.warm_start_source import OldRun, open_old_run, read_values
+from recsys.training.run_folder.warm_start_source import WarmStartSource, open_source, read_values
 
 WARM_START_FILE = "warm_start.json"
 IDS_AT_ONCE = 1 << 20
 
 
 class WarmFeature(BaseConfig):
-    """What became of one feature's ids; `skipped` says why nothing was taken over."""
+    """The result for one feature's ids; `skipped` says why no vector was copied."""
 
     feature: str
     kept: int = 0
@@ -37,7 +37,7 @@ class WarmFeature(BaseConfig):
 
 
 class WarmStart(BaseConfig):
-    """What was taken over from `source`. `network_fresh` names dense tensors that were not."""
+    """What was copied from `source`. `network_fresh` names dense tensors that were not."""
 
     source: str
     features: tuple[WarmFeature, ...]
@@ -47,7 +47,7 @@ class WarmStart(BaseConfig):
 
 
 class SameIds(NamedTuple):
-    """Id `old[i]` of the old data set means what id `new[i]` means in the new one; (K,) int64."""
+    """Id `old[i]` of the old dataset and id `new[i]` of the new one are one value; (K,) int64."""
 
     old: np.ndarray
     new: np.ndarray
@@ -56,7 +56,7 @@ class SameIds(NamedTuple):
 
     @property
     def is_identity(self) -> bool:
-        """True when every id means what it meant."""
+        """True if every id means the same value in both."""
         return self.num_old == self.num_new == len(self.old) and np.array_equal(self.old, self.new)
 
 
@@ -68,17 +68,20 @@ def warm_start(
     *,
     with_network: bool = True,
 ) -> WarmStart:
-    """Takes over the best weights of `old_run`; a rank copies only what it holds.
+    """Copies the best weights of `old_run`; each rank copies into the shards that it holds.
 
-    Optimiser state stays fresh. Raises RecsysError where not a single feature can be taken over.
+    Optimizer state stays fresh.
+
+    Raises:
+        RecsysError: if no feature can be copied.
     """
-    old = open_old_run(old_run)
+    old = open_source(old_run)
     plan = {
         name: _compare(model, name, schema, dataset_dir, old) for name in model.embeddings.methods
     }
     if all(isinstance(found, str) for found in plan.values()):
         raise RecsysError(
-            f"no feature can be taken over from {old_run}",
+            f"no feature can be initialized from {old_run}",
             where="train.warm_start",
             got="; ".join(f"{name}: {why}" for name, why in plan.items()),
             fix="choose a run whose features have these names, methods and dims",
@@ -93,9 +96,9 @@ def warm_start(
 
 
 def _compare(
-    model: CTRModel, embedding: str, schema: Schema, dataset_dir: Path, old: OldRun
+    model: CTRModel, embedding: str, schema: Schema, dataset_dir: Path, old: WarmStartSource
 ) -> SameIds | str:
-    """The ids that a feature shares with the old run, or why its vectors cannot be taken over."""
+    """The ids that a feature shares with the old run, or why its vectors cannot be copied."""
     feature = schema.feature(source_of(embedding))
     method, known = model.embeddings.methods[embedding], old.features.get(feature.name)
     old_method = old.methods.get(embedding)
@@ -116,7 +119,7 @@ def _compare(
 
 
 def match_ids(new: Feature, new_dataset: Path, old: Feature, old_dataset: Path) -> SameIds | str:
-    """Pairs the ids of one feature in two data sets; id 0, for all other values, is a pair."""
+    """Pairs the ids of one feature in two datasets; id 0, for all other values, is a pair."""
     if new.encoding is None or old.encoding is None or new.encoding.kind != old.encoding.kind:
         return "other kind of ids"
     if new.encoding.kind == "hash":
@@ -138,7 +141,7 @@ def _have_same_tables(old: EmbeddingMethod, new: EmbeddingMethod) -> bool:
 
 
 def _read_same_rows(old: EmbeddingMethod, new: EmbeddingMethod) -> bool:
-    """Whether every id has the same rows in both: hashes may be salted otherwise."""
+    """Whether every id has the same rows in both runs: hashes may have different salts."""
     return all(
         torch.equal(before, after)
         for ids in torch.split(torch.arange(new.cardinality), IDS_AT_ONCE)
@@ -147,8 +150,8 @@ def _read_same_rows(old: EmbeddingMethod, new: EmbeddingMethod) -> bool:
 
 
 @torch.no_grad()
-def _copy_tables(model: CTRModel, matched: Mapping[str, SameIds], old: OldRun) -> None:
-    """Table by table, so that one old table at a time is in memory."""
+def _copy_tables(model: CTRModel, matched: Mapping[str, SameIds], old: WarmStartSource) -> None:
+    """Copies table by table, so that one old table at a time is in memory."""
     sources: dict[str, tuple[str, SameIds]] = {}
     for name, ids in matched.items():
         new, before = model.embeddings.methods[name], old.methods[name]
@@ -162,10 +165,10 @@ def _copy_tables(model: CTRModel, matched: Mapping[str, SameIds], old: OldRun) -
 
 
 def copy_rows(old: Tensor, shard: TableShard, ids: SameIds) -> None:
-    """Fills the rows and columns of a piece of a table that have an old vector."""
+    """Fills the rows and columns of a table shard that have an old vector."""
     rows, columns = shard.weight.shape
     old = old[:, shard.first_column : shard.first_column + columns]
-    if ids.is_identity:  # also where a row is no id: tables that hashes of ids read
+    if ids.is_identity:  # also if a row is not an id: tables that are read by hashes of ids
         shard.weight.copy_(old[shard.first_row : shard.first_row + rows])
         return
     is_here = (ids.new >= shard.first_row) & (ids.new < shard.first_row + rows)
@@ -175,7 +178,7 @@ def copy_rows(old: Tensor, shard: TableShard, ids: SameIds) -> None:
 
 
 def _copy_network(
-    model: CTRModel, schema: Schema, old: OldRun, with_network: bool
+    model: CTRModel, schema: Schema, old: WarmStartSource, with_network: bool
 ) -> dict[str, tuple[str, ...] | str]:
     """Copies dense tensors of equal name and shape, if the network's inputs mean the same."""
     network = model.network.state_dict()
@@ -206,7 +209,7 @@ def _report(name: str, found: SameIds | str) -> WarmFeature:
 
 
 def describe(report: WarmStart) -> str:
-    """A short table for people."""
+    """A short table for a terminal."""
     lines = [f"warm start from {report.source}"]
     width = max(len(f.feature) for f in report.features)
     for feature in report.features:

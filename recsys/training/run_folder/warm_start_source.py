@@ -25,8 +25,8 @@ METHOD_MODULES, NETWORK = "embeddings.method_modules", "network."
 
 
 @dataclass(frozen=True)
-class OldRun:
-    """The best weights of a run, and what its ids mean."""
+class WarmStartSource:
+    """The best weights of a run, and its schema."""
 
     best: Path
     schema: Schema
@@ -36,7 +36,7 @@ class OldRun:
 
     @property
     def features(self) -> dict[str, Feature]:
-        """The features that are ids, by name."""
+        """The features that have ids, by name."""
         return {feature.name: feature for feature in self.schema.sparse}
 
     def table(self, name: str) -> Tensor:
@@ -63,8 +63,12 @@ def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
 
 
-def open_old_run(run_dir: Path) -> OldRun:
-    """Raises RecsysError where there are no whole weights, or the data set is not what it was."""
+def open_source(run_dir: Path) -> WarmStartSource:
+    """Opens a finished run.
+
+    Raises:
+        RecsysError: if it has no complete weights, or its dataset has changed.
+    """
     where = "train.warm_start"
     if not (run_dir / CONFIG_FILE).is_file():
         raise RecsysError(f"{run_dir} is not a run folder", where=where)
@@ -78,12 +82,12 @@ def open_old_run(run_dir: Path) -> OldRun:
     config, schema = load_stored_config(run_dir / CONFIG_FILE), load_schema(run_dir)
     if config.data.load_schema().fingerprint() != schema.fingerprint():
         raise RecsysError(
-            f"the data set of {run_dir} has changed since: what its ids mean is not known any more",
+            f"the dataset of {run_dir} has changed since that run: its ids may mean other values",
             where=config.data.path,
             fix="restore it, or start without train.warm_start",
         )
     methods = build_methods(config.embeddings, schema, pairs_of(config.model))
-    return OldRun(best[-1], schema, config.data.path, methods, load_weights(best[-1]))
+    return WarmStartSource(best[-1], schema, config.data.path, methods, load_weights(best[-1]))
 
 
 def read_values(dataset_dir: Path, feature: Feature) -> pl.DataFrame:
@@ -96,7 +100,7 @@ def read_values(dataset_dir: Path, feature: Feature) -> pl.DataFrame:
         table = pl.read_parquet(path, columns=["value", "id"], glob=False)
     if len(table) != feature.num_ids - 1 or table["id"].n_unique() != len(table):
         raise RecsysError(
-            f"the vocabulary of {feature.name!r} does not belong to this data set",
+            f"the vocabulary of {feature.name!r} does not belong to this dataset",
             where=path,
             expected=f"the ids 1 to {feature.num_ids - 1}, once each",
             got=f"{len(table)} ids",
