@@ -26,11 +26,11 @@ DENSE_OPTIMIZERS: dict[str, DenseOptimizer] = {
 
 
 class DenseOptimizerConfig(BaseConfig):
-    """The optimizer of everything but the tables."""
+    """The optimizer of everything except the embedding tables."""
 
-    name: Annotated[str, NameIn(DENSE_OPTIMIZERS)] = "adam"
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat = 0.0
+    name: Annotated[str, NameIn(DENSE_OPTIMIZERS)] = "adam"  # the optimizer
+    learning_rate: PositiveFloat  # before plateaus
+    weight_decay: NonNegativeFloat = 0.0  # as torch defines it for the optimizer
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimizer of these parameters."""

@@ -23,9 +23,10 @@ class RunConfig(BaseConfig):
 
     data: DataConfig
     embeddings: EmbeddingsConfig
-    model: ModelConfig
+    model: ModelConfig  # the model and its options
     train: TrainConfig
     report: ReportConfig = ReportConfig()
+    # how `recsys search` chooses rows and columns; not used by others
     search: SearchConfig | None = None
     # what `embeddings.allocation: FILE` was turned into, beside `embeddings.per_feature`
     allocation: AllocationFacts | None = None

@@ -26,42 +26,38 @@ PipelineChoice = Literal["auto", "on", "off"]
 
 
 class TrainConfig(BaseConfig):
-    """How long and with what the model is trained. A section of its own for each optimizer."""
+    """How long and how the model is trained."""
 
-    dense_optimizer: DenseOptimizerConfig
-    embedding_optimizer: TableOptimizer
-    # one of the two: passes over the train rows, or optimizer steps
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    seed: NonNegativeInt = 0
+    dense_optimizer: DenseOptimizerConfig  # of everything except the embedding tables
+    embedding_optimizer: TableOptimizer  # of the embedding tables
+    epochs: PositiveInt | None = None  # passes over the train rows; either this or steps
+    steps: PositiveInt | None = None  # optimizer steps; either this or epochs
+    seed: NonNegativeInt = 0  # of initial weights, row order, dropout
     # the metric on the valid rows that chooses the best weights
     monitor: Annotated[str, NameIn(METRICS)] = "auc"
-    # after `plateau_patience` validations without a better one all learning rates are multiplied
+    # factor on all learning rates after `plateau_patience` validations without improvement
     plateau_factor: float = Field(0.1, gt=0, le=1)
-    plateau_patience: PositiveInt = 1
-    # validations in a row without a better one that end training; null trains to the end
+    plateau_patience: PositiveInt = 1  # validations
+    # validations without improvement that end training; null: never
     early_stopping_patience: PositiveInt | None = 2
-    # null validates at the end of each epoch
-    validate_every_steps: PositiveInt | None = None
-    # null writes a checkpoint at the end of each epoch only
-    checkpoint_every_steps: PositiveInt | None = None
-    keep_checkpoints: PositiveInt = 2
-    # global norm over dense parameters and plain tables; fused tables have no gradient to clip
+    validate_every_steps: PositiveInt | None = None  # null: at the end of each epoch
+    checkpoint_every_steps: PositiveInt | None = None  # null: only at the end of each epoch
+    keep_checkpoints: PositiveInt = 2  # number of latest checkpoints kept, beside the best
+    # global norm, of dense parameters and plain tables; refused with fused tables; null: no
+    # clipping
     gradient_clip_norm: PositiveFloat | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    # processes per machine, one device each, and machines; the global batch is cut among them
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast of the network
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda if available
+    # processes on each machine, one device each; they share the global batch
     devices: PositiveInt = Field(1, le=1024)
-    nodes: PositiveInt = Field(1, le=65_536)
-    # the next batches' ids and rows travel while one is trained; auto: with sharded tables on GPUs
+    nodes: PositiveInt = Field(1, le=65_536)  # machines
+    # transfer the next batches while one is trained; auto: with sharded tables on GPUs
     pipeline: Annotated[PipelineChoice, BeforeValidator(_from_yaml_switch)] = "auto"
-    # batches whose gradients are summed before a step: refused, see below
-    accumulate_batches: PositiveInt = 1
-    # the folder of a finished run whose vectors are taken over, feature by feature, value by value
+    accumulate_batches: PositiveInt = 1  # only 1: tables are updated in every backward pass
+    # folder of a finished run; the vectors of feature values that both runs know are copied
     warm_start: AbsolutePath | None = None
-    # its dense network as well, where names and shapes agree
-    warm_start_network: bool = True
-    log_every_steps: PositiveInt = 50
+    warm_start_network: bool = True  # copy the dense network too, if names and shapes agree
+    log_every_steps: PositiveInt = 50  # steps between rows of metrics.csv
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Self:
@@ -76,20 +72,17 @@ class TrainConfig(BaseConfig):
 
 
 class RetrievalReportConfig(BaseConfig):
-    """Which rows judge what a model retrieves: those whose truth rests on enough counted rows.
+    """Rows on which the retrieval of a model is judged."""
 
-    A target needs `min_target_rows`; a behaviour lacks support with fewer than `min_count` rows of
-    either label; a row may have the share `max_unsupported` of such behaviours.
-    """
-
-    min_target_rows: NonNegativeInt = 700
-    min_count: NonNegativeInt = 50
+    min_target_rows: NonNegativeInt = 700  # fewest rows of a target
+    min_count: NonNegativeInt = 50  # behaviors with fewer rows of either label lack support
+    # largest share of such behaviors in a row
     max_unsupported: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
 class ReportConfig(BaseConfig):
-    """What the report shows beside its fixed parts."""
+    """What the report shows in addition."""
 
-    # features whose values get an AUC each; null takes the three smallest with 3 to 50 ids
+    # features whose values get an AUC each; null: the three smallest with 3 to 50 ids
     slices: tuple[str, ...] | None = None
     retrieval: RetrievalReportConfig = RetrievalReportConfig()
