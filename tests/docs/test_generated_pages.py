@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from data_pipelines.recipe import Recipe
 from recsys.cli.main import app
-from recsys.config.base import BaseConfig
+from recsys.config.base import AbsolutePath, BaseConfig
 from recsys.config.run import RunConfig
 from tests.docs.pages import ROOT
 from tools.docs.config_reference import classes_in, config_reference, described_fields
@@ -41,6 +41,9 @@ class Inner(BaseConfig):
     """
 
     names: tuple[str, ...] = ()
+    path: AbsolutePath | None = None
+    """a folder,
+    relative or not"""
 
 
 class Whole(BaseConfig):
@@ -69,6 +72,8 @@ def test_a_key_has_its_type_limits_default_and_description():
     assert table["seed"] == ["integer", "`0`", "of random numbers"]
     assert table["color"][:2] == ["`red` \\| `blue` or null", "`null`"]
     assert table["names"] == ["list of text", "`[]`", "several names."]
+    assert table["path"] == ["path or null", "`null`", "a folder, relative or not"]
+    assert table["inner"][2] == "A section"
     assert "| `size` | integer > 0 | `3` | rows |" in text
     assert "| `size` | integer ≥ 1, < 10 | **required** | rows, in thousands |" in text
     assert "hidden" not in text

@@ -1,8 +1,9 @@
 """Writes the reference of config keys, as Markdown, from the pydantic classes themselves.
 
 Types, limits and defaults come from pydantic's JSON schema. A key's description is, in this order:
-`Field(description=…)`, its entry under `Attributes:` in the docstring of its class, the comment
-above it, or the comment at the end of its line.
+`Field(description=…)`, its entry under `Attributes:` in the docstring of its class, the text on the
+line after it, the comment above it, or the comment at the end of its line. A key without any that
+holds one class has the first line of the docstring of this class.
 """
 
 import ast
@@ -50,10 +51,18 @@ def _from_source(model: type[BaseModel]) -> dict[str, str]:
     body = ast.parse("\n".join(line[indent:] for line in lines)).body[0]
     assert isinstance(body, ast.ClassDef)
     texts = _attributes(inspect.cleandoc(model.__doc__ or ""))
-    for node in body.body:
+    for node, following in zip(body.body, [*body.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            texts.setdefault(node.target.id, _comment(lines, node))
+            text = _docstring(following) or _comment(lines, node)
+            texts.setdefault(node.target.id, text)
     return texts
+
+
+def _docstring(node: ast.stmt | None) -> str:
+    """The text that stands alone on the line after a key; empty text if there is none."""
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    text = node.value.value if is_text else ""  # type: ignore[union-attr]  # see above
+    return " ".join(text.split()) if isinstance(text, str) else ""
 
 
 def _attributes(docstring: str) -> dict[str, str]:
