@@ -73,7 +73,7 @@ def test_a_key_has_its_type_limits_default_and_description():
     assert table["color"][:2] == ["`red` \\| `blue` or null", "`null`"]
     assert table["names"] == ["list of text", "`[]`", "several names."]
     assert table["path"] == ["path or null", "`null`", "a folder, relative or not"]
-    assert table["inner"][2] == "A section"
+    assert described_fields(Whole)["inner"] == "A section"
     assert "| `size` | integer > 0 | `3` | rows |" in text
     assert "| `size` | integer ≥ 1, < 10 | **required** | rows, in thousands |" in text
     assert "hidden" not in text
