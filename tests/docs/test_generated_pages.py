@@ -11,6 +11,7 @@ from data_pipelines.recipe import Recipe
 from recsys.cli.main import app
 from recsys.config.base import AbsolutePath, BaseConfig
 from recsys.config.run import RunConfig
+from recsys.metrics import METRICS
 from tests.docs.pages import ROOT
 from tools.docs.config_reference import classes_in, config_reference, described_fields
 from tools.docs.pages import HIDDEN_KEYS, generated_pages, page_of, source_of
@@ -130,6 +131,13 @@ def test_every_command_and_option_is_on_its_page(pages):
         section, _, _ = section.partition("\n## ")
         options = {o for p in command.params for o in p.opts if o.startswith("--")}
         assert all(option in section for option in options - {"--help"}), name
+
+
+def test_every_metric_is_on_its_page(pages):
+    shown = rows(pages["reference/metrics.md"])
+    assert {name: cells[0] for name, cells in shown.items()} == {
+        name: metric.definition for name, metric in METRICS.items()
+    }
 
 
 def test_every_config_and_record_is_shown(pages):

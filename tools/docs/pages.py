@@ -41,6 +41,14 @@ how to correct it; 130 or 143 stopped by Ctrl-C or SIGTERM. `train` and `search`
 after they have written a checkpoint exit with 0.
 
 """
+METRICS_PAGE = """# Metrics
+
+The metrics of `report.json`, `report.html` and `train.monitor`, generated from the list in
+`recsys/metrics/__init__.py`.
+
+| name | definition | better | defined for |
+|---|---|---|---|
+"""
 SHIPPED_PAGE = """# Shipped configs
 
 The files in `configs/`: one complete run each, and recipes in `configs/recipes/`.
@@ -62,6 +70,7 @@ def generated_pages(root: Path) -> dict[str, str]:
         "reference/config.md": _config_keys(),
         "reference/recipe.md": _recipe_keys(),
         "reference/commands.md": _commands(),
+        "reference/metrics.md": _metrics(),
         "reference/shipped.md": _shipped(root),
         "reference/records.md": _records(root),
     }
@@ -123,6 +132,16 @@ def _commands() -> str:
     commands = re.sub(r"\* `--help`: .*\n", "", first + commands)
     commands = re.sub(r"\*\*Options\*\*:\n\s+(?!\* )", "", commands)  # none but --help
     return COMMANDS_PAGE + re.sub(r"\*\*Usage\*\*:\n\n", "", commands)
+
+
+def _metrics() -> str:
+    from recsys.metrics import METRICS
+
+    rows = [
+        f"| `{name}` | {metric.definition} | {metric.better} | {metric.requires} |"
+        for name, metric in METRICS.items()
+    ]
+    return METRICS_PAGE + "\n".join(rows) + "\n"
 
 
 def _shipped(root: Path) -> str:
