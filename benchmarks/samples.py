@@ -37,8 +37,10 @@ class Sample(NamedTuple):
         return {"target": target, "history": [f"{name}_history" for name in target]}
 
     @property
-    def shared_tables(self) -> dict[str, str]:
-        return dict(zip(self.pair["history"], self.pair["target"], strict=True))
+    def features(self) -> dict[str, dict[str, str]]:
+        """`embeddings.features`: histories read the tables of their targets."""
+        pairs = zip(self.pair["history"], self.pair["target"], strict=True)
+        return {history: {"shares_table_with": target} for history, target in pairs}
 
 
 def item_lists(name: str) -> Sample:

@@ -42,9 +42,9 @@ def test_a_dumped_config_reads_back_to_an_equal_value(config_path, tmp_path):
 
 
 def test_an_override_may_add_a_feature(config_path):
-    override = "embeddings.per_feature.C3={method: hashed, embedding_dim: 8, num_buckets: 9}"
+    override = "embeddings.features.C3={method: hashed, embedding_dim: 8, num_buckets: 9}"
     config = load_config(config_path, [override])
-    assert config.embeddings.per_feature["C3"].num_buckets == 9
+    assert config.embeddings.features["C3"].method.num_buckets == 9
 
 
 def test_overrides_leave_the_original_alone():
@@ -69,7 +69,7 @@ BAD_OVERRIDES = {
     "unknown model": (["model.name=autoin"], r"unknown name 'autoin'.*did you mean 'autoint'"),
     "unknown optimiser": (["train.embedding_optimizer.name=adagrad"], r"rowwise_adagrad"),
     "value below its range": (["train.epochs=0"], r"train\.epochs.*greater than 0"),
-    "value of another type": (["data.global_batch_size=many"], r"valid integer.*many"),
+    "value of another type": (["data.global_batch_size=many"], r"an integer.*many"),
     "missing key": (["model={}"], r"model"),
     "epochs and steps": (["train.steps=5"], r"train\.epochs or train\.steps"),
     "heads that do not divide": (

@@ -130,7 +130,7 @@ def build_ours(case: Case, store: str) -> CTRModel:
     embeddings = EmbeddingsConfig.model_validate(
         {
             "default": {"method": "full_table", "embedding_dim": EMBEDDING_DIM},
-            "shared_tables": {history: target for target, history in shared},
+            "features": {history: {"shares_table_with": target} for target, history in shared},
             "store": store,
         }
     )

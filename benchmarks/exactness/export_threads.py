@@ -99,8 +99,8 @@ def random_run(name: str, dataset: Path, folder: Path) -> TrainedRun:
         "model": {"name": name, **MODELS[name]},
         "embeddings": {
             "default": FULL_TABLE,
-            "shared_tables": HISTORIES,
-            **({"attention": {"default": FULL_TABLE}} if name == "dare" else {}),
+            "features": {h: {"shares_table_with": target} for h, target in HISTORIES.items()},
+            **({"roles": {"search": {"default": FULL_TABLE}}} if name == "dare" else {}),
         },
         "train": {
             "epochs": 1,

@@ -66,7 +66,7 @@ class Scenario:
 AUTOINT = "model={name: autoint, attention_dim: 8, num_layers: 2, dropout: 0.1}"
 LINEAR = ("model={name: logistic_regression}", "embeddings.default.embedding_dim=1")
 PLAIN = "embeddings.store=plain"
-HASHED = "embeddings.per_feature={C3: {method: hashed, embedding_dim: 8, num_buckets: 50}}"
+HASHED = "embeddings.features={C3: {method: hashed, embedding_dim: 8, num_buckets: 50}}"
 SCENARIOS = (
     Scenario("dcn_v2, fused, rowwise_adagrad", ()),
     Scenario(

@@ -113,7 +113,7 @@ def build_ours(case: Case, store: str) -> CTRModel:
     embeddings = EmbeddingsConfig.model_validate(
         {
             "default": {"method": "full_table", "embedding_dim": width},
-            "pooling": {SEQUENCE: "sum" if is_linear else "mean"},
+            "features": {SEQUENCE: {"pooling": "sum" if is_linear else "mean"}},
             "store": store,
         }
     )

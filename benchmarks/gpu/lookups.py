@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.gpu.setting import Point, Setting
 from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
-from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.config import EmbeddingsConfig, FeatureConfig
 from recsys.embeddings.methods.full_table import FullTableConfig
 from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig
 from recsys.schema import Feature, Schema
@@ -89,7 +89,7 @@ def build_tables(size: Size, device: torch.device) -> FeatureEmbeddings:
     )
     config = EmbeddingsConfig(
         default=FullTableConfig(embedding_dim=size.dim),
-        pooling={"*": "sum"} if size.bag > 1 else {},
+        features={"*": FeatureConfig(pooling="sum")} if size.bag > 1 else {},
     )
     schema = Schema(name="generated", features=features, splits={})
     embeddings = build_embeddings(config, schema, RowwiseAdagradConfig(learning_rate=0.01), device)

@@ -60,15 +60,16 @@ def run_config(
 ) -> dict:
     section, share = MODELS[model]
     pair = PAIR if data == "planted" else SAMPLES[data].pair
-    shared = HISTORIES if data == "planted" else SAMPLES[data].shared_tables
+    shared = {h: {"shares_table_with": target} for h, target in HISTORIES.items()}
     table = {"method": "full_table", "init": {"distribution": "normal", "std": 0.05}}
     embeddings = {
         "default": {**table, "embedding_dim": dim},
-        "shared_tables": shared,
+        "features": shared if data == "planted" else SAMPLES[data].features,
         "store": "plain",
     }
     if share is not None:
-        embeddings["attention"] = {"default": {**table, "embedding_dim": int(dim * share)}}
+        search = {"default": {**table, "embedding_dim": int(dim * share)}}
+        embeddings["roles"] = {"search": search}
     optimizer = {"name": "adam", "learning_rate": learning_rate}
     tail = {"hidden_dims": [128, 64], "activation": "prelu", "input_batch_norm": True}
     return {

@@ -66,7 +66,7 @@ def run_config(sample: str, config: str, model: str, change: str, seed: int, wor
     content = yaml.safe_load(Path(CONFIGS[config]).read_text())
     dataset = SAMPLES[sample]
     content["data"]["path"] = str(prepared(sample, work))
-    content["embeddings"]["shared_tables"] = dataset.shared_tables
+    content["embeddings"]["features"] = dataset.features
     content["model"] |= {"name": model, "pairs": [dataset.pair]}
     if model != DIN:
         for name in OF_DIN:

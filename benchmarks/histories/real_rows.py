@@ -80,7 +80,7 @@ def run_config(data: str, model: str, l2: float, has_product: bool, seed: int, w
     rows: dict = {"path": str(prepared(data, work)), "global_batch_size": BATCH_SIZE}
     if has_histories:
         section = {**section, "pairs": [dataset.pair], "target_aware": has_product}
-        embeddings["shared_tables"] = dataset.shared_tables
+        embeddings["features"] = dataset.features
     else:
         rows["leave_out"] = dataset.pair["history"]
     optimizer = {"name": "adam", "learning_rate": LEARNING_RATE}

@@ -36,10 +36,12 @@ def run_config(data: str, embeddings: str, seed: int, work: Path) -> RunConfig:
     """The shipped config; with full tables, only its `embeddings` differ."""
     content = read_yaml(harness.CONFIGS / data / "mixed_methods.yaml")
     if embeddings == FULL:
-        shared = content["embeddings"].get("shared_tables", {})
-        content["embeddings"] = {"default": FULL_TABLE, "shared_tables": shared}
+        key = "shares_table_with"
+        entries = content["embeddings"].get("features", {}).items()
+        shared = {name: {key: entry[key]} for name, entry in entries if key in entry}
+        content["embeddings"] = {"default": FULL_TABLE, "features": shared}
         if content["model"]["name"] == "dare":
-            content["embeddings"]["attention"] = {"default": FULL_TABLE}
+            content["embeddings"]["roles"] = {"search": {"default": FULL_TABLE}}
     overrides = [f"data.path={prepared(data, work)}", f"train.seed={seed}", "train.device=cpu"]
     return validate(RunConfig, apply_overrides(content, overrides), f"{data}, {embeddings}")
 

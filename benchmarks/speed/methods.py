@@ -97,13 +97,13 @@ def mixed() -> dict[str, object]:
     """The methods in turn over the features with many ids; the small ones stay full."""
     large = [f.name for f in schema().sparse if f.num_ids > 10_000]
     others = [name for name in METHODS if name != "full_table"]
-    per_feature = {}
+    features = {}
     for i, feature in enumerate(large):
         method = dict(METHODS[others[i % len(others)]])
         if method["method"] == "hashed":
             method = {"method": "hashed", "num_buckets": 5_000, "num_hashes": 2}
-        per_feature[feature] = {"embedding_dim": DIM, **method}
-    return {**default(METHODS["full_table"]), "per_feature": per_feature}
+        features[feature] = {"embedding_dim": DIM, **method}
+    return {**default(METHODS["full_table"]), "features": features}
 
 
 def median_ms(run: Callable[[int], None], repeats: int) -> float:

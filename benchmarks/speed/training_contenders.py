@@ -70,7 +70,8 @@ def din_config(data: Path, steps: int, activation: str) -> RunConfig:
     """FuxiCTR's sizes; tables by the fused optimizer that is our default."""
     content = run_config(data, "dcn_v2", steps).model_dump(mode="json")
     content["data"]["global_batch_size"] = DIN_BATCH_SIZE
-    content["embeddings"]["shared_tables"] = HISTORIES
+    shared = {h: {"shares_table_with": target} for h, target in HISTORIES.items()}
+    content["embeddings"]["features"] = shared
     content["model"] = {
         "name": "din",
         "pairs": [PAIR],

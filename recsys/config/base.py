@@ -6,7 +6,7 @@ expected, what came and the nearest known key.
 
 import copy
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -18,6 +18,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     ValidationError,
 )
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -110,67 +111,115 @@ def validate(config_class: type[Config], content: YamlDict, source: str) -> Conf
         raise _explain(config_class, dict(first), source) from None
 
 
+# pydantic's error types → what was expected, in plain words
+EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a map: {{key: value}}",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "int_type": "an integer",
+    "list_type": "a list",
+    "model_attributes_type": "a map: {{key: value}}",
+    "model_type": "a map: {{key: value}}",
+    "path_type": "a path",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "union_tag_not_found": "a map with the key {discriminator}",
+}
+
+
 def _explain(config_class: type[BaseConfig], error: dict[str, Any], source: str) -> RecsysError:
-    location = tuple(error["loc"])
-    where = f"{source}: {'.'.join(map(str, location)) or 'top level'}"
-    if error["type"] == "extra_forbidden":
-        known = sorted(_known_keys(config_class, location[:-1]))
+    path, known = _written_path(config_class, error["loc"])
+    kind, context = error["type"], error.get("ctx", {})
+    where = f"{source}: {'.'.join(path) or 'top level'}"
+    if kind == "extra_forbidden":
         return RecsysError(
-            f"unknown key {location[-1]!r}",
+            f"unknown key {path[-1]!r}",
             where=where,
             expected=", ".join(known),
-            fix=did_you_mean(str(location[-1]), known),
+            fix=did_you_mean(path[-1], known),
         )
-    if error["type"] == "union_tag_invalid":
-        tags = error["ctx"]["expected_tags"].replace("'", "").split(", ")
-        tag, name = error["ctx"]["tag"], error["ctx"]["discriminator"].strip("'")
+    if kind == "union_tag_invalid":
+        tags = context["expected_tags"].replace("'", "").split(", ")
+        name = context["discriminator"].strip("'")
         return RecsysError(
-            f"unknown {name} {tag!r}",
+            f"unknown {name} {context['tag']!r}",
             where=where,
             expected=", ".join(tags),
-            fix=did_you_mean(tag, tags),
+            fix=did_you_mean(context["tag"], tags),
         )
-    if error["type"] == "unknown_name":
-        known, name = error["ctx"]["known"], error["input"]
+    if kind == "unknown_name":
         return RecsysError(
-            f"unknown {location[-1]} {name!r}",
+            f"unknown {path[-1]} {error['input']!r}",
             where=where,
-            expected=", ".join(known),
-            fix=did_you_mean(name, known),
+            expected=", ".join(context["known"]),
+            fix=did_you_mean(error["input"], context["known"]),
         )
-    if error["type"] == "missing":
-        return RecsysError(f"{location[-1]} is missing", where=where, fix="add this key")
+    if kind == "missing":
+        return RecsysError(f"{path[-1]} is missing", where=where, fix="add this key")
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = EXPECTED[kind].format(**context) if kind in EXPECTED else message
     got = None if isinstance(error["input"], dict) else shorten(str(error["input"]))
-    return RecsysError("invalid value", where=where, expected=message, got=got)
+    return RecsysError("invalid value", where=where, expected=expected, got=got)
 
 
-def _known_keys(config_class: type[BaseConfig], location: Sequence[object]) -> set[str]:
-    """The keys that a section may have, following a pydantic error location through unions."""
-    models: list[type[BaseModel]] = [config_class]
+def _written_path(
+    config_class: type[BaseConfig], location: Sequence[int | str]
+) -> tuple[list[str], list[str]]:
+    """A pydantic error location as keys of the YAML file, and the keys that its last map may have.
+
+    Leaves out what pydantic adds: the chosen member of a union, and the field that a class has
+    written flat (its `FLAT`).
+    """
+    path: list[str] = []
+    known: set[str] = set()
+    annotation: object = config_class
+    is_flat = False
     for part in location:
-        fields = [m.model_fields[part] for m in models if part in m.model_fields]
-        if fields:
-            models = [m for field in fields for m in _models_in(field.annotation)]
-        else:  # the tag of a union, or a key of a dict
-            models = [m for m in models if part in _tags(m)] or models
-    return {key for model in models for key in model.model_fields}
+        member, *others = _members(annotation)
+        if others:
+            chosen = (each for each in (member, *others) if part in _labels(each))
+            annotation = next(chosen, None)
+            continue
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            fields: dict[Any, FieldInfo] = member.model_fields
+            known = {*fields, *(known if is_flat else ())}
+            is_flat = part == getattr(member, "FLAT", None)
+            annotation = fields[part].annotation if part in fields else None
+        else:
+            annotation, is_flat = _inner(member, part), False
+        if not is_flat:
+            path.append(str(part))
+    return path, sorted(known)
 
 
-def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, dict, tuple, list) or hasattr(
-        annotation, "__metadata__"
-    ):
-        for argument in get_args(annotation):
-            yield from _models_in(argument)
+def _members(annotation: object) -> list[object]:
+    """The members of a union but None; of anything else, itself."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        given = [each for each in get_args(annotation) if each is not types.NoneType]
+        return [member for each in given for member in _members(each)]
+    return [annotation]
 
 
-def _tags(model: type[BaseModel]) -> set[object]:
-    return {
-        tag
-        for field in model.model_fields.values()
-        if get_origin(field.annotation) is Literal
-        for tag in get_args(field.annotation)
-    }
+def _labels(member: object) -> set[object]:
+    """How pydantic may name a member of a union in a location."""
+    if not (isinstance(member, type) and issubclass(member, BaseModel)):
+        return set()
+    fields = member.model_fields.values()
+    literals = [field.annotation for field in fields if get_origin(field.annotation) is Literal]
+    return {member.__name__, *(tag for literal in literals for tag in get_args(literal))}
+
+
+def _inner(annotation: object, part: int | str) -> object:
+    """The type of one item of a dict, list or tuple."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return arguments[1]
+    if not arguments or not isinstance(part, int):
+        return None
+    return arguments[part] if part < len(arguments) and Ellipsis not in arguments else arguments[0]

@@ -1,5 +1,6 @@
 """RunConfig: one YAML file is one complete run."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ from recsys.config.train import ReportConfig, TrainConfig
 from recsys.data.config import DataConfig
 from recsys.embeddings.allocation import AllocationFacts, allocated_methods
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.old_keys import has_old_keys, hint
 from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
 from recsys.models import ModelConfig
@@ -28,7 +30,7 @@ class RunConfig(BaseConfig):
     report: ReportConfig = ReportConfig()
     # how `recsys search` chooses rows and columns; not used by others
     search: SearchConfig | None = None
-    # what `embeddings.allocation: FILE` was turned into, beside `embeddings.per_feature`
+    # what `embeddings.allocation: FILE` was turned into, beside `embeddings.features`
     allocation: AllocationFacts | None = None
 
     @model_validator(mode="after")
@@ -41,18 +43,24 @@ class RunConfig(BaseConfig):
         return self
 
     @model_validator(mode="after")
-    def _attention_has_its_embeddings(self) -> Self:
+    def _roles_are_those_of_the_model(self) -> Self:
         asked = getattr(self.model, "attention", "refused")
-        if asked == "required" and self.embeddings.attention is None:
-            raise ValueError(
-                f"embeddings.attention, which {self.model.name} needs: the embeddings by which it "
-                "searches, such as {default: {method: full_table, embedding_dim: 16}}"
-            )
-        if asked == "refused" and self.embeddings.attention is not None:
-            raise ValueError(
-                f"no embeddings.attention: {self.model.name} has nothing that would read them "
-                "(dare does)"
-            )
+        wanted = ["search"] if asked == "required" else []
+        for role in wanted:
+            if role not in self.embeddings.roles:
+                raise RecsysError(
+                    f"embeddings.roles.{role} is missing: {self.model.name} searches by embeddings "
+                    "of their own",
+                    where="embeddings.roles",
+                    fix=f"add {role}: {{default: {{method: full_table, embedding_dim: 16}}}}",
+                )
+        for role in self.embeddings.roles:
+            if role not in wanted:
+                raise RecsysError(
+                    f"{self.model.name} reads no embeddings of the role {role!r}",
+                    where=f"embeddings.roles.{role}",
+                    expected=", ".join(wanted) or "no embeddings.roles (dare reads search)",
+                )
         return self
 
 
@@ -62,7 +70,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     `embeddings.allocation: FILE` stands for the methods that a search found; they take its place,
     so that a run can be rebuilt from its own folder.
     """
-    return _resolve(apply_overrides(read_yaml(path), overrides), path)
+    content = apply_overrides(read_yaml(path), overrides)
+    if has_old_keys(content.get("embeddings")):
+        print(hint(content["embeddings"]), file=sys.stderr)  # noqa: T201  a line for the user
+    return _resolve(content, path)
 
 
 def load_stored_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -81,15 +92,16 @@ def load_stored_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def _method_sections(embeddings: object) -> Iterator[dict[str, object]]:
-    """The method configs of an `embeddings` section and of its `attention`."""
+    """The method configs of an `embeddings` section and of its roles."""
     if not isinstance(embeddings, dict):
         return
-    per_feature = embeddings.get("per_feature")
-    others = per_feature.values() if isinstance(per_feature, dict) else ()
-    yield from (
-        method for method in (embeddings.get("default"), *others) if isinstance(method, dict)
-    )
-    yield from _method_sections(embeddings.get("attention"))
+    entries = [embeddings.get("default")]
+    for key in ("features", "per_feature", "roles"):
+        entries += embeddings[key].values() if isinstance(embeddings.get(key), dict) else ()
+    entries.append(embeddings.get("attention"))
+    for entry in (entry for entry in entries if isinstance(entry, dict)):
+        yield entry
+        yield from _method_sections(entry)
 
 
 def _resolve(content: dict[str, Any], path: Path) -> RunConfig:
@@ -100,8 +112,7 @@ def _resolve(content: dict[str, Any], path: Path) -> RunConfig:
         return config
     schema, model = config.data.load_schema(), config.model.model_dump(mode="json")
     found, facts = allocated_methods(Path(str(allocation)), schema, model)
-    per_feature = {**config.embeddings.per_feature, **found}
-    resolved = config.embeddings.model_copy(update={"per_feature": per_feature})
+    resolved = config.embeddings.with_features({n: {"method": m} for n, m in found.items()})
     return config.model_copy(update={"embeddings": resolved, "allocation": facts})
 
 

@@ -245,12 +245,12 @@ def _reads(
     config: EmbeddingsConfig, methods: Mapping[str, EmbeddingMethod], one_by_one: Sequence[str]
 ) -> Reads:
     for_attention = [name for name in methods if name.endswith(ATTENTION)]
-    not_pooled = {*one_by_one, *for_attention}
+    not_pooled, search = {*one_by_one, *for_attention}, config.roles.get("search")
     return Reads(
         bags=[k for name, m in methods.items() if name not in not_pooled for k in m.lookups],
         occurrences={look.table for name in one_by_one for look in methods[name].lookups},
         attention={look.table for name in for_attention for look in methods[name].lookups},
-        attention_learning_rate=config.attention.learning_rate if config.attention else None,
+        attention_learning_rate=search.learning_rate if search is not None else None,
     )
 
 

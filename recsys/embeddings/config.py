@@ -1,91 +1,177 @@
-"""The `embeddings:` section: which method embeds which feature."""
+"""The `embeddings:` section: how each feature is embedded."""
 
-import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, PositiveFloat
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    PositiveFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from recsys.config.base import BaseConfig
 from recsys.config.byte_sizes import parse_bytes
-from recsys.config.name_patterns import names_matching
+from recsys.config.name_patterns import is_wildcard, matching_key, names_matching
 from recsys.embeddings.methods import MethodConfig
 from recsys.embeddings.methods.base import BaseMethodConfig
+from recsys.embeddings.old_keys import with_new_keys
 from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Feature, Schema
 
 
 def _size(value: object) -> str | None:
-    """A size as it was written, which can be read."""
+    """A size as it was written; refused if it cannot be parsed."""
     if value is None:
         return None
     parse_bytes(str(value), "embeddings.budget")
     return str(value)
 
 
-class AttentionConfig(BaseConfig):
-    """Second embeddings of the features in a model's pairs, for attention alone (DARE, §4.1).
+class FeatureConfig(BaseConfig):
+    """Settings of one feature, or of all that a wildcard matches; each key may be left out.
 
-    `per_feature` is keyed as above. Histories share tables as they do in `embeddings`.
+    The options of `method` (`embedding_dim`, `init`, `num_buckets` …) are written beside it, in the
+    same entry, and count as one setting together with it.
+    """
+
+    FLAT: ClassVar[str] = "method"
+
+    method: MethodConfig | None = None
+    """the embedding method, with its options beside this key"""
+    shares_table_with: str | None = None
+    """the feature whose table it reads; both must have one vocabulary. Not under a wildcard."""
+    pooling: Literal["sum", "mean"] | None = None
+    """how the vectors of a sequence become one; mean if not given"""
+    numerical: Literal["vector", "raw"] | None = None
+    """for a numerical feature: as `embeddings.numerical`"""
+    placement: PlacementConfig | None = None
+    """how its tables may be sharded over several devices, and in which memory they are kept"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nest_method(cls, entry: object) -> object:
+        """Puts the keys of the method, which are written flat, under `method`."""
+        if not isinstance(entry, dict) or isinstance(entry.get("method"), BaseModel):
+            return entry
+        own = cls.model_fields.keys() - {"method"}
+        options = {key: value for key, value in entry.items() if key not in own}
+        if entry.get("method") is None and "embedding_dim" not in options:
+            return entry
+        return {"method": options} | {key: entry[key] for key in own & entry.keys()}
+
+    @model_serializer(mode="wrap")
+    def _flat(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The keys as they are written in YAML."""
+        content = write(self)
+        given = {key: value for key, value in content.items() if value is not None}
+        return given.pop("method", {}) | given
+
+
+class RoleConfig(BaseConfig):
+    """Second embeddings of the features in a model's pairs, for one role in it (DARE, §4.1).
+
+    Histories share tables as they do in `embeddings.features`.
     """
 
     default: MethodConfig
-    per_feature: dict[str, MethodConfig] = {}
-    # of these tables; null: as train.embedding_optimizer says
+    """the method of features without an entry"""
+    features: dict[str, MethodConfig] = {}
+    """methods by feature name or wildcard, as in `embeddings.features`"""
     learning_rate: PositiveFloat | None = None
+    """of these tables; null: that of `train.embedding_optimizer`"""
 
 
 class EmbeddingsConfig(BaseConfig):
-    """A default, and what differs from it.
+    """The embedding of every feature: a default, and what differs from it.
 
-    `per_feature`, `numerical_per_feature`, `pooling` and `placement` are keyed by feature names or
-    wildcards (`C*`); an exact name wins, then the first wildcard that matches.
+    `features` has an entry by feature name or wildcard (`C*`). Each setting of a feature is looked
+    up by itself: in the entry of its exact name, else in the first wildcard that matches and gives
+    this setting, else the default. So `{"C*": {method: …}, C3: {pooling: sum}}` leaves C3 the
+    method of `C*`. A method and its options are one setting.
     """
 
     default: MethodConfig
-    per_feature: dict[str, MethodConfig] = {}
-    # feature → the feature whose table it reads; both must have the same vocabulary
-    shared_tables: dict[str, str] = {}
-    # vector: value × a learned vector of the default width. raw: the value itself.
+    """the method of features whose entries give none"""
+    features: dict[str, FeatureConfig] = {}
+    """settings by feature name or wildcard"""
     numerical: Literal["vector", "raw"] = "vector"
-    numerical_per_feature: dict[str, Literal["vector", "raw"]] = {}
-    # how a sequence feature's vectors become one
-    pooling: dict[str, Literal["sum", "mean"]] = {}
-    # for models whose attention compares other vectors than those that it sums
-    attention: AttentionConfig | None = None
-    # fused: torchrec + fbgemm, updated inside backward. plain: PyTorch, any optimiser, the oracle.
+    """vector: value × a learned vector of the default width. raw: the value itself."""
+    roles: dict[str, RoleConfig] = {}
+    """second embeddings, by the role that a model asks for: `search` in dare"""
     store: Literal["fused", "plain"] = "fused"
-    # on several devices: how a feature's tables may be sharded, and in which memory they lie
-    placement: dict[str, PlacementConfig] = {}
-    # what all features may take, such as 64MB; a config that takes more is refused before training
+    """fused: torchrec with fbgemm, tables updated inside backward. plain: PyTorch alone."""
     budget: Annotated[str | None, BeforeValidator(_size)] = None
-    # serve: as exported. train: with padding and the optimisers' state
+    """bytes of all embeddings, such as 64MB; a config that takes more is refused before training"""
     budget_of: Literal["serve", "train"] = "serve"
+    """serve: bytes as exported. train: with padding and the state of the optimizers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_keys(cls, content: object) -> object:
+        return with_new_keys(content) if isinstance(content, dict) else content
 
     @property
     def budget_bytes(self) -> int | None:
         return None if self.budget is None else parse_bytes(self.budget, "embeddings.budget")
 
+    @property
+    def shared_tables(self) -> dict[str, str]:
+        """Feature → the feature whose table it reads, for those that read another one's."""
+        return {
+            name: entry.shares_table_with
+            for name, entry in self.features.items()
+            if entry.shares_table_with is not None
+        }
+
+    @property
+    def has_placement(self) -> bool:
+        return any(entry.placement is not None for entry in self.features.values())
+
+    def with_features(self, changes: Mapping[str, Mapping[str, object]]) -> Self:
+        """The same config with settings of some features changed: `{"C3": {"pooling": "sum"}}`."""
+        changed = {
+            name: self.features.get(name, FeatureConfig()).model_copy(update=update)
+            for name, update in changes.items()
+        }
+        return self.model_copy(update={"features": {**self.features, **changed}})
+
     def check_names(self, schema: Schema) -> None:
-        """Every name and wildcard must mean a feature of the data set."""
+        """Refuses names, wildcards and settings that no feature of the dataset can have."""
         sparse = [f.name for f in schema.sparse]
         numerical = [f.name for f in schema.numerical]
-        _check_patterns("embeddings.per_feature", self.per_feature, sparse)
-        _check_patterns("embeddings.pooling", self.pooling, sparse)
-        _check_patterns("embeddings.placement", self.placement, sparse)
-        _check_patterns("embeddings.numerical_per_feature", self.numerical_per_feature, numerical)
+        for pattern, entry in self.features.items():
+            where = f"embeddings.features.{pattern}"
+            _check_pattern(where, pattern, [*sparse, *numerical])
+            for key in FeatureConfig.model_fields:
+                known = numerical if key == "numerical" else sparse
+                if getattr(entry, key) is not None and not names_matching(pattern, known):
+                    kind = "numerical features" if key == "numerical" else "features of ids"
+                    raise RecsysError(
+                        f"{key} applies to {kind} only",
+                        where=where,
+                        expected=", ".join(known) or f"a dataset with {kind}",
+                    )
         for reader, owner in self.shared_tables.items():
-            _check_patterns("embeddings.shared_tables", [reader, owner], sparse)
+            where = f"embeddings.features.{reader}.shares_table_with"
+            if is_wildcard(reader) and reader not in sparse:
+                raise RecsysError(
+                    "a wildcard cannot share a table", where=where, fix="name each feature"
+                )
+            _check_pattern(where, owner, sparse)
             self._check_shared(schema.feature(reader), schema.feature(owner))
 
     def _check_shared(self, reader: Feature, owner: Feature) -> None:
-        where = f"embeddings.shared_tables.{reader.name}"
+        entry = f"embeddings.features.{reader.name}"
+        where = f"{entry}.shares_table_with"
         if owner.name in self.shared_tables:
             raise RecsysError(
                 f"{owner.name} shares the table of another feature itself",
                 where=where,
-                fix=f"point {reader.name} at {self.shared_tables[owner.name]!r}",
+                fix=f"set it to {self.shared_tables[owner.name]!r}",
             )
         if reader.encoding != owner.encoding or reader.cardinality != owner.cardinality:
             raise RecsysError(
@@ -93,81 +179,83 @@ class EmbeddingsConfig(BaseConfig):
                 where=where,
                 expected="two features of one vocabulary",
                 got=f"{reader.name}: {reader.cardinality} ids, {owner.name}: {owner.cardinality}",
-                fix="prepare the data with `shared_vocabulary`, or drop this line",
+                fix="prepare the data with `shared_vocabulary`, or remove this key",
             )
-        own, owners = self.per_feature.get(reader.name), self.method_of(owner.name)
+        own, owners = self.features[reader.name].method, self.method_of(owner.name)
         if own is not None and own != owners:
             raise RecsysError(
                 f"{reader.name} has another method than {owner.name}, whose table it reads",
-                where=f"embeddings.per_feature.{reader.name}",
+                where=f"{entry}.method",
                 expected=f"{owner.name}'s: {owners.method}, embedding_dim {owners.embedding_dim}",
                 got=f"{own.method}, embedding_dim {own.embedding_dim}",
-                fix=f"drop this entry, or {where}",
+                fix=f"remove the method of {reader.name}, or {where}",
             )
 
-    def for_attention(self, features: Sequence[str]) -> "EmbeddingsConfig | None":
-        """The same for attention's embeddings of these features; None where it has none."""
-        if self.attention is None or not features:
+    def for_role(self, role: str, features: Sequence[str]) -> "EmbeddingsConfig | None":
+        """The embeddings of these features for one role; None if the config has none for it."""
+        chosen = self.roles.get(role)
+        if chosen is None or not features:
             return None
-        _check_patterns("embeddings.attention.per_feature", self.attention.per_feature, features)
+        for pattern in chosen.features:
+            _check_pattern(f"embeddings.roles.{role}.features.{pattern}", pattern, features)
+        entries = {key: FeatureConfig(method=method) for key, method in chosen.features.items()}
         shared = {
-            reader: owner
+            reader: {"shares_table_with": owner}
             for reader, owner in self.shared_tables.items()
             if reader in features and owner in features
         }
-        return EmbeddingsConfig(
-            default=self.attention.default,
-            per_feature=self.attention.per_feature,
-            shared_tables=shared,
-        )
+        return EmbeddingsConfig(default=chosen.default, features=entries).with_features(shared)
+
+    def _key(self, feature: str, setting: str) -> str | None:
+        """The name or wildcard whose entry gives a feature this setting."""
+        giving = [key for key, e in self.features.items() if getattr(e, setting) is not None]
+        return matching_key(feature, giving)
+
+    def _setting(self, feature: str, setting: str) -> Any:  # noqa: ANN401  each setting has a type of its own
+        key = self._key(feature, setting)
+        return None if key is None else getattr(self.features[key], setting)
 
     def method_of(self, feature: str) -> MethodConfig:
         """The method config of a sparse feature; one that shares a table takes its owner's."""
-        owner = self.shared_tables.get(feature, feature)
-        key = matching_key(owner, self.per_feature)
-        return self.default if key is None else self.per_feature[key]
+        method: MethodConfig | None = self._setting(
+            self.shared_tables.get(feature, feature), "method"
+        )
+        return method or self.default
 
     def resolved_methods(self, schema: Schema) -> dict[str, BaseMethodConfig]:
         """Each sparse feature's method config, after methods have shared out their budgets.
 
         Features that share a table count once, as their owner.
         """
-        cardinalities = {f.name: f.num_ids for f in schema.sparse}
-        owners = [name for name in cardinalities if name not in self.shared_tables]
+        cardinalities, shared = {f.name: f.num_ids for f in schema.sparse}, self.shared_tables
         groups: dict[str | None, list[str]] = {}
-        for name in owners:
-            groups.setdefault(matching_key(name, self.per_feature), []).append(name)
+        for name in (name for name in cardinalities if name not in shared):
+            groups.setdefault(self._key(name, "method"), []).append(name)
         resolved: dict[str, BaseMethodConfig] = {}
         for names in groups.values():
             method = self.method_of(names[0])
             resolved.update(method.resolve({name: cardinalities[name] for name in names}))
-        return {name: resolved[self.shared_tables.get(name, name)] for name in cardinalities}
+        return {name: resolved[shared.get(name, name)] for name in cardinalities}
 
     def pooling_of(self, feature: str) -> Literal["sum", "mean"]:
-        key = matching_key(feature, self.pooling)
-        return "mean" if key is None else self.pooling[key]
+        pooling: Literal["sum", "mean"] | None = self._setting(feature, "pooling")
+        return pooling or "mean"
 
     def placement_of(self, feature: str) -> PlacementConfig | None:
-        key = matching_key(feature, self.placement)
-        return None if key is None else self.placement[key]
+        placement: PlacementConfig | None = self._setting(feature, "placement")
+        return placement
 
     def numerical_of(self, feature: str) -> Literal["vector", "raw"]:
-        key = matching_key(feature, self.numerical_per_feature)
-        return self.numerical if key is None else self.numerical_per_feature[key]
+        numerical: Literal["vector", "raw"] | None = self._setting(feature, "numerical")
+        return numerical or self.numerical
 
 
-def matching_key(name: str, patterns: Mapping[str, object]) -> str | None:
-    """The key that speaks of `name`: itself, else the first wildcard that matches."""
-    if name in patterns:
-        return name
-    return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
-
-
-def _check_patterns(section: str, patterns: Iterable[str], names: Sequence[str]) -> None:
-    for pattern in patterns:
-        if not names_matching(pattern, names):
-            raise RecsysError(
-                f"{section} speaks of {pattern!r}, which the data set does not have",
-                expected=", ".join(names) or "no feature of this kind",
-                fix=did_you_mean(pattern, names),
-            )
+def _check_pattern(where: str, pattern: str, names: Sequence[str]) -> None:
+    if not names_matching(pattern, names):
+        raise RecsysError(
+            "no such feature in the dataset",
+            where=where,
+            expected=", ".join(names) or "no feature of this kind",
+            got=repr(pattern),
+            fix=did_you_mean(pattern, names),
+        )

@@ -20,11 +20,11 @@ def build_methods(
 ) -> dict[str, EmbeddingMethod]:
     """The method of every embedding: sparse features in schema order, then those of attention.
 
-    The latter are named `item@attention`, where `embeddings.attention` is given.
+    The latter are named `item@attention`, if `embeddings.roles.search` is given.
     """
     _check_pairs(schema, pairs)
     methods = _methods(config, schema, "")
-    for_attention = config.for_attention(attended(config, pairs))
+    for_attention = config.for_role("search", attended(config, pairs))
     if for_attention is None:
         return methods
     chosen = schema.model_copy(
@@ -35,7 +35,7 @@ def build_methods(
 
 def attended(config: EmbeddingsConfig, pairs: Sequence[HistoryPair]) -> list[str]:
     """The features that have a second embedding for attention, targets before histories."""
-    if config.attention is None:
+    if "search" not in config.roles:
         return []
     targets = [name for pair in pairs for name in pair.target]
     return list(dict.fromkeys([*targets, *history_features(pairs)]))
@@ -95,7 +95,7 @@ def unique_tables(methods: Mapping[str, EmbeddingMethod]) -> list[TableSpec]:
             if owner.endswith(ATTENTION) != name.endswith(ATTENTION):
                 raise RecsysError(
                     f"the embeddings of attention cannot share the table {table.name!r}",
-                    where="embeddings.attention",
+                    where="embeddings.roles.search",
                     expected="tables that no other embedding reads",
                     got=f"{owner} and {name}",
                     fix="give the table another name there",

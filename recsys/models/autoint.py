@@ -55,7 +55,7 @@ class AutoIntConfig(EqualWidthModelConfig):
                 where="embeddings.numerical",
                 expected="vector",
                 got=f"{num_dense} features with raw",
-                fix="set embeddings.numerical=vector (and no raw in numerical_per_feature)",
+                fix="set embeddings.numerical=vector, also in embeddings.features",
             )
         embedding_dim = self.common_dim(fields)
         attention = [

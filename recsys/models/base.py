@@ -82,10 +82,10 @@ class EqualWidthModelConfig(BaseModelConfig, ABC):
 class HistoryShape(NamedTuple):
     """One pair as a model sees it.
 
-    dim: D, width of a target's and a behaviour's vector. attention_dim: A, width of what attention
-    compares; equal to D unless `embeddings.attention` gives it embeddings of its own. target_dims
-    and attention_dims: the same, feature by feature. max_length: no history is longer, None if the
-    data set does not say.
+    dim: D, width of a target's and a behavior's vector. attention_dim: A, width of the vectors that
+    attention compares; D unless `embeddings.roles.search` gives it embeddings of its own.
+    target_dims and attention_dims: the same, feature by feature. max_length: no history is longer,
+    None if the dataset does not say.
     """
 
     target_dims: tuple[int, ...]
@@ -106,7 +106,7 @@ class SequenceModelConfig(BaseConfig, ABC):
 
     vectors: (B, ΣD), all fields but the histories. dense: as for other models. histories: a
     `recsys.layers.history.History` for each pair. `attention` says whether
-    attention's own embeddings (`embeddings.attention`) must be there or must not.
+    attention's own embeddings (`embeddings.roles.search`) must be there or must not.
     """
 
     attention: ClassVar[Literal["required", "refused"]] = "refused"

@@ -15,7 +15,7 @@ from recsys.models.two_stage import TwoStageModelConfig
 
 
 class DAREConfig(TwoStageModelConfig):
-    """TWIN with separate embeddings for attention (`embeddings.attention`)."""
+    """TWIN with separate embeddings for attention (`embeddings.roles.search`)."""
 
     attention: ClassVar[Literal["required", "refused"]] = "required"
     name: Literal["dare"] = "dare"

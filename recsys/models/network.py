@@ -149,7 +149,7 @@ def _shape_of(pair: HistoryPair, schema: Schema, output_dims: Mapping[str, int])
                     where="embeddings",
                     expected=f"{found[target]}, as {target} has",
                     got=f"{found[history]} for {history}",
-                    fix=f"write embeddings.shared_tables: {{{history}: {target}}}",
+                    fix=f"write embeddings.features.{history}.shares_table_with: {target}",
                 )
     lengths = [schema.feature(name).max_length for name in pair.history]
     return HistoryShape(

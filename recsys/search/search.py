@@ -69,7 +69,7 @@ def _check(config: RunConfig, schema: Schema) -> SearchConfig:
             where="embeddings.allocation",
             fix="leave it out to search, or train with it: `recsys train`",
         )
-    _check_attention(config)
+    _check_roles(config)
     _check_other_kinds(config, schema, config.search.name)
     if not searched_tables(config, schema, config.search.name):
         raise RecsysError(
@@ -97,17 +97,16 @@ def _check_other_kinds(config: RunConfig, schema: Schema, name: str) -> None:
         )
 
 
-def _check_attention(config: RunConfig) -> None:
-    attention = config.embeddings.attention
-    methods = [] if attention is None else [attention.default, *attention.per_feature.values()]
-    searched = [method.method for method in methods if method.method in ("optembed", "dnis")]
-    if searched:
-        raise RecsysError(
-            "the embeddings of attention are not searched",
-            where="embeddings.attention",
-            expected="a method that needs no search, such as full_table",
-            got=searched[0],
-        )
+def _check_roles(config: RunConfig) -> None:
+    for name, role in config.embeddings.roles.items():
+        for method in (role.default, *role.features.values()):
+            if method.method in ("optembed", "dnis"):
+                raise RecsysError(
+                    f"the embeddings of the role {name!r} are not searched",
+                    where=f"embeddings.roles.{name}",
+                    expected="a method that needs no search, such as full_table",
+                    got=method.method,
+                )
 
 
 def _supernet(

@@ -28,17 +28,12 @@ def with_band_ends(config: RunConfig, schema: Schema) -> RunConfig:
     first = _only_one(configs)
     counts = count_ids(schema, config.data.path)
     ends = shared_band_ends({name: counts[name].numpy() for name in configs}, first.bands)
-    embeddings = config.embeddings
-    per_feature = {k: v for k, v in embeddings.per_feature.items() if k not in configs}
-    for reader in embeddings.shared_tables:
-        per_feature.pop(reader, None)  # it has the bands of its owner
-    per_feature = {
-        **{name: found.model_copy(update={"band_ends": ends[name]})
-           for name, found in configs.items()},
-        **per_feature,
-    }  # fmt: skip
-    changed = embeddings.model_copy(update={"per_feature": per_feature})
-    return config.model_copy(update={"embeddings": changed})
+    changes: dict[str, dict[str, object]] = {
+        name: {"method": found.model_copy(update={"band_ends": ends[name]})}
+        for name, found in configs.items()
+    }
+    changes |= {reader: {"method": None} for reader in config.embeddings.shared_tables}
+    return config.model_copy(update={"embeddings": config.embeddings.with_features(changes)})
 
 
 def shared_band_ends(

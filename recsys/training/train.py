@@ -63,9 +63,7 @@ ModuleBuilder = Callable[[CTRModel, TrainConfig, Ranks, Forward], CTRModule]
 def ranks_of(config: RunConfig) -> AbstractContextManager[Ranks]:
     """Joins the processes that the run's launcher has started."""
     device = choose_device(config.train.device)
-    return join_ranks(
-        device, needs_group=device.type == "cuda" and bool(config.embeddings.placement)
-    )
+    return join_ranks(device, needs_group=device.type == "cuda" and config.embeddings.has_placement)
 
 
 def train(

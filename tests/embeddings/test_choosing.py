@@ -28,7 +28,7 @@ def shown() -> dict[str, dict[str, object]]:
 def test_the_choices_shown_are_accepted(method):
     content = {
         "default": {"method": "full_table", "embedding_dim": 4},
-        "per_feature": shown()[method],
+        "features": shown()[method],
     }
     config = validate(EmbeddingsConfig, content, "test")
     methods = build_methods(config, Schema(name="x", features=FEATURES, splits={}))

@@ -84,7 +84,7 @@ def test_vectors_are_rows_of_the_materialized_table(method, store):
 @each_store
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
 def test_multi_valued_features_pool_their_rows(method, store, pooling):
-    embeddings = build(method, store, kind="sequence", pooling={"*": pooling})
+    embeddings = build(method, store, kind="sequence", features={"*": {"pooling": pooling}})
     vectors = look_up(embeddings, bags(MULTI))
     for column, feature in enumerate(("a", "b")):
         table = embeddings.materialize(feature)

@@ -95,7 +95,7 @@ def test_a_shared_table_is_charged_to_its_first_reader():
 @pytest.mark.parametrize("owner", ["a", "b"])
 def test_features_that_share_ids_share_their_baseline(owner):
     methods = {name: full(name, 9, 16, table=owner) for name in "ab"}
-    counted = count(methods, shared_tables={"ab".replace(owner, ""): owner})
+    counted = count(methods, features={"ab".replace(owner, ""): {"shares_table_with": owner}})
     assert counted.full_table_bytes == counted.serve_bytes == 9 * 16 * 4
     assert counted.features["b"].serve_bytes == counted.features["b"].full_table_bytes == 0
 
@@ -112,8 +112,8 @@ def test_attention_has_a_baseline_of_its_own():
     )
     content = {
         "default": {"method": "full_table", "embedding_dim": 8},
-        "shared_tables": {"history": "item"},
-        "attention": {"default": {"method": "full_table", "embedding_dim": 2}},
+        "features": {"history": {"shares_table_with": "item"}},
+        "roles": {"search": {"default": {"method": "full_table", "embedding_dim": 2}}},
     }
     config = validate(EmbeddingsConfig, content, "test")
     pairs = [HistoryPair(target=("item",), history=("history",))]

@@ -90,7 +90,7 @@ def test_rowwise_adagrad_takes_the_step_of_its_formula():
 
 
 def test_shared_tables_are_one_table_and_train_together():
-    options = config(shared_tables={"b2": "b"})
+    options = config(features={"b2": {"shares_table_with": "b"}})
     embeddings = build_embeddings(options, SCHEMA, ADAGRAD, CPU)
     assert set(embeddings.store.weights()) == {"a", "b"}
     embeddings.store.initialize(0)
@@ -102,7 +102,9 @@ def test_features_keep_their_order_when_tables_interleave():
     schema = SCHEMA.model_copy(
         update={"features": (SCHEMA.features[1], SCHEMA.features[0], SCHEMA.features[2])}
     )
-    embeddings = build_embeddings(config(shared_tables={"b2": "b"}), schema, ADAGRAD, CPU)
+    embeddings = build_embeddings(
+        config(features={"b2": {"shares_table_with": "b"}}), schema, ADAGRAD, CPU
+    )
     embeddings.store.initialize(0)
     ids = KeyedJaggedTensor(
         keys=["b", "a", "b2"],
@@ -117,15 +119,17 @@ def test_features_keep_their_order_when_tables_interleave():
 
 def test_a_shared_table_needs_one_vocabulary():
     with pytest.raises(RecsysError, match="ids mean different values"):
-        build_embeddings(config(shared_tables={"a": "b"}), SCHEMA, ADAGRAD, CPU)
+        build_embeddings(config(features={"a": {"shares_table_with": "b"}}), SCHEMA, ADAGRAD, CPU)
 
 
 def test_a_shared_table_needs_one_shape():
     features = (categorical("b", 20), categorical("b2", 20, "b"))
     schema = SCHEMA.model_copy(update={"features": features})
     options = config(
-        shared_tables={"b2": "b"},
-        per_feature={"b": {"method": "hashed", "embedding_dim": 2, "num_buckets": 5}},
+        features={
+            "b2": {"shares_table_with": "b"},
+            "b": {"method": "hashed", "embedding_dim": 2, "num_buckets": 5},
+        }
     )
     embeddings = build_embeddings(options, schema, ADAGRAD, CPU)
     assert embeddings.store.weights()["b"].shape == (5, 2)  # b2 takes b's method with its table
@@ -134,20 +138,23 @@ def test_a_shared_table_needs_one_shape():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"per_feature": {"aa": {"method": "full_table", "embedding_dim": 2}}}, "did you mean 'a'"),
-        ({"per_feature": {"z*": {"method": "full_table", "embedding_dim": 2}}}, "does not have"),
-        ({"shared_tables": {"b2": "c"}}, "shared_tables"),
-        ({"numerical_per_feature": {"a": "raw"}}, "numerical_per_feature"),
+        ({"aa": {"method": "full_table", "embedding_dim": 2}}, "did you mean 'a'"),
+        (
+            {"z*": {"method": "full_table", "embedding_dim": 2}},
+            r"(?s)no such feature in the dataset.*embeddings\.features\.z\*",
+        ),
+        ({"b2": {"shares_table_with": "c"}}, r"embeddings\.features\.b2\.shares_table_with"),
+        ({"a": {"numerical": "raw"}}, r"(?s)numerical applies to .*embeddings\.features\.a"),
     ],
 )
 def test_names_the_data_set_does_not_have_are_refused(options, message):
     with pytest.raises(RecsysError, match=message):
-        build_embeddings(config(**options), SCHEMA, ADAGRAD, CPU)
+        build_embeddings(config(features=options), SCHEMA, ADAGRAD, CPU)
 
 
 def test_an_exact_name_beats_a_wildcard():
     options = config(
-        per_feature={
+        features={
             "b*": {"method": "full_table", "embedding_dim": 3},
             "b2": {"method": "full_table", "embedding_dim": 5},
         }

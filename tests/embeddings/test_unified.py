@@ -100,7 +100,7 @@ def test_rows_are_drawn_from_plus_minus_0_05_by_default():
 
 
 def test_features_may_have_different_widths():
-    embeddings = build(unified(), per_feature={"b": unified(embedding_dim=2, num_chunks=1)})
+    embeddings = build(unified(), features={"b": unified(embedding_dim=2, num_chunks=1)})
     assert embeddings.output_dims == {"a": 6, "b": 2, "small": 6}
     assert list(embeddings.store.weights()) == ["unified"]
 
@@ -125,7 +125,7 @@ def test_equal_ids_of_two_features_have_other_rows():
     "options",
     [
         {"default": unified(salt="token")},
-        {"default": unified(), "shared_tables": {"b": "a"}},
+        {"default": unified(), "features": {"b": {"shares_table_with": "a"}}},
     ],
 )
 def test_features_of_one_vocabulary_may_share_their_rows(options):
@@ -145,7 +145,7 @@ def test_small_features_stay_exact():
 
 
 def test_there_may_be_several_shared_tables():
-    embeddings = build(unified(), per_feature={"b": unified(table="other", num_rows=7)})
+    embeddings = build(unified(), features={"b": unified(table="other", num_rows=7)})
     assert {n: len(w) for n, w in embeddings.store.weights().items()} == {"unified": 40, "other": 7}
 
 
@@ -160,7 +160,7 @@ def test_there_may_be_several_shared_tables():
 def test_two_shapes_or_starts_of_one_table_are_refused(other, expected, got):
     message = rf"a and b cannot share the table 'unified'(.|\n)*{expected}(.|\n)*{got}"
     with pytest.raises(RecsysError, match=message):
-        build(unified(), per_feature={"b": unified(**other)})
+        build(unified(), features={"b": unified(**other)})
 
 
 def test_chunks_that_do_not_fill_the_vector_are_refused():

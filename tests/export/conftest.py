@@ -44,7 +44,7 @@ MODELS = {
         "model": {"name": "dcn_v2", "num_cross_layers": 1, "hidden_dims": [8], "batch_norm": True},
         "embeddings": {
             "default": {"method": "full_table", "embedding_dim": 4},
-            "per_feature": {
+            "features": {
                 "shop": {
                     "method": "hashed",
                     "embedding_dim": 8,
@@ -52,11 +52,10 @@ MODELS = {
                     "num_hashes": 2,
                 },
                 "c*": {"method": "full_table", "embedding_dim": 6},
+                "history": {"shares_table_with": "color", "pooling": "sum"},
+                "age": {"numerical": "vector"},
             },
-            "shared_tables": {"history": "color"},
-            "pooling": {"history": "sum"},
             "numerical": "raw",
-            "numerical_per_feature": {"age": "vector"},
         },
     },
     "autoint": {
@@ -79,7 +78,7 @@ MODELS = {
                 "embedding_dim": 4,
                 "num_buckets": 3,
             },
-            "per_feature": {"clicks": {"method": "full_table", "embedding_dim": 4}},
+            "features": {"clicks": {"method": "full_table", "embedding_dim": 4}},
         },
     },
 }

@@ -18,19 +18,23 @@ ITEM = {"target": ["item"], "history": ["item_history"]}
 FRIENDS = {"target": ["user"], "history": ["friends"]}
 FULL, DIM = {"method": "full_table", "embedding_dim": 4}, 4
 SHARED = {"item_history": "item", "category_history": "category", "friends": "user"}
-PLAIN = {"default": FULL, "shared_tables": SHARED, "pooling": {"tags": "sum"}}
+FEATURES = {name: {"shares_table_with": owner} for name, owner in SHARED.items()}
+FEATURES["tags"] = {"pooling": "sum"}
+PLAIN = {"default": FULL, "features": FEATURES}
 SMALL = {"hidden_dims": [16]}
 TWO_STAGE = {**SMALL, "top_k": 3, "pairs": [BOTH], "position_dim": 3}
 REMAINDERS = {"kind": "quotient_remainder", "num_remainders": 8}
 COMPRESSED = {
     **PLAIN,
-    "per_feature": {"category": FULL | {"embedding_dim": 2}},
-    "attention": {
-        "default": {"method": "unified", "embedding_dim": 2, "num_rows": 40, "num_chunks": 2},
-        "per_feature": {
-            "item": {"method": "hashed", "embedding_dim": 3, "num_buckets": 9, "num_hashes": 2},
-            "user": {"method": "compositional", "embedding_dim": 2, "partitions": REMAINDERS},
-        },
+    "features": FEATURES | {"category": FULL | {"embedding_dim": 2}},
+    "roles": {
+        "search": {
+            "default": {"method": "unified", "embedding_dim": 2, "num_rows": 40, "num_chunks": 2},
+            "features": {
+                "item": {"method": "hashed", "embedding_dim": 3, "num_buckets": 9, "num_hashes": 2},
+                "user": {"method": "compositional", "embedding_dim": 2, "partitions": REMAINDERS},
+            },
+        }
     },
 }
 MODELS = {

@@ -23,8 +23,9 @@ def test_both_graphs_score_fields_of_several_widths(how, tmp_path):
     features = [Feature(name=n, kind="categorical", column=n, cardinality=9) for n in DIMS]
     schema = Schema(name="x", features=tuple(features), splits={})
     widths = {name: FullTableConfig(embedding_dim=dim) for name, dim in DIMS.items()}
+    features = {name: {"method": method} for name, method in widths.items()}
     model = build_ctr_model(
-        EmbeddingsConfig(default=widths["b"], per_feature=widths, store="plain"),
+        EmbeddingsConfig(default=widths["b"], features=features, store="plain"),
         AutoIntConfig(num_layers=1, attention_dim=4, mixed_widths=how),
         SgdConfig(learning_rate=0.1),
         schema,

@@ -73,14 +73,14 @@ def trained(tmp_path_factory):
     """A model in which every method embeds one feature of each kind."""
     root = tmp_path_factory.mktemp("native")
     write_rows(root / "dataset")
-    per_feature = {f: METHODS[f.removesuffix("_bag")].model_dump(mode="json") for f in FEATURES}
+    features = {f: METHODS[f.removesuffix("_bag")].model_dump(mode="json") for f in FEATURES}
+    features |= {reader: {"shares_table_with": owner} for reader, owner in SHARED.items()}
+    features["hashed_bag"] |= {"pooling": "sum"}
     content = {
         "data": {"path": root / "dataset", "global_batch_size": 64},
         "embeddings": {
             "default": {"method": "full_table", "embedding_dim": 4},
-            "per_feature": per_feature,
-            "shared_tables": SHARED,
-            "pooling": {"hashed_bag": "sum"},
+            "features": features,
         },
         "model": {"name": "dcn_v2", "num_cross_layers": 1, "hidden_dims": [8]},
         "train": {

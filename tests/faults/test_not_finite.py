@@ -24,12 +24,12 @@ NAN, INF = float("nan"), float("inf")
 HASHED = {"method": "hashed", "embedding_dim": 8, "num_buckets": 7, "num_hashes": 2}
 
 
-def model_and_batch(dataset, store="fused", optimizer=None, **per_feature):
+def model_and_batch(dataset, store="fused", optimizer=None, **features):
     """A fresh model and the first batch of the train split."""
     content = {
         **CONFIG,
         "data": {"path": str(dataset), "global_batch_size": 64},
-        "embeddings": {**CONFIG["embeddings"], "store": store, "per_feature": per_feature},
+        "embeddings": {**CONFIG["embeddings"], "store": store, "features": features},
     }
     if optimizer:
         content["train"] = {**CONFIG["train"], "embedding_optimizer": optimizer}

@@ -17,14 +17,23 @@ WRONG_OVERRIDES = {
     "unknown device": ("train.device=gpu", "train.device", "'cuda'", "gpu"),
     "unknown precision": ("train.precision=fp16", "train.precision", "'bf16'"),
     "unknown feature with a method of its own": (
-        "embeddings.per_feature={colour: {method: full_table, embedding_dim: 8}}",
+        "embeddings.features={colour: {method: full_table, embedding_dim: 8}}",
         "'colour'",
         "did you mean 'color'?",
     ),
-    "unknown feature that shares a table": ("embeddings.shared_tables={histori: item}", "histori"),
-    "unknown feature whose table is shared": ("embeddings.shared_tables={history: itm}", "itm"),
-    "unknown pooled feature": ("embeddings.pooling={histroy: sum}", "did you mean 'history'?"),
-    "unknown numerical feature": ("embeddings.numerical_per_feature={prize: raw}", "'price'"),
+    "unknown feature that shares a table": (
+        "embeddings.features.histori.shares_table_with=item",
+        "histori",
+    ),
+    "unknown feature whose table is shared": (
+        "embeddings.features.history.shares_table_with=itm",
+        "itm",
+    ),
+    "unknown pooled feature": (
+        "embeddings.features={histroy: {pooling: sum}}",
+        "did you mean 'history'?",
+    ),
+    "unknown numerical feature": ("embeddings.features={prize: {numerical: raw}}", "'price'"),
     "unknown slice": ("report.slices=[colr]", "did you mean 'color'?"),
     "a slice by a number": ("report.slices=[price]", "'price' cannot be reported", "numerical"),
     "a slice by a sequence": ("report.slices=[history]", "'history' cannot be reported"),
@@ -41,21 +50,22 @@ WRONG_OVERRIDES = {
     "neither epochs nor steps": ("train.epochs=null", "either train.epochs or train.steps"),
     "clipping of fused tables": ("train.gradient_clip_norm=1.0", "store plain"),
     "more buckets than ids": (
-        "embeddings.per_feature={item: {method: hashed, embedding_dim: 8, num_buckets: 80}}",
+        "embeddings.features={item: {method: hashed, embedding_dim: 8, num_buckets: 80}}",
         "item",
         "full_table",
     ),
     "a shared table of another vocabulary": (
-        "embeddings.shared_tables={history: color}",
+        "embeddings.features.history.shares_table_with=color",
         "history cannot read color's table",
     ),
     "a shared table that is shared itself": (
-        "embeddings.shared_tables={history: item, item: history}",
+        "embeddings.features={history: {shares_table_with: item}, "
+        "item: {shares_table_with: history}}",
         "shares the table of another feature itself",
     ),
     "a model that needs one width": (
         "embeddings={default: {method: full_table, embedding_dim: 8}, "
-        "per_feature: {item: {method: full_table, embedding_dim: 4}}}",
+        "features: {item: {method: full_table, embedding_dim: 4}}}",
         "model={name: autoint, attention_dim: 8}",
         "one width",
     ),

@@ -12,63 +12,62 @@ FULL = "{method: full_table, embedding_dim: 8}"
 # what is wrong → `embeddings`, and words of the message. color has 5 ids, shop 20, item 80
 WRONG = {
     "quotient and remainder of a feature with few ids": (
-        "per_feature: {color: {method: compositional, embedding_dim: 8, "
+        "features: {color: {method: compositional, embedding_dim: 8, "
         "partitions: {kind: quotient_remainder, num_remainders: 3}}}",
         ("color: these partitions save nothing", "5 rows", "full_below"),
     ),
     "partitions that leave ids without a difference": (
-        "per_feature: {item: {method: compositional, embedding_dim: 8, "
+        "features: {item: {method: compositional, embedding_dim: 8, "
         "partitions: {kind: chinese_remainder, sizes: [7, 9]}}}",
         ("item", "63"),
     ),
     "remainders by sizes that share a factor": (
-        "per_feature: {item: {method: compositional, embedding_dim: 8, "
+        "features: {item: {method: compositional, embedding_dim: 8, "
         "partitions: {kind: chinese_remainder, sizes: [10, 12]}}}",
         ("item", "cannot tell ids 0 and 60 apart", "not pairwise coprime"),
     ),
     "a share of rows below the least": (
-        "per_feature: {item: {method: compositional, embedding_dim: 8, "
+        "features: {item: {method: compositional, embedding_dim: 8, "
         "partitions: {kind: quotient_remainder, row_share: 0.01}}}",
         ("cannot have so few rows", "a row_share of at least"),
     ),
     "a budget below a float for each id": (
-        "per_feature: {item: {method: mixed_dimension, embedding_dim: 8, temperature: 0.3, "
+        "features: {item: {method: mixed_dimension, embedding_dim: 8, temperature: 0.3, "
         "budget_share: 0.01}}",
         ("do not fit the budget", "where:    item", "at least 88 floats", "6 floats"),
     ),
     "one shared table with two widths": (
-        "per_feature: {item: {method: unified, embedding_dim: 8, num_rows: 30}, "
+        "features: {item: {method: unified, embedding_dim: 8, num_rows: 30}, "
         "shop: {method: unified, embedding_dim: 4, num_rows: 30}}",
         ("unified", "8", "4"),
     ),
     "one shared table with two sizes": (
-        "per_feature: {item: {method: unified, embedding_dim: 8, num_rows: 30}, "
+        "features: {item: {method: unified, embedding_dim: 8, num_rows: 30}, "
         "shop: {method: unified, embedding_dim: 8, num_rows: 40}}",
         ("unified", "30", "40"),
     ),
     "chunks that do not divide the width": (
-        "per_feature: {item: {method: unified, embedding_dim: 8, num_rows: 30, num_chunks: 3}}",
+        "features: {item: {method: unified, embedding_dim: 8, num_rows: 30, num_chunks: 3}}",
         ("num_chunks",),
     ),
     "a shared table whose reader has another width": (
-        "shared_tables: {history: item}, per_feature: {history: {method: full_table, "
-        "embedding_dim: 4}}",
+        "features: {history: {shares_table_with: item, method: full_table, embedding_dim: 4}}",
         ("history has another method than item", "embedding_dim 8", "embedding_dim 4"),
     ),
     "more kept ids than there are": (
-        "per_feature: {item: {method: pruned, embedding_dim: 8, kept: 81}}",
+        "features: {item: {method: pruned, embedding_dim: 8, kept: 81}}",
         ("item: more ids are kept than there are", "80", "81"),
     ),
     "columns that are not there": (
-        "per_feature: {item: {method: pruned, embedding_dim: 8, dims: 9}}",
+        "features: {item: {method: pruned, embedding_dim: 8, dims: 9}}",
         ("dims up to embedding_dim, 8, not 9",),
     ),
     "bands that do not sum to one": (
-        "per_feature: {item: {method: dnis, embedding_dim: 8, bands: [0.5, 0.4]}}",
+        "features: {item: {method: dnis, embedding_dim: 8, bands: [0.5, 0.4]}}",
         ("the shares of the bands sum to 1",),
     ),
     "a band that goes beyond the ids": (
-        "per_feature: {item: {method: pruned, embedding_dim: 8, "
+        "features: {item: {method: pruned, embedding_dim: 8, "
         "bands: [{first: 0, end: 90, dims: [0]}]}}",
         ("item: the bands do not fit its ids", "0 to 90"),
     ),
@@ -83,7 +82,7 @@ def test_embeddings_that_cannot_be_are_explained(config, tmp_path, embeddings, w
 
 
 def test_several_widths_need_a_choice_where_a_model_needs_one(config, tmp_path):
-    embeddings = f"embeddings={{default: {FULL}, per_feature: {{item: {FULL.replace('8', '4')}}}}}"
+    embeddings = f"embeddings={{default: {FULL}, features: {{item: {FULL.replace('8', '4')}}}}}"
     model = "model={name: autoint, attention_dim: 8}"
     outcome = run("train", config, embeddings, model, "--out", tmp_path / "run")
     assert outcome.is_refusal("item", "model.mixed_widths", "project", "pad")

@@ -155,9 +155,9 @@ def test_a_run_of_the_gpu_is_exported_and_verified(tiny_dataset, tmp_path, store
 PLACEMENTS = {
     "in the device's memory": [],
     "cached from the host's memory": [
-        "embeddings.placement={'*': {kernel: uvm_caching, cache_load_factor: 0.5}}"
+        "embeddings.features={'*': {placement: {kernel: uvm_caching, cache_load_factor: 0.5}}}"
     ],
-    "in the host's memory": ["embeddings.placement={'*': {kernel: uvm}}"],
+    "in the host's memory": ["embeddings.features={'*': {placement: {kernel: uvm}}}"],
 }
 
 

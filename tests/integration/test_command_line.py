@@ -74,7 +74,13 @@ MISTAKES = {
     "unknown key": (["train", "{config}", "train.epoch=1", "--out", "{out}"], "did you mean"),
     "unknown model": (["train", "{config}", "model.name=dcnv2", "--out", "{out}"], "'dcn_v2'"),
     "unknown feature": (
-        ["train", "{config}", "embeddings.pooling={{histroy: sum}}", "--out", "{out}"],
+        [
+            "train",
+            "{config}",
+            "embeddings.features={{histroy: {{pooling: sum}}}}",
+            "--out",
+            "{out}",
+        ],
         "did you mean 'history'",
     ),
     "unknown slice": (["train", "{config}", "report.slices=[colr]", "--out", "{out}"], "'color'"),

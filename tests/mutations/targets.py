@@ -146,7 +146,12 @@ def _overrides(folder: Path) -> st.SearchStrategy[Mutation]:
         "train.seed",
         "train.steps",
     ]
-    keys += ["embeddings.default.init.std", "embeddings.pooling.history", "report.slices", "search"]
+    keys += [
+        "embeddings.default.init.std",
+        "embeddings.features.history.pooling",
+        "report.slices",
+        "search",
+    ]
     values = [yaml.safe_dump(value, default_flow_style=True) for value in HOSTILE_VALUES]
     text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
     known = st.builds("{}={}".format, st.sampled_from(keys), st.sampled_from(values))

@@ -92,7 +92,7 @@ def test_the_retrained_model_starts_from_the_supernets_initial_weights(searched,
 
 
 def test_features_of_another_kind_of_search_are_refused(tiny_dataset, tmp_path):
-    other = "embeddings.per_feature.shop={method: dnis, embedding_dim: 8}"
+    other = "embeddings.features.shop={method: dnis, embedding_dim: 8}"
     config = config_of(tiny_dataset, *SECTIONS["optembed"], other)
     with pytest.raises(RecsysError, match=r"does not search features of method dnis(.|\n)*shop"):
         search(config, tmp_path / "search")
@@ -215,21 +215,21 @@ OTHERS = {
     ],
     "optembed for din": [
         *SECTIONS["optembed"],
-        "embeddings.shared_tables={history: item}",
+        "embeddings.features.history.shares_table_with=item",
         "model={name: din, pairs: [{target: [item], history: [history]}], hidden_dims: [8]}",
     ],
     "dnis of second order for dare": [
         *SECTIONS["dnis"],
         "search.second_order=true",
-        "embeddings.shared_tables={history: item}",
-        "embeddings.attention.default={method: full_table, embedding_dim: 4}",
+        "embeddings.features.history.shares_table_with=item",
+        "embeddings.roles.search.default={method: full_table, embedding_dim: 4}",
         "model={name: dare, pairs: [{target: [item], history: [history]}], hidden_dims: [8]}",
     ],
     "one feature of several that share a table": [
         *SECTIONS["dnis"],
         "embeddings.default={method: full_table, embedding_dim: 8}",
-        "embeddings.per_feature={item: {method: dnis, embedding_dim: 8, bands: 2}}",
-        "embeddings.shared_tables={history: item}",
+        "embeddings.features={item: {method: dnis, embedding_dim: 8, bands: 2}}",
+        "embeddings.features.history.shares_table_with=item",
     ],
 }
 
@@ -246,10 +246,10 @@ def test_models_stores_and_variants_are_searched_and_trained(tiny_dataset, tmp_p
 REFUSED = {
     "attention": (
         [
-            "embeddings.attention.default={method: optembed, embedding_dim: 4}",
+            "embeddings.roles.search.default={method: optembed, embedding_dim: 4}",
             "model={name: dare, pairs: [{target: [item], history: [history]}]}",
         ],
-        "embeddings of attention are not searched",
+        "role 'search' are not searched",
     ),
     "no section": (["search=null"], "nothing to search"),
     "no feature": (["embeddings.default.method=full_table"], "no feature has the method optembed"),

@@ -46,7 +46,9 @@ def test_the_same_command_writes_the_same_bytes(plan, tmp_path):
 
 
 def test_overrides_reach_the_plan(plan):
-    code, printed, _ = plan("embeddings.placement.C1={sharding: row_wise}", "--world-size", "4")
+    code, printed, _ = plan(
+        "embeddings.features.C1.placement={sharding: row_wise}", "--world-size", "4"
+    )
     assert (code, "row_wise" in printed) == (0, True)
 
 
@@ -57,7 +59,7 @@ def test_a_plan_for_cpus(plan):
 
 def test_a_plan_says_how_small_the_tables_are_and_who_shares_them(plan):
     hashed = "{method: hashed, embedding_dim: 16, num_buckets: 100000}"
-    code, printed, _ = plan(f"embeddings.per_feature.C1={hashed}", "--world-size", "2")
+    code, printed, _ = plan(f"embeddings.features.C1={hashed}", "--world-size", "2")
     assert (code, "to serve: 25.0% of full tables" in printed) == (0, True)
 
 
@@ -73,7 +75,7 @@ def test_tables_that_do_not_fit_are_one_message_and_no_file(plan, tmp_path):
     code, printed, errors = plan("--hbm", "8MB", "--world-size", "2", "--out", str(out))
     assert (code, printed, out.exists()) == (2, "", False)
     assert errors.startswith("error: the tables do not fit on 2 × cuda: ")
-    assert "embeddings.per_feature.C1: {method: hashed" in errors
+    assert "embeddings.features.C1: {method: hashed" in errors
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_tables_that_do_not_fit_are_one_message_and_no_file(plan, tmp_path):
         (["--host-memory", "lots"], "--host-memory"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--world-size", "12", "--devices-per-node", "8"], "do not fill a whole number of nodes"),
-        (["embeddings.placement.D1={kernel: uvm}"], "'D1', which the data set does not have"),
+        (["embeddings.features.D1.placement={kernel: uvm}"], "no such feature in the dataset"),
         (["data.path=nowhere"], "nowhere is not a dataset"),
     ],
 )

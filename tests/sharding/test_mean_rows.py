@@ -18,7 +18,7 @@ from recsys.schema import load_schema
 
 LENGTHS = np.array([3, 1, 4, 0])  # the empty one counts as 1: 9 ÷ 4
 SGD = {"name": "sgd", "learning_rate": 0.1}
-ATTENTION = {"attention": {"default": {"method": "full_table", "embedding_dim": 4}}}
+ATTENTION = {"roles": {"search": {"default": {"method": "full_table", "embedding_dim": 4}}}}
 
 
 @pytest.fixture
@@ -32,10 +32,11 @@ def folder(tmp_path):
 
 def paper_run(folder, cluster, model, embeddings):
     table = {"method": "full_table", "embedding_dim": 4}
+    shared = {name: {"shares_table_with": owner} for name, owner in HISTORIES.items()}
     config = RunConfig.model_validate(
         {
             "data": {"path": folder, "global_batch_size": 8},
-            "embeddings": {"default": table, "shared_tables": HISTORIES, **embeddings},
+            "embeddings": {"default": table, "features": shared, **embeddings},
             "model": {"name": model, "pairs": [PAIR]},
             "train": {"steps": 1, "dense_optimizer": SGD, "embedding_optimizer": SGD},
         }

@@ -17,7 +17,7 @@ def with_model(config: RunConfig, model: dict) -> RunConfig:
 
 def test_projections_count_for_the_feature_whose_width_differs(make_config, schema):
     narrow = {"C3": {"method": "full_table", "embedding_dim": 4}}
-    config = with_model(make_config(per_feature=narrow), AUTOINT)
+    config = with_model(make_config(features=narrow), AUTOINT)
     features = count_run_bytes(config, schema).features
     assert [facts.projection_bytes for facts in features.values()] == [0, 0, 4 * 16 * 4]
     assert features["C3"].serve_bytes == 10 * 4 * 4 + 4 * 16 * 4
@@ -29,7 +29,7 @@ def test_projections_count_for_the_feature_whose_width_differs(make_config, sche
 def test_the_count_is_of_the_whole_however_the_tables_are_sharded(
     make_config, schema, make_cluster
 ):
-    config, counts = make_config(placement={"C1": {"sharding": "row_wise"}}), []
+    config, counts = make_config(features={"C1": {"placement": {"sharding": "row_wise"}}}), []
     for world_size in (2, 4):
         cluster = make_cluster(world_size)
         embeddings = DryRun(config, schema, cluster).embeddings()
@@ -45,7 +45,7 @@ def test_a_shared_table_is_one_copy(make_config, schema):
     schema = schema.model_copy(
         update={"features": (c1.model_copy(update={"cardinality": 200_000}), c2, c3)}
     )
-    counted = count_run_bytes(make_config(shared_tables={"C1": "C2"}), schema)
+    counted = count_run_bytes(make_config(features={"C1": {"shares_table_with": "C2"}}), schema)
     assert counted.serve_bytes == counted.full_table_bytes == 200_010 * 16 * 4
     assert counted.shared_tables["C2"].charged_to == "C1"  # the first feature
 

@@ -1,4 +1,4 @@
-"""embeddings.placement: what it may say, which tables it speaks of, what is refused."""
+"""`placement` in `embeddings.features`: valid values, the tables it applies to, refusals."""
 
 import re
 
@@ -43,7 +43,12 @@ def test_a_placement_that_means_nothing_is_refused(content, message):
 
 
 def test_an_exact_name_wins_over_a_wildcard(make_config, schema, make_cluster):
-    config = make_config(placement={"C*": {"sharding": "table_wise"}, "C2": {"kernel": "uvm"}})
+    config = make_config(
+        features={
+            "C*": {"placement": {"sharding": "table_wise"}},
+            "C2": {"placement": {"kernel": "uvm"}},
+        }
+    )
     methods = DryRun(config, schema, make_cluster()).embeddings().methods
     placements = table_placements(config.embeddings, methods)
     assert placements["C1"].sharding == placements["C3"].sharding == ("table_wise",)
@@ -51,8 +56,8 @@ def test_an_exact_name_wins_over_a_wildcard(make_config, schema, make_cluster):
 
 
 def test_an_unknown_feature_gets_the_nearest_name(make_config, schema, make_cluster):
-    config = make_config(placement={"c3": {"kernel": "uvm"}})
-    with pytest.raises(RecsysError, match=r"(?s)embeddings\.placement.*'c3'.*did you mean 'C"):
+    config = make_config(features={"c3": {"placement": {"kernel": "uvm"}}})
+    with pytest.raises(RecsysError, match=r"(?s)embeddings\.features\.c3.*did you mean 'C"):
         plan_run(config, schema, make_cluster())
 
 
@@ -64,8 +69,11 @@ def share(schema):
 
 
 def test_features_of_one_table_must_agree(make_config, schema, make_cluster):
-    placement = {"C1": {"kernel": "uvm"}, "C2": {"sharding": "table_wise"}}
-    config = make_config(shared_tables={"C2": "C1"}, placement=placement)
+    features = {
+        "C1": {"placement": {"kernel": "uvm"}},
+        "C2": {"placement": {"sharding": "table_wise"}, "shares_table_with": "C1"},
+    }
+    config = make_config(features=features)
     with pytest.raises(
         RecsysError, match=r"(?s)C1 and C2 share the table 'C1'.*drop the placement"
     ):
@@ -73,7 +81,9 @@ def test_features_of_one_table_must_agree(make_config, schema, make_cluster):
 
 
 def test_a_feature_without_a_placement_takes_its_tables_owners(make_config, schema, make_cluster):
-    config = make_config(shared_tables={"C2": "C1"}, placement={"C2": {"kernel": "uvm"}})
+    config = make_config(
+        features={"C2": {"shares_table_with": "C1", "placement": {"kernel": "uvm"}}}
+    )
     methods = DryRun(config, share(schema), make_cluster()).embeddings().methods
     assert table_placements(config.embeddings, methods) == {"C1": PlacementConfig(kernel="uvm")}
 
@@ -90,13 +100,13 @@ def test_a_feature_without_a_placement_takes_its_tables_owners(make_config, sche
 def test_what_a_cpu_does_not_offer_is_refused(
     placement, message, make_config, schema, make_cluster
 ):
-    config = make_config(placement={"C1": placement})
+    config = make_config(features={"C1": {"placement": placement}})
     with pytest.raises(RecsysError, match=re.escape(message)):
         plan_run(config, schema, make_cluster(device_type="cpu"))
 
 
 def test_a_grid_needs_several_nodes(make_config, schema, make_cluster):
-    config = make_config(placement={"C1": {"sharding": "grid"}})
+    config = make_config(features={"C1": {"placement": {"sharding": "grid"}}})
     with pytest.raises(RecsysError, match="grid sharding needs several nodes"):
         plan_run(config, schema, make_cluster())
 

@@ -146,7 +146,7 @@ def described(config, schema, cluster) -> PlanDescription:
 def test_bytes_are_rows_with_their_optimisers_state(
     optimizer, state_floats, make_config, schema, make_cluster
 ):
-    config = make_config(placement={"C*": {"sharding": "table_wise"}})
+    config = make_config(features={"C*": {"placement": {"sharding": "table_wise"}}})
     table_optimizer = {
         "rowwise_adagrad": RowwiseAdagradConfig,
         "sgd": SgdConfig,
@@ -168,7 +168,9 @@ def test_bytes_are_rows_with_their_optimisers_state(
 
 def test_a_replicated_table_counts_on_every_rank(make_config, schema, make_cluster):
     plan = described(
-        make_config(placement={"C3": {"sharding": "data_parallel"}}), schema, make_cluster(4)
+        make_config(features={"C3": {"placement": {"sharding": "data_parallel"}}}),
+        schema,
+        make_cluster(4),
     )
     entry = plan.tables[2]
     assert (entry.sharding, entry.kernel, entry.ranks) == ("data_parallel", "dense", (0, 1, 2, 3))
@@ -176,16 +178,15 @@ def test_a_replicated_table_counts_on_every_rank(make_config, schema, make_clust
 
 
 def test_column_parts_have_an_accumulator_each(make_config, schema, make_cluster):
-    config = make_config(placement={"C1": {"sharding": "column_wise"}})
+    config = make_config(features={"C1": {"placement": {"sharding": "column_wise"}}})
     entry = described(config, schema, make_cluster(2)).tables[0]
     assert [s.device_bytes for s in entry.shards] == [1_000_000 * (8 + 1) * 4] * 2
 
 
 def test_uvm_lies_on_the_host_and_its_cache_on_the_device(make_config, schema, make_cluster):
-    placement = {
-        "C1": {"kernel": "uvm_caching", "cache_load_factor": 0.1, "sharding": "table_wise"}
-    }
-    entry = described(make_config(placement=placement), schema, make_cluster(2)).tables[0]
+    placement = {"kernel": "uvm_caching", "cache_load_factor": 0.1, "sharding": "table_wise"}
+    config = make_config(features={"C1": {"placement": placement}})
+    entry = described(config, schema, make_cluster(2)).tables[0]
     (shard,) = entry.shards
     assert (entry.kernel, shard.host_bytes) == ("uvm_caching", 1_000_000 * 17 * 4)
     assert shard.device_bytes == 100_000 * 16 * 4
@@ -198,7 +199,7 @@ def test_on_cpu_all_bytes_are_the_hosts(make_config, schema, make_cluster):
 
 
 def test_totals_are_of_the_slowest_and_the_fullest_rank(make_config, schema, make_cluster):
-    config = make_config(placement={"C*": {"sharding": "table_wise"}})
+    config = make_config(features={"C*": {"placement": {"sharding": "table_wise"}}})
     plan = described(config, schema, make_cluster(2))
     times = [rank.step_milliseconds for rank in plan.ranks]
     planned = [rank.planned_bytes for rank in plan.ranks]
@@ -230,8 +231,8 @@ print(describe_plan(found, embeddings, counted).model_dump_json())
 def test_the_order_in_which_torchrec_enumerates_does_not_matter(
     make_config, schema, make_cluster, monkeypatch
 ):
-    asked = {"C*": {"sharding": ["table_wise", "row_wise"]}}
-    config, cluster = make_config(placement=asked), make_cluster(2)
+    asked = {"C*": {"placement": {"sharding": ["table_wise", "row_wise"]}}}
+    config, cluster = make_config(features=asked), make_cluster(2)
     forwards = described(config, schema, cluster)
     enumerate_options = EmbeddingEnumerator.enumerate
     monkeypatch.setattr(

@@ -67,7 +67,7 @@ def test_a_model_of_one_width_is_given_one_width(make_config, schema, make_clust
 
 def test_a_hashed_feature_is_given_fewer_buckets(make_config, schema, make_cluster):
     hashed = {"method": "hashed", "embedding_dim": 16, "num_buckets": 900_000, "num_hashes": 2}
-    config = make_config(per_feature={"C1": hashed})
+    config = make_config(features={"C1": hashed})
     text = message(config, schema, make_cluster(2, hbm_bytes=32 * MB))
     line = re.search(r"C1: \{method: hashed, (.*)\}", text[text.index("fewer rows") :])[1]
     buckets = int(re.search(r"num_buckets: (\d+)", line)[1])
@@ -89,11 +89,11 @@ def test_a_shared_table_is_mended_at_its_owner(make_config, schema, make_cluster
     c1, c2, c3 = schema.features
     shared = c1.model_copy(update={"cardinality": c2.cardinality})
     schema = schema.model_copy(update={"features": (shared, c2, c3)})
-    config = make_config(shared_tables={"C1": "C2"})
+    config = make_config(features={"C1": {"shares_table_with": "C2"}})
     text = message(config, schema, make_cluster(2, hbm_bytes=5 * MB))
-    assert "embeddings.per_feature.C2: {method: hashed" in text
-    assert "embeddings.placement.C2: {kernel: uvm_caching" in text
-    assert "embeddings.per_feature.C1" not in text
+    assert "embeddings.features.C2: {method: hashed" in text
+    assert "embeddings.features.C2.placement: {kernel: uvm_caching" in text
+    assert "embeddings.features.C1" not in text
 
 
 def test_on_cpu_the_hosts_memory_is_what_lacks(make_config, schema, make_cluster):

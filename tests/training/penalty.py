@@ -65,18 +65,18 @@ def penalty_config(dataset: Path, store: str, method: str, kind: str) -> RunConf
     embeddings = {
         # one shared table for all features, or one each
         "default": chosen if method == "unified" else full,
-        "per_feature": {} if method == "unified" else {"item": chosen},
+        "features": {} if method == "unified" else {"item": chosen},
         "store": store if store == "plain" else "fused",
-        "pooling": {"history": "sum"} if kind == "pooled by sum" else {},
     }
-    if kind != "single" and method != "unified":
-        embeddings["per_feature"]["history"] = chosen
     if kind == "pooled, table shared" or kind.startswith("history"):
-        embeddings["shared_tables"] = {"history": "item"}
-        embeddings["per_feature"].pop("history", None)
+        embeddings["features"]["history"] = {"shares_table_with": "item"}
+    elif kind != "single" and method != "unified":
+        embeddings["features"]["history"] = dict(chosen)
+    if kind == "pooled by sum":
+        embeddings["features"].setdefault("history", {})["pooling"] = "sum"
     if kind.endswith("attention's"):
         table = {"table": "attended"} if method == "unified" else {}
-        embeddings["attention"] = {"default": {**chosen, **table}}
+        embeddings["roles"] = {"search": {"default": {**chosen, **table}}}
     optimizer = {"name": "sgd", "learning_rate": 1.0, L2.get(store, "l2"): LAMBDA}
     content = {
         "data": {

@@ -97,7 +97,7 @@ def test_what_a_model_does_not_offer_is_left_out(run):
 
 
 def test_a_model_without_attention_leaves_no_sample(tiny_dataset, tmp_path):
-    overrides = ["model={name: dcn_v2, hidden_dims: [8]}", "embeddings.attention=null"]
+    overrides = ["model={name: dcn_v2, hidden_dims: [8]}", "embeddings.roles={}"]
     run = run_of(tiny_dataset, tmp_path, Ranks(torch.device("cpu")), "din", *overrides)
     found = pl.read_parquet(evaluate_split(run, "test"))
     assert "history_length/history" in found.columns  # pooled, and still in the target's ids

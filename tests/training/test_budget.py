@@ -27,8 +27,8 @@ def test_a_run_within_its_budget_says_what_it_takes(tiny_dataset, tmp_path):
         "train={steps: 1, dense_optimizer: {learning_rate: 0.1}, "
         "embedding_optimizer: {name: sgd, learning_rate: 0.1}}",
         "model={name: autoint, attention_dim: 8, num_layers: 1, mixed_widths: project}",
-        "embeddings.per_feature={color: {method: full_table, embedding_dim: 4}}",
-        "embeddings.shared_tables={history: item}",
+        "embeddings.features={color: {method: full_table, embedding_dim: 4}}",
+        "embeddings.features.history.shares_table_with=item",
         "embeddings.budget=1MB",
     ]
     run = tmp_path / "run"

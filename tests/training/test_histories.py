@@ -33,9 +33,8 @@ def config_of(dataset, model, *overrides, method=TABLE, optimizer=ADAGRAD) -> Ru
         "data": {"path": str(dataset), "global_batch_size": 64},
         "embeddings": {
             "default": TABLE,
-            "per_feature": {"item": method},
-            "shared_tables": {"history": "item"},
-            "attention": ATTENTION if model == "dare" else None,
+            "features": {"item": method, "history": {"shares_table_with": "item"}},
+            "roles": {"search": ATTENTION} if model == "dare" else {},
         },
         "model": {**MODELS[model], "pairs": PAIRS, "hidden_dims": [16]},
         "train": {

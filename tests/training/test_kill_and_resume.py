@@ -31,16 +31,16 @@ SCENARIOS = {
     ),
     "dare, whose attention has tables of its own": (
         [
-            "embeddings.shared_tables={history: item}",
-            "embeddings.attention.default={method: full_table, embedding_dim: 4}",
-            "embeddings.attention.learning_rate=0.02",
+            "embeddings.features.history.shares_table_with=item",
+            "embeddings.roles.search.default={method: full_table, embedding_dim: 4}",
+            "embeddings.roles.search.learning_rate=0.02",
             "model={name: dare, pairs: [{target: [item], history: [history]}], top_k: 3}",
         ],
         {"training": in_training(22), "writing a checkpoint": in_checkpoint_write(40)},
     ),
     "din on plain tables": (
         [
-            "embeddings.shared_tables={history: item}",
+            "embeddings.features.history.shares_table_with=item",
             "embeddings.store=plain",
             "train.embedding_optimizer={name: adam, learning_rate: 0.01, mini_batch_l2: 0.01}",
             "model={name: din, pairs: [{target: [item], history: [history]}], dropout: 0.1, "

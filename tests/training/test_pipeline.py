@@ -34,7 +34,11 @@ from tests.embeddings.examples import EXAMPLES
 from tests.ranks import free_port, run_on_ranks
 
 pytestmark = pytest.mark.slow
-PLACEMENT = {"item": {"sharding": "column_wise"}, "shop": {"sharding": "data_parallel"}}
+FEATURES = {
+    "history": {"pooling": "mean"},
+    "item": {"placement": {"sharding": "column_wise"}},
+    "shop": {"placement": {"sharding": "data_parallel"}},
+}
 
 
 def config_of(dataset, *overrides) -> RunConfig:
@@ -42,8 +46,7 @@ def config_of(dataset, *overrides) -> RunConfig:
         "data": {"path": str(dataset), "global_batch_size": 40},
         "embeddings": {
             "default": {"method": "full_table", "embedding_dim": 8},
-            "pooling": {"history": "mean"},
-            "placement": PLACEMENT,
+            "features": FEATURES,
         },
         "model": {"name": "dcn_v2", "hidden_dims": [16], "dropout": 0.1},
         "train": {
@@ -184,8 +187,7 @@ def train_epoch(config: RunConfig, ranks: Ranks) -> Trained:
 @pytest.mark.parametrize("method", EXAMPLES, ids=lambda m: m.method)
 def test_every_method_goes_through_the_pipeline(tiny_dataset, alone, method):
     overrides = [
-        f"embeddings.per_feature={{item: {method.model_dump_json()}}}",
-        "embeddings.placement={}",
+        f"embeddings.features={{item: {method.model_dump_json()}}}",
         "data.global_batch_size=150",
     ]
     plain = train_epoch(config_of(tiny_dataset, *overrides), alone)
@@ -240,7 +242,7 @@ def test_between_two_batches_the_model_can_be_detached_and_scores_as_always(tiny
 
 
 def test_a_pipeline_without_any_exchange_is_refused(tiny_dataset, tmp_path):
-    config = config_of(tiny_dataset, "train.pipeline=on", "embeddings.placement={}")
+    config = config_of(tiny_dataset, "train.pipeline=on", "embeddings.features={}")
     with pytest.raises(RecsysError, match="no exchange") as refused:
         train(config, tmp_path / "run")
     assert "train.pipeline" in str(refused.value)

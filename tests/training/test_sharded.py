@@ -31,12 +31,14 @@ SHARDINGS = {
 
 
 def config_of(dataset, model, method, placement, optimizer, *overrides) -> RunConfig:
+    features = {name: {"placement": asked} for name, asked in placement.items()}
+    for name in ("item", "history"):
+        features[name] = {**method, **features.get(name, {})}
     content = {
         "data": {"path": str(dataset), "global_batch_size": 64},
         "embeddings": {
             "default": {"method": "full_table", "embedding_dim": 8},
-            "per_feature": {"item": method, "history": method},
-            "placement": placement,
+            "features": features,
         },
         "model": MODELS[model],
         "train": {

@@ -70,9 +70,7 @@ MODELS = {
     "dcn_v2 with raw numericals": ["embeddings.numerical=raw"],
     "autoint": ["model={name: autoint, attention_dim: 8, num_layers: 2}"],
     "autoint+": ["model={name: autoint, attention_dim: 8, num_layers: 1, hidden_dims: [8]}"],
-    "hashed": [
-        "embeddings.per_feature={item: {method: hashed, embedding_dim: 8, num_buckets: 20}}"
-    ],
+    "hashed": ["embeddings.features={item: {method: hashed, embedding_dim: 8, num_buckets: 20}}"],
 }
 
 

@@ -111,7 +111,7 @@ def test_the_network_stays_fresh_on_demand(old_run, new_dataset):
 
 def test_what_cannot_be_taken_over_says_why(old_run, new_dataset):
     methods = (
-        "embeddings.per_feature={item: {method: full_table, embedding_dim: 4}, "
+        "embeddings.features={item: {method: full_table, embedding_dim: 4}, "
         "shop: {method: hashed, embedding_dim: 8, num_buckets: 6}}"
     )
     report, _, _ = start(old_run, new_dataset, methods)

@@ -39,7 +39,7 @@ def table_placements(
                 raise RecsysError(
                     f"{first} and {feature} share the table {table.name!r} but have different "
                     "placements",
-                    where="embeddings.placement",
+                    where="embeddings.features: placement",
                     expected="one placement for features that share a table",
                     got=f"{first}: {_brief(known)}; {feature}: {_brief(placement)}",
                     fix=f"drop the placement of {feature}, or write the same for both",
@@ -82,7 +82,7 @@ def _check_on_offer(table: TableSpec, placement: PlacementConfig, cluster: Clust
         if cluster.device_type == "cpu" and sharding not in ON_CPU:
             raise RecsysError(
                 f"table {table.name!r}: {sharding} is not available on CPU",
-                where="embeddings.placement",
+                where="embeddings.features: placement",
                 expected=", ".join(ON_CPU),
                 got=sharding,
                 fix="choose one of these, or plan for --device cuda",
@@ -90,7 +90,7 @@ def _check_on_offer(table: TableSpec, placement: PlacementConfig, cluster: Clust
         if sharding == "grid" and cluster.num_nodes == 1:
             raise RecsysError(
                 f"table {table.name!r}: grid sharding needs several nodes",
-                where="embeddings.placement",
+                where="embeddings.features: placement",
                 got=f"one node of {cluster.devices_per_node} devices",
                 fix="write row_wise",
             )
@@ -100,7 +100,7 @@ def _check_kernel(table: TableSpec, placement: PlacementConfig, cluster: Cluster
     if cluster.device_type == "cpu" and placement.kernel in ("uvm", "uvm_caching"):
         raise RecsysError(
             f"table {table.name!r}: kernel {placement.kernel} is not available on CPU",
-            where="embeddings.placement",
+            where="embeddings.features: placement",
             expected="fused, or no kernel",
             got=placement.kernel,
         )

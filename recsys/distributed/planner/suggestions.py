@@ -47,7 +47,7 @@ def explain(run: DryRun) -> RecsysError:
     if needed is None:
         return RecsysError(
             f"no plan places the tables on {devices}, however much memory there is",
-            where="embeddings.placement",
+            where="embeddings.features: placement",
             fix="give the planner more to choose from: drop or widen a placement",
         )
     missing = needed - cluster.table_bytes
@@ -175,9 +175,9 @@ def _hashed(run: DryRun, feature: str, part: float) -> tuple[DryRun, str]:
 def _with_method(run: DryRun, feature: str, method: MethodConfig) -> tuple[DryRun, str]:
     config = run.config.embeddings
     owner = config.shared_tables.get(feature, feature)
-    edited = config.model_copy(update={"per_feature": {**config.per_feature, owner: method}})
+    edited = config.with_features({owner: {"method": method}})
     shown = {"method": method.method, **method.model_dump(mode="json", exclude_defaults=True)}
-    return run.with_embeddings(edited), f"embeddings.per_feature.{owner}: {_flow(shown)}"
+    return run.with_embeddings(edited), f"embeddings.features.{owner}: {_flow(shown)}"
 
 
 def _all_narrower(run: DryRun, missing: int) -> Suggestion | None:
@@ -187,11 +187,13 @@ def _all_narrower(run: DryRun, missing: int) -> Suggestion | None:
     start = int(config.default.embedding_dim * part) // 4 * 4
     for dim in range(start, 0, -4):
         width = {"embedding_dim": dim}
-        per_feature = {n: m.model_copy(update=width) for n, m in config.per_feature.items()}
-        changes = {"default": config.default.model_copy(update=width), "per_feature": per_feature}
-        edited = run.with_embeddings(config.model_copy(update=changes))
+        own = {name: e.method for name, e in config.features.items() if e.method is not None}
+        narrow = {name: {"method": m.model_copy(update=width)} for name, m in own.items()}
+        default = config.default.model_copy(update=width)
+        changed = config.with_features(narrow).model_copy(update={"default": default})
+        edited = run.with_embeddings(changed)
         if edited.has_valid_model() and edited.fits():
-            places = ("default", *(f"per_feature.{name}" for name in per_feature))
+            places = ("default", *(f"features.{name}" for name in own))
             lines = tuple(f"embeddings.{place}.embedding_dim: {dim}" for place in places)
             return Suggestion(lines, f"narrower vectors, which saves {_saved(run, edited)}")
     return None
@@ -209,10 +211,10 @@ def _on_host(run: DryRun, missing: int) -> Suggestion | None:
             continue
         config = run.config.embeddings
         owners = dict.fromkeys(config.shared_tables.get(f, f) for f in moved)
-        placements = {**config.placement, **dict.fromkeys(owners, placement)}
-        if run.with_embeddings(config.model_copy(update={"placement": placements})).fits():
+        placements = {owner: {"placement": placement} for owner in owners}
+        if run.with_embeddings(config.with_features(placements)).fits():
             shown = _flow(placement.model_dump(mode="json", exclude_none=True))
-            lines = tuple(f"embeddings.placement.{owner}: {shown}" for owner in owners)
+            lines = tuple(f"embeddings.features.{owner}.placement: {shown}" for owner in owners)
             return Suggestion(lines, "tables in the host's memory, which makes steps slower")
     return None
 

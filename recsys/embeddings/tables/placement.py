@@ -1,4 +1,4 @@
-"""Where a feature's tables may lie: the values of `embeddings.placement`."""
+"""Where a feature's tables may lie: the values of `placement` in `embeddings.features`."""
 
 from typing import Annotated, Literal, Self
 
