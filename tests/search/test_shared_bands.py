@@ -67,7 +67,7 @@ def test_the_config_of_the_supernet_keeps_the_bands(tiny_dataset, tmp_path):
 def test_features_with_other_cuts_are_refused(tiny_dataset):
     other = "embeddings.features.shop={method: dnis, embedding_dim: 8, bands_over: all_features}"
     config = config_of(tiny_dataset, *SECTIONS, other)
-    with pytest.raises(RecsysError, match="need one cut"):
+    with pytest.raises(RecsysError, match="need the same settings"):
         with_band_ends(config, load_schema(tiny_dataset))
 
 
