@@ -7,12 +7,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from data_pipelines.recipe import Recipe
-from data_pipelines.rules.columns import (
-    FeaturePlan,
-    TransformRule,
-    VocabularyRule,
-    makes_tokens,
-)
+from data_pipelines.rules.columns import FeaturePlan, TransformRule, VocabularyRule, makes_tokens
 from recsys.config.name_patterns import names_matching
 from recsys.errors import RecsysError, did_you_mean
 

@@ -1,4 +1,4 @@
-"""What a data source is: a reader of raw files, and the built-in datasets that use it."""
+"""Data sources: readers of raw files, with the built-in datasets that use them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -43,11 +43,8 @@ class FeatureEncoder:
         min_count: int = 1,
         owns_ids: bool = True,
     ) -> None:
-        self.feature = feature
-        self.transform = transform
-        self.ids = ids
-        self.min_count = min_count
-        self.owns_ids = owns_ids
+        self.feature, self.transform, self.ids = feature, transform, ids
+        self.min_count, self.owns_ids = min_count, owns_ids
         self.is_fitted_late = isinstance(transform, TransformFit)
         counts = ids is not None and not isinstance(ids, HashIds)
         self.rounds = int(self.is_fitted_late) + int(counts)

@@ -8,9 +8,9 @@ import polars as pl
 from data_pipelines.recipe import Events
 from data_pipelines.rules.columns import FeaturePlan
 
-# Staged columns; the event columns of the plan are beside them.
+# Staged columns; the event columns of the plan follow.
 USER, ITEM, TIME = "#user", "#item", "#time"
-IS_BEHAVIOR, IS_TARGET, LABEL = "#behaviour", "#target", "#label"
+IS_BEHAVIOR, IS_TARGET, LABEL = "#behavior", "#target", "#label"
 
 
 @dataclass(frozen=True)

@@ -153,10 +153,7 @@ def _check_batch(batch: pa.RecordBatch, allowed: Allowed, where: str, first: int
     )
     # Id 0 is any rare item, of this user or of another one.
     is_own = is_drawn & (items > 0) & _is_in(_joined(users, _salted(items)), allowed.own_items)
-    for wrong, what, expected in (
-        (~is_known, *WRONG_HISTORY),
-        (is_own, *WRONG_NEGATIVE),
-    ):
+    for wrong, what, expected in ((~is_known, *WRONG_HISTORY), (is_own, *WRONG_NEGATIVE)):
         if wrong.any():
             raise RecsysError(
                 f"leakage: {what}",
@@ -208,11 +205,7 @@ def _window_hashes(ids: NDArray[np.int32], list_offsets: pa.Array) -> UInt64s:
 
 
 def _allowed_by_log(
-    schema: Schema,
-    dataset_dir: Path,
-    log: EventLog,
-    frames: Iterable[pl.DataFrame],
-    users_mod: int,
+    schema: Schema, dataset_dir: Path, log: EventLog, frames: Iterable[pl.DataFrame], users_mod: int
 ) -> Allowed:
     """The allowed contents by the events of one in `users_mod` users, chosen by their hash."""
     encoders = load_encoders(schema.features, dataset_dir)

@@ -13,15 +13,7 @@ from data_pipelines.encoding.staging import group_ids, read_arrow, write_arrow
 from data_pipelines.encoding.transforms import SpacedSample
 from data_pipelines.encoding.vocabulary import grown
 from data_pipelines.events.columns import LogColumns
-from data_pipelines.events.layout import (
-    IS_BEHAVIOR,
-    IS_TARGET,
-    ITEM,
-    LABEL,
-    TIME,
-    USER,
-    EventPlan,
-)
+from data_pipelines.events.layout import IS_BEHAVIOR, IS_TARGET, ITEM, LABEL, TIME, USER, EventPlan
 from data_pipelines.reading.times import order_times
 from data_pipelines.recipe import Recipe
 from recsys.errors import RecsysError

@@ -140,7 +140,7 @@ def _divide_files(recipe: Recipe, source: Source, raw: list[Path]) -> tuple[list
     for found, what in ((logs, "log"), (tables, "item table")):
         if not found:
             raise RecsysError(
-                f"no raw file is the {what}",
+                f"{what} not found among the raw files",
                 where=", ".join(map(str, raw)),
                 expected=f"the log, and item tables named {' or '.join(patterns)}",
                 fix="pass both to --raw, or change events.items.files",

@@ -10,12 +10,7 @@ from data_pipelines.encoding.hashing import finalize
 from data_pipelines.encoding.splits import SplitCodes, group_split
 from data_pipelines.encoding.vocabulary import Int64s
 from data_pipelines.events.layout import IS_BEHAVIOR, IS_TARGET, ITEM, LABEL, TIME, USER
-from data_pipelines.events.negatives import (
-    Catalog,
-    draw_negatives,
-    sample_hashes,
-    user_item_keys,
-)
+from data_pipelines.events.negatives import Catalog, draw_negatives, sample_hashes, user_item_keys
 from data_pipelines.recipe import Events
 from data_pipelines.rules.splits import ByGroup, ByTime, LastItem, LastTwoItems, SplitRule
 

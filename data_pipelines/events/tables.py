@@ -13,7 +13,7 @@ from data_pipelines.reading.text import first_line
 from data_pipelines.recipe import Recipe
 from data_pipelines.rules.columns import Label
 from data_pipelines.rules.files import FileFormat
-from data_pipelines.sources.table import TableSource
+from data_pipelines.sources.table import TableSource, detect_format
 from data_pipelines.sources.timed import TimedSource
 from recsys.schema import Schema
 
@@ -50,12 +50,8 @@ def _names(path: Path, file: FileFormat) -> set[str]:
 
 def _sample_recipe(recipe: Recipe, path: Path) -> Recipe:
     """The format of a table of samples: that of the log, but text has a header."""
-    log = recipe.file
-    file = FileFormat(
-        format=binary_format(head_of(path)) or "text",
-        separator=log.separator,
-        encoding=log.encoding,
-    )
+    file = FileFormat(separator=recipe.file.separator, encoding=recipe.file.encoding)
+    file = detect_format(path, file)
     return recipe.model_copy(
         update={"file": file, "events": None, "source": "table", "label": Label()}
     )

@@ -46,11 +46,7 @@ def check_arrow_types(schema: pa.Schema, path: Path) -> None:
 
 
 def canonical_frame(
-    frame: pl.DataFrame,
-    dtypes: Dtypes,
-    sequences: Set[str],
-    path: Path | str,
-    first_row: int = 1,
+    frame: pl.DataFrame, dtypes: Dtypes, sequences: Set[str], path: Path | str, first_row: int = 1
 ) -> pl.DataFrame:
     """The columns in `dtypes`: float64 numbers, text tokens, and lists of tokens for sequences.
 

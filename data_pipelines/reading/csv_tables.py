@@ -8,13 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_pipelines.reading.chunks import (
-    Dtypes,
-    NumberedFrame,
-    check_unique,
-    fill_names,
-    prefetch,
-)
+from data_pipelines.reading.chunks import Dtypes, NumberedFrame, check_unique, fill_names, prefetch
 from data_pipelines.reading.row_ends import find_stray_quote, outside_quotes
 from data_pipelines.reading.text import Block, check_encoding, first_line, read_blocks
 from data_pipelines.rules.files import FileFormat
@@ -40,11 +34,7 @@ def check_columns(block: Block, file: FileFormat, columns: int, path: Path) -> N
 
 
 def _check_quotes(
-    data: NDArray[np.uint8],
-    newlines: NDArray[np.bool_],
-    block: Block,
-    file: FileFormat,
-    path: Path,
+    data: NDArray[np.uint8], newlines: NDArray[np.bool_], block: Block, file: FileFormat, path: Path
 ) -> None:
     assert file.quote
     position = find_stray_quote(data, file.quote, file.separator)
@@ -63,11 +53,7 @@ def _check_quotes(
 
 
 def _raise_wrong_columns(
-    block: Block,
-    ends: NDArray[np.int64],
-    separators: NDArray[np.bool_],
-    columns: int,
-    path: Path,
+    block: Block, ends: NDArray[np.int64], separators: NDArray[np.bool_], columns: int, path: Path
 ) -> None:
     """Raises RecsysError for the first row with a wrong number of columns, if any."""
     counts = np.diff(np.cumsum(separators)[ends], prepend=0)
@@ -163,11 +149,7 @@ def read_text(
 
 
 def _parse_block(
-    block: Block,
-    file: FileFormat,
-    columns: list[str],
-    dtypes: Dtypes,
-    path: Path,
+    block: Block, file: FileFormat, columns: list[str], dtypes: Dtypes, path: Path
 ) -> pl.DataFrame:
     """One block as a frame; errors name the row of a value that is not a number."""
     schema = {name: dtypes.get(name, pl.String()) for name in columns}

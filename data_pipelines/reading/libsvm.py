@@ -40,7 +40,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Some rows: their labels and qids as text (null where missing), and their entries.
+    """Some rows: their labels and qids as text (null if missing), and their entries.
 
     `entries` has the columns row (from 0), place (in its row, from 0), field (null in libsvm
     lines), index and value.
@@ -74,11 +74,7 @@ def sparse_columns(path: Path, file: FileFormat) -> list[str]:
 
 
 def read_sparse(
-    path: Path,
-    file: FileFormat,
-    columns: list[str],
-    dtypes: Dtypes,
-    is_list: set[str],
+    path: Path, file: FileFormat, columns: list[str], dtypes: Dtypes, is_list: set[str]
 ) -> Iterator[NumberedFrame]:
     """Yields the columns in `dtypes`: text, lists of text for `is_list`, and numbers."""
     facts = FileFacts(path)
@@ -122,7 +118,7 @@ def _parse(lines: pl.Series, facts: FileFacts, first_row: int) -> SparseRows:
             got=repr(first[row]),
         )
     entries = frame.explode("word").with_columns(
-        place=pl.int_range(pl.len()).over("row") - pl.lit(has_label).gather(pl.col("row")),
+        place=pl.int_range(pl.len()).over("row") - pl.lit(has_label).gather(pl.col("row"))
     )
     entries = entries.filter(pl.col("place") >= 0)
     is_qid = entries["word"].str.starts_with("qid:")

@@ -1,4 +1,4 @@
-"""Text files as UTF-8 blocks of whole rows; memory holds a few blocks, however long the file."""
+"""Text files as UTF-8 blocks of whole rows; a few blocks are in memory, however long the file."""
 
 import codecs
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ def _endless_row(start: bytes, file: FileFormat, where: str) -> RecsysError:
         where=where,
         expected=None if is_open else f"at most {MAX_ROW_BYTES:,} bytes",
         got=repr(start.lstrip(b"\r\n")[:60].decode(errors="replace")),
-        fix=f"correct the row, or set {file.section}.quote=null if quotes are plain characters"
+        fix=f"correct the row, or set {file.section}.quote=null if quotes have no meaning"
         if is_open
         else "check that the file is text with one line for each row",
     )
@@ -109,7 +109,7 @@ def first_line(path: Path, file: FileFormat = LINES) -> str:
         raise RecsysError(
             "the first line is empty" if text else "the file is empty",
             where=path,
-            fix="give a file with rows",
+            fix="pass a file with rows",
         )
     if file.quote and line.count(file.quote.encode()) % 2:
         raise _endless_row(line, file, f"{path}, line 1")

@@ -10,7 +10,6 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.reading.chunks import Dtypes
-from data_pipelines.reading.files import binary_format, head_of
 from data_pipelines.reading.text import (
     BLOCK_BYTES,
     Block,
@@ -22,7 +21,7 @@ from data_pipelines.reading.text import (
 )
 from data_pipelines.rules.columns import SequenceColumns
 from data_pipelines.rules.files import ItemTable
-from data_pipelines.sources.table import read_table, table_columns
+from data_pipelines.sources.table import detect_format, read_table, table_columns
 from recsys.errors import RecsysError
 
 QUOTED = """'(?:[^'\\\\\\n]|\\\\.)*'|"(?:[^"\\\\\\n]|\\\\.)*\""""
@@ -30,10 +29,9 @@ QUOTED = """'(?:[^'\\\\\\n]|\\\\.)*'|"(?:[^"\\\\\\n]|\\\\.)*\""""
 
 def read_item_table(path: Path, rule: ItemTable) -> pl.DataFrame:
     """Reads the item column and the item features as text, null if missing."""
-    binary = binary_format(head_of(path))
-    if not binary and rule.format == "text" and is_json(path, rule):
+    file = detect_format(path, rule)
+    if file.format == "text" and is_json(path, rule):
         return _read_json(path, rule)
-    file = rule.model_copy(update={"format": binary or rule.format})
     columns = table_columns(path, file, "")
     dtypes: Dtypes = dict.fromkeys(columns, pl.String())
     frames = read_table(path, file, columns, dtypes, SequenceColumns())

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.reading.chunks import Dtypes, NumberedFrame
-from data_pipelines.reading.files import binary_format, expand_paths, head_of
+from data_pipelines.reading.files import expand_paths
 from data_pipelines.recipe import Recipe
 from data_pipelines.rules.files import FileFormat, Join
 from data_pipelines.source import Source
@@ -16,6 +16,7 @@ from data_pipelines.sources.keyed_table import KeyedTable
 from data_pipelines.sources.table import (
     bound_numbers,
     check_columns_exist,
+    detect_format,
     read_table,
     table_columns,
 )
@@ -33,18 +34,12 @@ class TableFiles:
         self.rule, self.paths, self._recipe = rule, paths, recipe
         self._file = rule.file or _like_rows(recipe.file)
         self.name = ", ".join(path.name for path in paths)
-        columns = table_columns(paths[0], self._format(paths[0]), "")
+        columns = table_columns(paths[0], detect_format(paths[0], self._file), "")
         key = "join.table_key" if rule.table_key else "join.key"
         for where, names in ((key, rule.own_key), ("join.columns", rule.columns)):
             check_columns_exist(names, columns, f"{where}, {paths[0]}")
         added = rule.columns or tuple(c for c in columns if c not in rule.own_key)
         self.own_name = {f"{rule.prefix}{column}": column for column in added}
-
-    def _format(self, path: Path) -> FileFormat:
-        """The format of the recipe, or Parquet, Arrow or ORC if the file is one of these."""
-        return self._file.model_copy(
-            update={"format": binary_format(head_of(path)) or self._file.format}
-        )
 
     def load(self, dtypes: Dtypes) -> KeyedTable:
         """Loads the table into memory, with its columns that are in `dtypes`."""
@@ -63,7 +58,7 @@ class TableFiles:
         )
         size: int | float = 0
         for path in self.paths:
-            file = self._format(path)
+            file = detect_format(path, self._file)
             columns = table_columns(path, file, "")
             check_columns_exist(own_dtypes, columns, f"join, {path}")
             for row, frame in read_table(path, file, columns, own_dtypes, own_sequence):
@@ -200,7 +195,7 @@ def _matching(files: list[Path], rule: Join) -> list[Path]:
 
 def _no_table(rule: Join, raw: Sequence[Path]) -> list[Path]:
     raise RecsysError(
-        f"no raw file is the table with the key {', '.join(rule.key)}",
+        f"table with the key {', '.join(rule.key)} not found among the raw files",
         where=", ".join(map(str, raw)),
         expected=f"a file named {' or '.join(rule.files)} (join.files)",
         fix="pass both: --raw ROWS --raw TABLE, or a folder with both",

@@ -10,7 +10,7 @@ from data_pipelines.reading.arrow_files import column_names, read_columns
 from data_pipelines.reading.arrow_values import canonical_frame
 from data_pipelines.reading.chunks import Dtypes, NumberedFrame
 from data_pipelines.reading.csv_tables import read_text, text_columns
-from data_pipelines.reading.files import expand_paths
+from data_pipelines.reading.files import binary_format, expand_paths, head_of
 from data_pipelines.reading.libsvm import read_sparse, sparse_columns
 from data_pipelines.recipe import Recipe
 from data_pipelines.rules.columns import OutOfRange, SequenceColumns
@@ -57,12 +57,13 @@ def table_columns(path: Path, file: FileFormat, label: str) -> list[str]:
     return column_names(path, file.format)
 
 
+def detect_format(path: Path, file: FileFormat) -> FileFormat:
+    """The format of the recipe, or Parquet, Arrow or ORC if the file is one of these."""
+    return file.model_copy(update={"format": binary_format(head_of(path)) or file.format})
+
+
 def read_table(
-    path: Path,
-    file: FileFormat,
-    columns: list[str],
-    dtypes: Dtypes,
-    sequence: SequenceColumns,
+    path: Path, file: FileFormat, columns: list[str], dtypes: Dtypes, sequence: SequenceColumns
 ) -> Iterator[NumberedFrame]:
     """Yields the columns in `dtypes` of a table of any format; `columns` are all of the file."""
     if file.format == "text":

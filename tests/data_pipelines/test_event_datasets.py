@@ -197,7 +197,10 @@ EVENTS = [(f"u{u}", f"i{(u * 2 + n) % 9}", n) for u in range(9) for n in range(4
         (["events=null"], ["last_two_items", "event log"]),
         (["events.time=null", "split=by_time"], ["events.time"]),
         (["events.negatives=null"], ["'label' not found", "label.column"]),
-        (["events.items={files: ['meta*']}"], ["no raw file is the item table", "meta*"]),
+        (
+            ["events.items={files: ['meta*']}"],
+            ["item table not found among the raw files", "meta*"],
+        ),
         (["events.max_lenght=3"], ["max_lenght", "did you mean 'max_length'"]),
         (["events.min_events=9"], ["'train' is empty"]),
     ],

@@ -170,7 +170,7 @@ def test_a_list_column_of_a_table_is_a_sequence(tables):
     [
         (
             {"join": [{"files": "visitors*", "key": "user"}]},
-            ["no raw file is the table", "visitors*"],
+            ["not found among the raw files", "visitors*"],
         ),
         ({"join": [{"files": "users*", "key": "usr"}]}, ["'usr'", "did you mean 'user'"]),
         ({"join": [{"files": "users*", "key": "user", "columns": "agee"}]}, ["'agee'", "'age'"]),
