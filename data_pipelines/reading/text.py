@@ -1,4 +1,4 @@
-"""Text files as UTF-8 blocks of whole rows; a few blocks are in memory, however long the file."""
+"""Text files as blocks of whole rows in UTF-8; memory does not grow with the length of the file."""
 
 import codecs
 from collections.abc import Iterator

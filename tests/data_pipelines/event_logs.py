@@ -1,4 +1,4 @@
-"""A small event log with its recipe, and a plain reading of what samples must hold."""
+"""A small event log with its recipe, and a reference implementation of its samples."""
 
 import polars as pl
 import yaml

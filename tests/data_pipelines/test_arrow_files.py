@@ -1,4 +1,4 @@
-"""Parquet, Arrow (IPC, Feather) and ORC give the data that text gives; names do not matter."""
+"""Parquet, Arrow (IPC, Feather) and ORC give the data of text, whatever the file's name."""
 
 import gzip
 
@@ -60,7 +60,7 @@ def test_every_format_gives_the_data_of_text(shop, arrow_table, monkeypatch, kin
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_the_contents_say_what_a_file_is(shop, arrow_table, kind):
+def test_a_file_of_another_format_is_an_error(shop, arrow_table, kind):
     path = shop.folder / "rows.csv"
     WRITERS[kind][0](arrow_table, str(path))
     found = binary_format(head_of(path))
@@ -70,7 +70,7 @@ def test_the_contents_say_what_a_file_is(shop, arrow_table, kind):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_file_cut_short_is_one_message(shop, arrow_table, kind):
+def test_a_truncated_file_is_one_message(shop, arrow_table, kind):
     write, file_format = WRITERS[kind]
     path = shop.folder / "rows.bin"
     write(pa.concat_tables([arrow_table] * 50), str(path))
@@ -99,7 +99,7 @@ def test_changed_bytes_are_a_message_or_other_values_but_no_crash(tmp_path, arro
         assert all(frame.columns == ["colour", "price"] for frame in frames)
 
 
-def test_text_and_compressed_files_are_no_parquet(shop, arrow_table):
+def test_text_and_compressed_files_are_not_parquet(shop, arrow_table):
     path = shop.folder / "rows.parquet"
     shop.csv.rename(path)
     refusal(lambda: shop.prepare("file.format=parquet", raw=[path]), "not a valid Parquet", "text")
@@ -124,7 +124,7 @@ def test_column_names_in_a_recipe_are_for_text(shop, arrow_table):
     refusal(lambda: shop.prepare(*overrides, raw=[path]), "file.columns is only for text")
 
 
-def test_a_column_that_is_there_twice_is_refused(shop, arrow_table):
+def test_a_duplicate_column_is_refused(shop, arrow_table):
     path = shop.folder / "rows.bin"
     pq.write_table(arrow_table.append_column("user", arrow_table["user"]), path)
     refusal(lambda: shop.prepare("file.format=parquet", raw=[path]), "duplicate column name 'user'")

@@ -1,4 +1,4 @@
-"""The built-in data sets, on rows written here and on the real ones."""
+"""The built-in datasets, on rows written here and on real rows."""
 
 import collections
 import gzip
@@ -54,7 +54,7 @@ def test_criteo_integers_are_tokens_and_0_is_one_of_them(criteo, tmp_path):
     assert set(vocabulary["value"]) == {-1, 0, 13}  # ln(30)² = 11.6, and 2 to keep it apart
 
 
-def test_the_x4_rule_gives_missing_and_0_no_token(criteo, tmp_path):
+def test_with_the_x4_rule_missing_and_0_have_no_token(criteo, tmp_path):
     schema = prepare("criteo_x4_002", [criteo], tmp_path / "out")
     assert schema.feature("I1").transform == CriteoBucket(missing=0, absent=(0,))
     assert schema.feature("I1").cardinality == 3
@@ -76,7 +76,7 @@ def test_criteo_integers_can_stay_numbers(criteo, tmp_path):
     assert read_split(tmp_path / "out", "train")["I2"].to_list() == pytest.approx([0.6931472] * 16)
 
 
-def test_an_unlabelled_criteo_file_is_encoded_but_not_prepared(criteo, tmp_path):
+def test_an_unlabeled_criteo_file_is_encoded_but_not_prepared(criteo, tmp_path):
     schema = prepare("criteo_kaggle", [criteo], tmp_path / "out")
     unlabelled = tmp_path / "test.txt"
     unlabelled.write_text(criteo_row(None, "0", "aa") + "\n")
@@ -97,7 +97,7 @@ def test_a_folder_of_days_is_read_in_natural_order(tmp_path):
     assert schema.split("test").positives == 9
 
 
-def test_the_leader_boards_presets_have_the_published_settings():
+def test_the_benchmark_recipes_have_the_published_settings():
     settings = {n: (r.min_count, r.split) for n, r in builtin_datasets().items() if "_x4_" in n}
     assert {name: count for name, (count, _) in settings.items()} == {
         "criteo_x4_001": 10,
@@ -186,7 +186,7 @@ def test_movielens_needs_its_three_files(movielens, tmp_path):
         ("movielens_1m", "movielens_1m", None),
     ],
 )
-def test_real_rows_are_prepared_and_encoded_alike(real_data, tmp_path, name, raw, rows):
+def test_real_rows_are_prepared_and_encoded_equally(real_data, tmp_path, name, raw, rows):
     schema = prepare(name, [real_data / raw], tmp_path / "out")
     assert rows in (None, sum(split.rows for split in schema.splits.values()))
     for feature in schema.sparse:

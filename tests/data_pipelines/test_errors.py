@@ -1,4 +1,4 @@
-"""Wrong input: one message that names the place, and nothing left that looks like a data set."""
+"""Invalid input: one message that says where, and no partial dataset."""
 
 import errno
 import gzip
@@ -37,7 +37,7 @@ def edit(shop, old, new):
     shop.csv.write_text(text.replace(old, new, 1))
 
 
-def test_unknown_data_set(tmp_path):
+def test_unknown_dataset(tmp_path):
     with pytest.raises(RecsysError, match="did you mean 'criteo_kaggle'"):
         prepare("criteo_kagle", [], tmp_path / "out")
 
@@ -83,14 +83,14 @@ def test_wrong_names(refuses, override, words):
     refuses(*words, overrides=[override])
 
 
-def test_no_feature_at_all(refuses):
+def test_a_recipe_without_features(refuses):
     refuses(
         "has no features",
         overrides=[f"{kind}.columns=[]" for kind in ("numerical", "categorical", "sequence")],
     )
 
 
-def test_a_recipe_with_a_key_twice(refuses, shop):
+def test_a_recipe_with_a_duplicate_key(refuses, shop):
     shop.recipe.write_text(shop.recipe.read_text() + "min_count: 3\n")
     refuses("min_count", "twice", str(shop.recipe))
 
@@ -125,7 +125,7 @@ def test_a_label_column_in_another_case_is_found(refuses, shop):
     refuses("label column 'bought' not found", "did you mean 'Bought'?")
 
 
-def test_a_first_row_that_is_taken_for_names_is_explained(refuses, shop):
+def test_a_first_row_read_as_names_is_explained(refuses, shop):
     lines = shop.csv.read_text().splitlines(keepends=True)
     shop.csv.write_text("".join(lines[1:]))
     refuses("label column 'bought' not found", "file.header=false")
@@ -133,12 +133,12 @@ def test_a_first_row_that_is_taken_for_names_is_explained(refuses, shop):
     refuses("duplicate column name '1'", "header=false", "rows.csv")
 
 
-def test_a_table_with_another_separator_is_not_taken_for_one_without_labels(refuses, shop):
+def test_a_table_with_another_separator_is_not_read_as_one_without_labels(refuses, shop):
     shop.csv.write_text(shop.csv.read_text().replace(",", ";"))
     refuses("','", "file.separator=';'", "rows.csv")
 
 
-def test_a_number_that_is_none(refuses, shop):
+def test_an_invalid_number(refuses, shop):
     edit(shop, "7.0", "cheap")
     refuses("'price'", "data row 7", "'cheap'")
 
@@ -150,7 +150,7 @@ def test_bytes_that_are_not_utf8(refuses, shop):
     refuses("not valid utf-8", f"rows.csv, line 9, byte {byte}", "0xff", "file.encoding")
 
 
-def test_a_column_named_twice_in_the_header(refuses, shop):
+def test_a_duplicate_column_name_in_the_header(refuses, shop):
     edit(shop, "user", "tags")
     refuses("duplicate column name 'tags'", "rows.csv")
 
@@ -174,7 +174,7 @@ def test_text_given_as_parquet(refuses):
     refuses("not a valid Parquet file", "rows.csv", overrides=["file.format=parquet"])
 
 
-def test_parquet_cut_short(refuses, shop, table):
+def test_truncated_parquet(refuses, shop, table):
     path = shop.folder / "rows.parquet"
     table.write_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
@@ -205,11 +205,11 @@ def test_a_missing_raw_file(refuses, shop):
     refuses("not found", "none.csv", raw=[shop.folder / "none.csv"])
 
 
-def test_a_file_that_belongs_to_no_split(refuses):
+def test_a_file_without_a_split(refuses):
     refuses("no pattern for a raw file", "rows.csv", overrides=["split.method=given_files"])
 
 
-def test_a_time_that_is_none(refuses):
+def test_an_invalid_time(refuses):
     refuses("'colour'", "'red'", overrides=["split={method: by_time, column: colour}"])
 
 
@@ -217,7 +217,7 @@ def test_by_group_without_a_group(refuses):
     refuses("group column", overrides=["group=null", "split.method=by_group"])
 
 
-def test_an_output_folder_that_is_there_is_left_alone(refuses, shop):
+def test_an_existing_output_folder_is_not_changed(refuses, shop):
     shop.out.mkdir()
     (shop.out / "precious.txt").write_text("x")
     refuses("exists already", "out")
@@ -238,7 +238,7 @@ def test_a_full_disk_or_a_missing_permission(refuses, monkeypatch, number, word,
     refuses(word, "out")
 
 
-def test_arrow_says_that_a_disk_is_full_in_a_way_that_we_understand(tmp_path):
+def test_a_full_disk_in_arrow_is_an_os_error_with_its_number(tmp_path):
     with (
         pytest.raises(RecsysError, match="the disk is full"),
         readable_os_errors(tmp_path),
@@ -247,7 +247,7 @@ def test_arrow_says_that_a_disk_is_full_in_a_way_that_we_understand(tmp_path):
         file.write(b"x" * 100)
 
 
-def test_a_killed_prepare_leaves_no_data_set(shop):
+def test_a_killed_prepare_leaves_no_dataset(shop):
     script = (
         "import sys, time, pathlib, data_pipelines as d\n"
         "def stop(stage, done, total):\n"

@@ -21,7 +21,7 @@ def log(tmp_path):
     return Log(tmp_path, EVENTS)
 
 
-def test_histories_hold_what_lies_strictly_before_in_time_oldest_first(log):
+def test_histories_contain_earlier_events_oldest_first(log):
     log.prepare(BY_TIME)
     train = [("a1", ""), ("a2", "a1"), ("b1", ""), ("c1", "b1"), ("z1", ""), ("z2", "z1")]
     assert log.samples("train") == train
@@ -45,7 +45,7 @@ def test_by_order_and_without_times_the_order_of_the_log_decides(log):
     assert ("c1", "a1 a2 b1 b2") in log.all_samples()
 
 
-def test_of_long_histories_the_last_behaviours_are_kept(log):
+def test_long_histories_keep_the_last_behaviors(log):
     log.prepare(BY_TIME, "events.max_length=2")
     assert [history for _, history in log.samples("test")] == ["b1 b2"]
     assert {log.schema.feature(f"{n}_history").max_length for n in ("item", "category")} == {2}
@@ -61,7 +61,7 @@ def test_every_history_has_the_lengths_and_categories_of_its_items(log):
             assert items[item] == "?" or items[item][0] == categories[category]
 
 
-def test_some_actions_are_behaviours_and_some_are_targets(tmp_path):
+def test_some_actions_are_behaviors_and_some_are_targets(tmp_path):
     actions = ["pv", "cart", "pv", "buy", "pv", "buy", "buy"]
     events = [("u", f"i{n}", n, action) for n, action in enumerate(actions)]
     others = [("v", f"i{n}", n, "buy") for n in range(20, 24)]
@@ -117,19 +117,19 @@ def test_every_kth_target_counts_from_the_end_as_dare_does(tmp_path):
     assert 118 not in seen or ("i118", "") not in log.samples("train")
 
 
-def test_users_with_few_behaviours_are_dropped(log):
+def test_users_with_few_behaviors_are_dropped(log):
     schema = log.prepare("events.min_events=4")
     assert schema.split("test").positives == 2
 
 
-def test_targets_need_a_history_unless_told_otherwise(log):
+def test_targets_need_a_history_by_default(log):
     log.prepare("events.targets.min_history=2")
     assert min(len(history.split()) for _, history in log.all_samples()) == 2
 
 
 @pytest.mark.parametrize("buckets", [1, 7])
 @pytest.mark.parametrize("max_length", [3, 100])
-def test_samples_are_those_of_a_plain_reading(tmp_path, monkeypatch, buckets, max_length):
+def test_samples_equal_the_reference(tmp_path, monkeypatch, buckets, max_length):
     events = random_events(np.random.default_rng(3))
     monkeypatch.setattr("data_pipelines.events.log.BUCKET_EVENTS", -(-len(events) // buckets))
     monkeypatch.setattr("data_pipelines.events.rows.SLICE_ROWS", 100)
@@ -139,7 +139,7 @@ def test_samples_are_those_of_a_plain_reading(tmp_path, monkeypatch, buckets, ma
     assert log.all_samples() == plain_samples(events, max_length)
 
 
-def test_only_chosen_actions_count_in_a_plain_reading_too(tmp_path):
+def test_samples_of_some_actions_equal_the_reference(tmp_path):
     events = random_events(np.random.default_rng(4))
     log = Log(tmp_path, events)
     log.prepare(
@@ -149,7 +149,7 @@ def test_only_chosen_actions_count_in_a_plain_reading_too(tmp_path):
     assert log.all_samples() == plain_samples(events, 100, ("pv",), ("buy",))
 
 
-def test_labelled_logs_keep_their_labels_and_draw_nothing(tmp_path):
+def test_labeled_logs_keep_their_labels_without_negatives(tmp_path):
     log = Log(tmp_path)
     stars = [5, 3, 1, 4, 2, 5]
     log.write([(f"u{u}", f"i{n}", n, stars[(n + u) % 6]) for u in range(8) for n in range(6)])

@@ -1,4 +1,4 @@
-"""Negatives: whose they may not be, how they are drawn, and that they can be drawn again."""
+"""Negatives: which items are allowed, how they are drawn, and reproducible draws."""
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,7 @@ def negatives(log):
     return rows.filter(pl.col("label") == 0)
 
 
-def test_no_negative_is_an_item_of_its_users_past_or_future_of_any_action(tmp_path):
+def test_no_negative_is_an_item_that_the_user_has_any_event_with(tmp_path):
     log = Log(tmp_path, EVENTS)
     log.prepare("events.action=action", "events.behaviours=[pv]", "events.targets.actions=[buy]")
     own = {(user, item) for user, item, *_ in EVENTS}
@@ -40,7 +40,7 @@ def test_each_target_has_its_number_of_negatives_with_its_own_histories(tmp_path
     assert log.schema.split("test").rows == 4 * log.schema.split("test").positives
 
 
-def test_uniform_draws_are_alike_and_popular_ones_follow_the_counts(tmp_path):
+def test_uniform_draws_are_uniform_and_popular_ones_follow_the_counts(tmp_path):
     # Users of one item each; half of them have a0, so that half of the others' draws hit it.
     items = ["a0"] * 300 + [f"b{n % 30}" for n in range(300)]
     events = [(f"u{n}", item, t) for n, item in enumerate(items) for t in (1, 2, 3)]
@@ -53,7 +53,7 @@ def test_uniform_draws_are_alike_and_popular_ones_follow_the_counts(tmp_path):
     assert shares["popularity"] == pytest.approx(300 / 590, abs=0.05)
 
 
-def test_equal_seeds_give_equal_bytes_however_the_log_is_cut_up(tmp_path, monkeypatch):
+def test_equal_seeds_give_equal_bytes_however_the_log_is_divided(tmp_path, monkeypatch):
     log = Log(tmp_path, EVENTS)
     first = log.prepare()
     monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 500)
@@ -77,7 +77,7 @@ def test_the_order_of_the_logs_rows_does_not_matter_where_times_differ(tmp_path)
     assert rows_as_text(log, tmp_path / "shuffled") == expected
 
 
-def test_rows_are_in_an_order_that_mixes_users_and_says_nothing_of_the_label(tmp_path):
+def test_the_order_of_rows_mixes_users_and_labels(tmp_path):
     log = Log(tmp_path, EVENTS)
     log.prepare()
     train = log.ids("train")

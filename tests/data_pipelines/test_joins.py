@@ -79,14 +79,14 @@ def test_encoded_raw_rows_equal_the_rows_that_were_written(tables):
     assert encoded.select(written.columns).equals(written)
 
 
-def test_rows_that_hold_the_joined_columns_need_no_table(tables):
+def test_rows_with_the_joined_columns_need_no_table(tables):
     tables.prepare()
     joined = tables.raw()
     joined.select("label", "user", "age", "city").write_csv(tables.folder.parent / "scored.csv")
     assert tables.raw([tables.folder.parent / "scored.csv"]).equals(joined)
 
 
-def test_keys_that_the_table_lacks_are_counted_kept_and_printed(tables):
+def test_keys_without_a_match_are_counted_kept_and_printed(tables):
     tables.write("users.csv", user=["1", "2", "8", "9"], age=[1, 2, 8, 9], city=["A"] * 4)
     schema = tables.prepare()
     (counts,) = load_schema(tables.out).joins
@@ -98,7 +98,7 @@ def test_keys_that_the_table_lacks_are_counted_kept_and_printed(tables):
     assert "joined users.csv by user: 70.00% of 10 rows; 2 of its 4 keys are in no row" in printed
 
 
-def test_rows_without_a_key_are_counted_apart(tables):
+def test_rows_without_a_key_are_counted_separately(tables):
     users = ["1", None, "3", "1", None, "3", "1", "2", "3", "1"]
     tables.write("rows.csv", label=[0, 1] * 5, user=users)
     (counts,) = tables.prepare().joins
@@ -106,7 +106,7 @@ def test_rows_without_a_key_are_counted_apart(tables):
     assert tables.raw()["age"].to_list()[1] is None
 
 
-def test_keys_of_another_spelling_are_refused_with_both(tables):
+def test_keys_in_another_form_are_refused_with_examples_of_both(tables):
     tables.write("users.csv", user=["0001", "0002"], age=[1, 2], city=["A", "B"])
     with pytest.raises(RecsysError) as error:
         tables.prepare()
@@ -129,7 +129,7 @@ def test_whole_numbers_join_however_they_are_written(tables, file):
     assert tables.raw()["age"].to_list()[:3] == [18, 30, 45]
 
 
-def test_of_a_repeated_key_the_first_row_counts_and_that_is_said(tables):
+def test_of_a_duplicate_key_the_first_row_is_used_with_a_warning(tables):
     tables.write("users.csv", user=["1", "2", "3", "1"], age=[1, 2, 3, 99], city=["A"] * 4)
     warnings = tables.prepare().warnings
     assert "users.csv: 1 rows have the user of an earlier row, which is used instead" in warnings

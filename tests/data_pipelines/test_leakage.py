@@ -1,4 +1,4 @@
-"""The checker finds each kind of leak that is planted, and none where there is none."""
+"""The check finds each kind of planted leakage, and none in correct datasets."""
 
 import dataclasses
 
@@ -120,7 +120,7 @@ def test_a_vocabulary_that_was_fitted_on_the_test_rows_too_is_found(log):
     assert "item.parquet" in message
 
 
-def test_a_value_of_the_test_rows_alone_in_a_vocabulary_is_found(log):
+def test_a_value_that_only_test_rows_have_in_a_vocabulary_is_found(log):
     path = log.out / "vocabularies/item.parquet"
     table = pl.read_parquet(path)
     extra = pl.DataFrame({"value": "new", "id": len(table) + 1, "count": 1}, schema=table.schema)
@@ -142,14 +142,14 @@ def test_prepare_checks_by_itself(tmp_path, monkeypatch):
     assert not log.out.exists()
 
 
-def test_of_a_long_log_a_share_of_the_users_is_looked_at(log):
+def test_of_a_long_log_a_share_of_the_users_is_checked(log):
     check_leakage(log.out, [log.csv], max_events=200)
     plant(log, "test", lambda rows: rows.with_columns(pl.col("item_history").list.reverse()))
     with pytest.raises(RecsysError, match="leakage: a history"):
         check_leakage(log.out, [log.csv], max_events=200)
 
 
-def test_data_sets_without_histories_have_vocabularies_to_check(shop):
+def test_datasets_without_histories_have_vocabularies_to_check(shop):
     shop.prepare()
     check_leakage(shop.out)
     path = shop.out / "vocabularies/tags.parquet"

@@ -1,4 +1,4 @@
-"""The data set contract, on a table small enough to check by eye."""
+"""The dataset contract, on a table small enough to check by eye."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ def test_ids_follow_descending_count_in_train_rows_ties_by_value(shop):
     assert shop.column("colour") == [1, 1, 1, 2, 2, 3]
 
 
-def test_a_value_that_only_other_splits_hold_is_id_0(shop):
+def test_a_value_that_only_other_splits_have_is_id_0(shop):
     shop.prepare()
     assert shop.column("colour", "valid") == [1, 0]
     assert shop.column("colour", "test") == [3, 0]
@@ -45,7 +45,7 @@ def test_sequences_are_lists_of_ids_with_0_for_missing_items(shop):
     assert shop.column("tags", "test") == [[2, 2], [1, 2, 3, 0]]
 
 
-def test_of_a_long_sequence_the_last_items_are_kept(shop):
+def test_long_sequences_keep_the_last_items(shop):
     shop.prepare("sequence.max_length=2")
     assert shop.column("tags", "test") == [[2, 2], [3, 0]]
 
@@ -93,7 +93,7 @@ def test_features_can_share_a_vocabulary(shop, table):
     assert schema.feature("recent").encoding.file == schema.feature("colour").encoding.file
 
 
-def test_group_ids_are_hashes_that_every_split_agrees_on(shop):
+def test_group_ids_are_equal_hashes_in_all_splits(shop):
     schema = shop.prepare()
     assert schema.group == "group_id"
     expected = hash64_text(pl.Series(["7", "8", "9"])) >> np.uint64(1)
@@ -101,7 +101,7 @@ def test_group_ids_are_hashes_that_every_split_agrees_on(shop):
     assert shop.column("group_id", "test") == expected[[2, 0]].tolist()
 
 
-def test_column_types_are_the_contracts(shop):
+def test_column_types_are_those_of_the_contract(shop):
     shop.prepare()
     schema = pq.read_schema(shop.out / "train/part-00000.parquet")
     types = {field.name: str(field.type) for field in schema}
@@ -163,7 +163,7 @@ def test_gzip_and_parquet_give_the_same_data(shop, table):
     assert zipped.splits == plain.splits == typed.splits
 
 
-def test_quoted_fields_may_hold_separators_quotes_and_newlines(shop, table, monkeypatch):
+def test_quoted_fields_may_contain_separators_quotes_and_newlines(shop, table, monkeypatch):
     names = ['re,d"', "bl\nue", *["x"] * 8]
     table.with_columns(colour=pl.Series(names)).write_csv(shop.csv, quote_style="always")
     monkeypatch.setattr("data_pipelines.reading.text.BLOCK_BYTES", 20)
@@ -210,7 +210,7 @@ def test_by_group_splits_by_the_group_column(shop):
     assert len(set.union(*groups)) == 3
 
 
-def test_given_files_say_their_split(shop, table):
+def test_splits_by_file_name(shop, table):
     raw = []
     for name, rows in (("train", table[:6]), ("valid", table[6:8]), ("test", table[8:])):
         raw.append(shop.folder / f"{name}.csv")
@@ -227,7 +227,7 @@ def test_dates_are_times_too(shop, table):
     assert (shop.column("price", "valid"), shop.column("price", "test")) == ([1.0], [10.0])
 
 
-def test_a_label_rule_by_threshold_drops_what_lies_between(shop):
+def test_a_label_rule_by_threshold_drops_values_between(shop):
     schema = shop.prepare(
         "label={column: price, rule: {kind: threshold, positive: 6, negative: 2}}",
         "numerical.columns=[]",
@@ -281,7 +281,7 @@ def test_progress_is_reported_by_stage(shop):
     assert calls == [("read", 10, None), ("fit", 10, 10), ("write", 10, 10)]
 
 
-def test_overwrite_replaces_a_data_set(shop):
+def test_overwrite_replaces_a_dataset(shop):
     shop.prepare()
     schema = prepare(str(shop.recipe), [shop.csv], shop.out, ["min_count=2"], overwrite=True)
     assert load_schema(shop.out) == schema

@@ -1,4 +1,4 @@
-"""Splits that others must be able to rebuild."""
+"""Splits that are reproducible with other software."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ def test_random_is_numpys_permutation_cut_at_the_cumulative_fractions():
 
 
 @pytest.mark.parametrize("rows", [10, 137139, 45_840_617])
-def test_the_cuts_do_not_suffer_from_binary_fractions(rows):
+def test_binary_fractions_do_not_change_the_cuts(rows):
     assert cut_points(rows, FRACTIONS) == (int(0.8 * rows), int(0.9 * rows))
 
 
@@ -69,7 +69,7 @@ def test_folds_of_a_class_with_fewer_rows_than_folds_equal_those_of_scikit_learn
     assert tuple(stratified_folds(FEW_LABELS, 10, 2018)) == FEW_0_19_1
 
 
-def test_folds_of_the_other_rule_equal_those_of_scikit_learn_0_20():
+def test_folds_of_the_second_rule_equal_those_of_scikit_learn_0_20():
     assert tuple(stratified_folds_0_20(LABELS, 10, 2018)) == FOLDS_0_20
     assert tuple(stratified_folds_0_20(FEW_LABELS, 10, 2018)) == FEW_0_20
 

@@ -1,4 +1,4 @@
-"""What `prepare` counts and warns of: missing, unseen and dropped values, leaks, item tables."""
+"""Counts and warnings of `prepare`: missing, unseen and dropped values, leakage, item tables."""
 
 import numpy as np
 import polars as pl
@@ -80,7 +80,7 @@ def test_the_counts_are_kept_in_the_schema_and_printed_worst_first(schema, tmp_p
     assert "100.00%" in next(iter(table.columns[2].cells))
 
 
-def test_missing_numbers_become_what_the_transform_says(tmp_path):
+def test_missing_numbers_have_the_value_of_the_transform(tmp_path):
     rows = {
         "train": columns([0, 1], x=[None, 3.0], log_x=[None, 0.0]),
         "valid": columns([0, 1]),
@@ -92,18 +92,18 @@ def test_missing_numbers_become_what_the_transform_says(tmp_path):
     assert train["log_x"].to_list() == [0.0, 0.0]
 
 
-def test_mostly_unseen_values_and_splits_of_one_class_are_warned_of(schema, tmp_path):
+def test_mostly_unseen_values_and_splits_of_one_class_give_warnings(schema, tmp_path):
     assert [w for w in schema.warnings if w.startswith("a: 100.0% of the test")]
     rows = {name: columns([0, 0, int(name == "train")]) for name in ("train", "valid", "test")}
     assert "every row of the valid split has label 0" in prepare(tmp_path, rows).warnings
 
 
-def test_a_feature_of_one_value_is_warned_of(tmp_path):
+def test_a_feature_of_one_value_gives_a_warning(tmp_path):
     rows = {name: columns([0, 1], a=["same"] * 2) for name in ("train", "valid", "test")}
     assert "a: the train rows have one value" in prepare(tmp_path, rows).warnings
 
 
-def test_a_feature_that_holds_the_label_is_warned_of(tmp_path):
+def test_a_feature_that_contains_the_label_gives_a_warning(tmp_path):
     labels = [0, 1] * LEAK_ROWS
     noise = np.random.default_rng(0).normal(size=len(labels)).tolist()
     leaks = {"a": [f"l{label}" for label in labels], "x": [-float(label) for label in labels]}
@@ -158,14 +158,14 @@ def test_items_written_as_floats_are_joined(tmp_path):
     assert schema.statistics["category"]["train"].unseen == 0
 
 
-def test_items_that_the_table_lacks_are_named(tmp_path):
+def test_items_without_a_match_are_named(tmp_path):
     schema = prepare_events(tmp_path, [1, 2, 3, 4, 77])
     lacking, unused = (w for w in schema.warnings if "item table" in w)
     assert "6 of 10 items (60.0%)" in lacking
     assert "1 of its 5 items are not in the log" in unused
 
 
-def test_a_table_of_other_spellings_is_refused_with_both(tmp_path):
+def test_a_table_with_items_in_another_form_is_refused_with_examples_of_both(tmp_path):
     with pytest.raises(RecsysError) as error:
         prepare_events(tmp_path, [f"{i:04d}" for i in range(1, 11)])
     assert "no key of the items is in the table" in str(error.value)
@@ -190,21 +190,21 @@ def test_boundaries_of_time_take_dates_in_utc(tmp_path, boundary, seconds):
     assert recipe.split.boundaries == (seconds, 2e9)
 
 
-def test_a_boundary_that_is_no_date_is_refused(tmp_path):
+def test_an_invalid_boundary_is_refused(tmp_path):
     text = "label: {column: l}\nsplit: {method: by_time, column: t, boundaries: [soon, 2e9]}"
     (tmp_path / "recipe.yaml").write_text(text)
     with pytest.raises(RecsysError, match="soon"):
         data_pipelines.find_recipe(str(tmp_path / "recipe.yaml"))
 
 
-def test_numbers_that_float32_cannot_tell_apart_are_warned_of(tmp_path):
+def test_numbers_that_float32_cannot_represent_give_a_warning(tmp_path):
     seconds = [1_700_000_000.0 + i for i in range(4)]
     rows = {name: columns([0, 1, 0, 1], x=seconds) for name in ("train", "valid", "test")}
     found = [w for w in prepare(tmp_path, rows).warnings if w.startswith("x: values up to 1.7e+09")]
     assert "float32" in found[0]
 
 
-def test_an_event_log_counts_missing_values_apart_from_unseen_ones(tmp_path):
+def test_an_event_log_counts_missing_and_unseen_values_separately(tmp_path):
     events = [(f"u{u}", f"a{u}{i}", i) for u in range(4) for i in range(8)]
     log = Log(tmp_path, events)
     items = pl.DataFrame({"item": [e[1] for e in events], "brand": ["x", None] * 16})
@@ -227,13 +227,13 @@ def test_an_event_log_counts_missing_values_apart_from_unseen_ones(tmp_path):
     assert history.unseen == 0
 
 
-def test_a_number_that_is_always_the_same_is_warned_of(tmp_path):
+def test_a_constant_number_gives_a_warning(tmp_path):
     rows = {name: columns([0, 1]) for name in ("train", "valid", "test")}
     warnings = prepare(tmp_path, rows).warnings
     assert "log_x: the train rows have one value, 0.693147" in warnings
     assert not [w for w in warnings if w.startswith("x:")]
 
 
-def test_items_that_a_table_repeats_are_named(tmp_path):
+def test_duplicate_items_of_a_table_are_named(tmp_path):
     warnings = prepare_events(tmp_path, [*map(str, range(1, 11)), "3", "4.0"]).warnings
     assert "item table: 2 rows have the item of an earlier row, which is used instead" in warnings

@@ -1,4 +1,4 @@
-"""The generated file: Criteo's format, and a truth that is one."""
+"""The generated file: Criteo's format, and the truth of its model."""
 
 import numpy as np
 import polars as pl
@@ -37,7 +37,7 @@ def test_the_planted_scores_equal_scikit_learns(generated):
     assert truth.labels.mean() == pytest.approx(probabilities.mean(), abs=0.02)
 
 
-def test_the_truth_lies_beside_the_file(generated):
+def test_the_truth_is_in_the_folder_of_the_file(generated):
     path, truth = generated
     loaded = PlantedTruth.load(truth_path(path))
     assert (loaded.logits == truth.logits).all()

@@ -1,4 +1,4 @@
-"""Text as it comes: encodings, compressions, line ends, quotes, headers. No row may be lost."""
+"""Text files: encodings, compression, line ends, quotes, headers. No row may be lost."""
 
 import bz2
 import contextlib
@@ -90,7 +90,7 @@ def test_every_encoding_gives_the_same_rows(tmp_path, codec, given, cities):
     assert rows_of(path, encoding=given) == expected(cities)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_value(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_first_value(tmp_path):
     path = written(tmp_path, b"\xef\xbb\xbf1,a\n0,b\n")
     assert rows_of(path, header=False, columns=["label", "x"]) == [("1", "a"), ("0", "b")]
 
@@ -111,7 +111,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_value(tmp_path):
         ),
     ],
 )
-def test_bytes_that_are_no_text_are_named_with_line_and_byte(tmp_path, content, encoding, words):
+def test_invalid_bytes_are_named_with_line_and_byte(tmp_path, content, encoding, words):
     path = written(tmp_path, content)
     refusal(lambda: rows_of(path, encoding=encoding), "file.encoding", *words)
 
@@ -148,7 +148,7 @@ COMPRESS = {
 
 @pytest.mark.usefixtures("block_bytes")
 @pytest.mark.parametrize("kind", COMPRESS)
-def test_compression_is_recognized_by_its_bytes_in_any_number_of_members(tmp_path, kind):
+def test_compression_is_detected_by_its_bytes_in_any_number_of_members(tmp_path, kind):
     text, compress = text_of().encode(), COMPRESS[kind]
     members = b"".join(compress(part) for part in (text[:20], text[20:21], text[21:]))
     assert rows_of(written(tmp_path, compress(text))) == expected()
@@ -228,7 +228,7 @@ def test_a_blank_line_between_rows_is_named(tmp_path):
     refusal(lambda: rows_of(path), "data row 2", "an empty line")
 
 
-def test_of_one_column_a_blank_line_is_a_missing_value(tmp_path):
+def test_a_blank_line_of_one_column_is_a_missing_value(tmp_path):
     path = written(tmp_path, b"x\na\n\nb\n\n")
     assert rows_of(path) == [("a",), (None,), ("b",), (None,)]
 
@@ -357,7 +357,7 @@ def test_a_file_without_text_is_refused(tmp_path, text):
 ROWS = b"".join(b"%d,%d\n" % (i % 2, i) for i in range(10))
 
 
-def test_column_names_need_a_word_on_the_header(tmp_path):
+def test_column_names_need_the_key_header(tmp_path):
     path = written(tmp_path, ROWS)
     names = {"columns": ["label", "x"]}
     refusal(lambda: rows_of(path, **names), "file.columns", "header: true", "header: false")
@@ -412,7 +412,7 @@ def test_numbers_beyond_float32_are_refused_or_clipped(shop):
     assert pl.concat(read_raw(schema, [path]))["x"].to_list() == expected
 
 
-def test_a_pipe_is_no_raw_file(tmp_path):
+def test_a_pipe_is_not_a_raw_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     refusal(lambda: expand_paths([tmp_path / "pipe"]), "not a regular file")
 

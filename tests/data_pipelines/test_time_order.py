@@ -1,4 +1,4 @@
-"""The times that splits and histories are ordered by."""
+"""The order of times in splits and histories."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -37,7 +37,7 @@ def test_boundaries_are_dates_whatever_the_unit_of_the_column(tmp_path, unit):
     assert prepare(tmp_path, times, boundaries, time={"unit": names[unit]}) == [4, 4, 12]
 
 
-def test_a_wrong_unit_is_named_with_the_times_that_were_found(tmp_path):
+def test_a_wrong_unit_is_named_with_the_range_of_times(tmp_path):
     times = [int(START.timestamp()) * 1000 + n for n in range(9)]
     with pytest.raises(RecsysError) as error:
         prepare(tmp_path, times, ["2017-11-08", "2017-11-09"])
@@ -58,20 +58,20 @@ def test_boundaries_in_descending_order_are_refused(tmp_path):
         *("2017-11-09T00:00:00+08:00", "2017-11-08 16:00:00 UTC", "1510156800.0"),
     ],
 )
-def test_a_moment_has_one_place_however_it_is_written_and_beside_others(tmp_path, text):
+def test_all_forms_of_a_time_have_the_same_order(tmp_path, text):
     others = ["2017-11-08", "1510156801"]
     found = order_times(pl.Series("t", [text, *others]), "s", tmp_path).to_list()
     assert found == [1510156800.0, 1510099200.0, 1510156801.0]
 
 
 @pytest.mark.parametrize("text", ["08/11/2017", "8.11.2017", "nan", "inf", "2017-13-01", "Nov 8"])
-def test_dates_that_may_mean_two_days_are_refused_with_their_row(tmp_path, text):
+def test_ambiguous_dates_are_refused_with_their_row(tmp_path, text):
     with pytest.raises(RecsysError) as error:
         order_times(pl.Series("t", ["2017-11-08", text]), "s", tmp_path, 11)
     assert "data row 12" in str(error.value)
     assert repr(text) in str(error.value)
 
 
-def test_a_missing_time_is_named_as_such(tmp_path):
+def test_a_missing_time_is_named(tmp_path):
     with pytest.raises(RecsysError, match="'t' has no value"):
         order_times(pl.Series("t", ["2017-11-08", None]), "s", tmp_path, 1)

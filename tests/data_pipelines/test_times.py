@@ -1,4 +1,4 @@
-"""Hour and weekday of columns of moments: `time:` in a recipe."""
+"""The hour and weekday of time columns: `time` in a recipe."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -96,7 +96,7 @@ def clicks(tmp_path):
         (TOKYO, "parquet", "s"),
     ],
 )
-def test_hours_and_weekdays_are_utc_however_the_moment_is_written(clicks, values, suffix, unit):
+def test_hours_and_weekdays_are_utc_for_all_forms_of_a_time(clicks, values, suffix, unit):
     clicks.prepare(values, suffix, time={"columns": ["at"], "unit": unit})
     train = slice(0, 8)
     assert clicks.tokens("at_hour")[train] == HOURS[train]
@@ -127,7 +127,7 @@ def test_dates_have_a_weekday(clicks):
     assert [f.name for f in clicks.schema.features] == ["at_weekday"]
 
 
-def test_random_moments_agree_with_pythons_calendar_in_both_readers(clicks):
+def test_random_times_agree_with_the_calendar_of_python_in_both_readers(clicks):
     generator = np.random.default_rng(5)
     seconds = generator.integers(315_532_800, 7_258_118_400, 300).tolist()
     zones = [timezone(timedelta(minutes=int(m))) for m in generator.integers(-900, 900, 300)]
@@ -159,13 +159,13 @@ def test_random_moments_agree_with_pythons_calendar_in_both_readers(clicks):
         ("nan", "s"),
     ],
 )
-def test_values_that_are_no_moment_are_refused_with_their_row(clicks, value, unit):
+def test_invalid_times_are_refused_with_their_row(clicks, value, unit):
     with pytest.raises(RecsysError, match=rf"(?s)rows.csv, data row 2.*'{value}'.*time.unit"):
         clicks.prepare(["2024-03-04", value], time={"columns": ["at"], "unit": unit})
 
 
 @pytest.mark.parametrize("value", ["20141021", 0, 1709510400000, "1970-01-01", "yesterday"])
-def test_serving_refuses_what_is_no_moment(clicks, value):
+def test_serving_refuses_invalid_times(clicks, value):
     clicks.prepare(TEXTS)
     with pytest.raises(RecsysError, match=r"(?s)at_hour: a raw value is no moment.*'at'"):
         clicks.serve(pl.DataFrame({"at": [value]}))
@@ -179,12 +179,12 @@ def test_serving_refuses_what_is_no_moment(clicks, value):
         ({"time": {"columns": ["at"], "parts": ["minute"]}}, "time.parts"),
     ],
 )
-def test_what_a_recipe_cannot_mean_is_refused(clicks, changes, words):
+def test_invalid_time_columns_are_refused(clicks, changes, words):
     with pytest.raises(RecsysError, match=words):
         clicks.prepare(TEXTS, **changes)
 
 
-def test_a_column_that_has_a_features_name_is_refused(tmp_path):
+def test_a_column_with_the_name_of_a_feature_is_refused(tmp_path):
     rows = tmp_path / "rows.csv"
     rows.write_text("label,at,at_hour\n1,2024-03-04,1\n0,2024-03-05,2\n")
     recipe = tmp_path / "recipe.yaml"
@@ -193,7 +193,7 @@ def test_a_column_that_has_a_features_name_is_refused(tmp_path):
         data_pipelines.prepare(str(recipe), [rows], tmp_path / "out")
 
 
-def test_features_of_moments_take_options_and_the_column_may_split(clicks):
+def test_time_features_have_options_and_the_column_may_be_the_splits(clicks):
     clicks.prepare(
         TEXTS[:6] + TEXTS[7:],
         split={"method": "by_time", "column": "at", "boundaries": ["2024-03-05", "2024-03-10"]},
@@ -212,7 +212,7 @@ def test_features_of_moments_take_options_and_the_column_may_split(clicks):
 
 @pytest.mark.parametrize("unit", ["s", "ms"])
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_moments_of_a_joined_table_are_read_alike(tmp_path, suffix, unit):
+def test_times_of_a_joined_table_are_read_in_the_same_way(tmp_path, suffix, unit):
     rows, users = tmp_path / "rows.csv", tmp_path / f"users.{suffix}"
     rows.write_text("label,user\n" + "".join(f"{n % 2},u{n % 4}\n" for n in range(10)))
     moments = [datetime(2024, 3, 3 + n, 5 * n) for n in range(4)]
@@ -269,7 +269,7 @@ def test_targets_of_an_event_log_have_the_hour_and_weekday_of_their_event(tmp_pa
     assert served["time_hour"].n_unique() > 5
 
 
-def test_samples_in_a_table_of_their_own_have_their_moments_read_too(tmp_path):
+def test_times_of_a_table_of_samples_are_read(tmp_path):
     log = Log(tmp_path, _events())
     schema = log.prepare("time.columns=[time]", "categorical.columns=[item, category]")
     raw = pl.concat(read_raw(schema, [log.csv]))
@@ -280,7 +280,7 @@ def test_samples_in_a_table_of_their_own_have_their_moments_read_too(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["user", "item"])
-def test_users_and_items_of_a_log_are_no_moments(tmp_path, column):
+def test_users_and_items_of_a_log_cannot_be_time_columns(tmp_path, column):
     log = Log(tmp_path, _events())
     with pytest.raises(RecsysError, match=f"the column '{column}' cannot be a time column"):
         log.prepare(f"time.columns=[{column}]", "categorical.columns=[category]")

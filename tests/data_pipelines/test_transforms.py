@@ -35,7 +35,7 @@ def test_criteo_bucket_can_make_missing_a_token():
     assert apply_transform(CriteoBucket(missing=0), column(None, 0)).to_list() == [0, 0]
 
 
-def test_criteo_bucket_can_take_a_tokens_id_away():
+def test_criteo_bucket_can_leave_a_token_without_an_id():
     bucket = CriteoBucket(missing=0, absent=(0,))
     assert apply_transform(bucket, column(None, 0, 1)).to_list() == [None, None, 1]
 

@@ -1,4 +1,4 @@
-"""One value is one token, however its column is typed: in every split, and in serving."""
+"""Equal values have equal tokens, whatever the type of their column: in all splits and serving."""
 
 import polars as pl
 import pyarrow as pa
@@ -73,25 +73,25 @@ def test_the_items_of_a_list_have_the_tokens_of_their_type(case, tmp_path):
 @pytest.mark.parametrize(
     "type_", [pa.decimal256(50, 3), pa.list_view(pa.int32()), pa.month_day_nano_interval()]
 )
-def test_types_that_cannot_be_read_are_refused_by_name(type_, tmp_path):
+def test_unsupported_types_are_refused_by_name(type_, tmp_path):
     with pytest.raises(RecsysError, match="'x' has an unsupported type"):
         check_arrow_types(pa.schema([("x", type_)]), tmp_path)
 
 
-def test_a_value_that_is_no_number_is_named_with_its_row(tmp_path):
+def test_an_invalid_number_is_named_with_its_row(tmp_path):
     values = pl.Series("x", ["1", "2", "three", "4"])
     with pytest.raises(RecsysError, match=r"'x'(.|\n)*data row 3(.|\n)*'three'"):
         canonical(values, pl.Float64(), set(), tmp_path)
 
 
-def test_bytes_that_are_no_text_are_named_with_their_row(tmp_path):
+def test_bytes_that_are_not_text_are_named_with_their_row(tmp_path):
     values = pl.Series("x", [b"a", b"\xff"])
     with pytest.raises(RecsysError, match=r"'x'(.|\n)*data row 2"):
         canonical(values, pl.String(), set(), tmp_path)
 
 
 @each_case
-def test_a_time_column_takes_numbers_and_moments_of_any_type(case, tmp_path):
+def test_a_time_column_may_have_numbers_and_times_of_any_type(case, tmp_path):
     if case.token is None or case.token == REFUSED:
         return
     texts = canonical(column(case), pl.String(), set(), tmp_path)[:1]
@@ -120,7 +120,7 @@ def test_a_group_is_that_of_its_token(case, tmp_path):
     assert (groups[0] > 0, groups[1]) == (case.token is not None, 0)
 
 
-def test_the_documentation_shows_this_table(pytestconfig):
+def test_the_documentation_has_this_table(pytestconfig):
     readme = (pytestconfig.rootpath / "docs/data_contract.md").read_text()
     assert documented_table() in readme
 
@@ -185,7 +185,7 @@ def test_list_items_stay_whole_and_null_and_empty_items_are_missing(dataset):
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_serving_encodes_the_raw_frame_of_any_split_alike(dataset, split):
+def test_serving_encodes_the_raw_frame_of_any_split_equally(dataset, split):
     schema = load_schema(dataset / "out")
     raw = pl.read_parquet(dataset / f"{split}.parquet")
     encoded = RawEncoder(schema.features, dataset / "out").encode(raw)
@@ -263,14 +263,14 @@ def test_a_half_float_is_the_token_of_its_float32(tmp_path):
 
 
 @pytest.mark.parametrize("unit", ["ms", "us"])
-def test_moments_far_from_1970_have_tokens(unit, tmp_path):
+def test_times_far_from_1970_have_tokens(unit, tmp_path):
     texts = ["0001-01-01 00:00:00", "9999-12-31 23:59:59", "1969-12-31 23:59:59.5"]
     values = pl.Series("x", texts).str.to_datetime(time_unit=unit)
     assert canonical(values, pl.String(), set(), tmp_path).to_list() == texts
     assert to_tokens(values, "x").to_list() == texts
 
 
-def test_serving_refuses_bytes_that_are_no_text():
+def test_serving_refuses_bytes_that_are_not_text():
     with pytest.raises(RecsysError, match=r"x: a raw value(.|\n)*UTF-8 text"):
         to_tokens(pl.Series("x", [b"a", b"\xff"]), "x")
 

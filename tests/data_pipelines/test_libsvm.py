@@ -1,4 +1,4 @@
-"""libsvm, libFM and libffm lines: which columns they have, and that no entry is lost silently."""
+"""libsvm, libFM and libffm lines: their columns, and no entry is lost silently."""
 
 import gzip
 
@@ -81,7 +81,7 @@ def test_the_columns_are_those_of_the_first_rows(tmp_path):
 
 
 @pytest.mark.usefixtures("_blocks")
-def test_lines_without_fields_have_places_lists_and_numbers(tmp_path):
+def test_lines_without_fields_have_entries_lists_and_numbers(tmp_path):
     path = written(tmp_path, INDICES)
     names = ["label", "indices", "entry_1", "entry_3", "index_17", "index_40"]
     dtypes = {name: "number" if "index" in name else "text" for name in names}
@@ -119,13 +119,13 @@ def test_qids_are_a_column(tmp_path):
         ("1 0:3:1 2:6:1\n0 2:5:1", ["data row 4", "field_2", "several indices"]),
     ],
 )
-def test_what_a_column_cannot_hold_is_named_with_its_row(tmp_path, line, words):
+def test_an_entry_that_does_not_fit_is_named_with_its_row(tmp_path, line, words):
     path = written(tmp_path, f"1 0:3:1\n0 0:4:1\n{line}\n0 0:3:1\n")
     dtypes = {"label": "text", "field_0": "text", "field_2": "number"}
     refusal(lambda: read(path, dtypes, columns=["label", "field_0", "field_2"]), *words)
 
 
-def test_places_need_rows_of_one_length(tmp_path):
+def test_entry_columns_need_rows_of_one_length(tmp_path):
     path = written(tmp_path, "1 3:1 4:1\n0 5:1\n")
     assert columns_of(path) == ["label", "indices", "index_3", "index_4", "index_5"]
     file = {"columns": ["label", "indices", "entry_1"]}
