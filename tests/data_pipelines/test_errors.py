@@ -92,7 +92,7 @@ def test_a_recipe_without_features(refuses):
 
 def test_a_recipe_with_a_duplicate_key(refuses, shop):
     shop.recipe.write_text(shop.recipe.read_text() + "min_count: 3\n")
-    refuses("min_count", "twice", str(shop.recipe))
+    refuses("duplicate key 'min_count'", str(shop.recipe))
 
 
 def test_a_missing_recipe(shop):
