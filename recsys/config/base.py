@@ -33,6 +33,12 @@ class BaseConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Record(BaseModel):
+    """What another part or an older version wrote: unknown keys are kept, not refused."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
 class NameIn:
     """Annotates a str that must be a key of `entries`, which may grow after the class is made."""
 

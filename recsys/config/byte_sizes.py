@@ -1,4 +1,4 @@
-"""Sizes such as 80GB and 64GiB: read from the command line and configs, and written."""
+"""Sizes such as 80GB and 64GiB: parsed from the command line and configs, and formatted."""
 
 import re
 
@@ -23,7 +23,7 @@ def parse_bytes(text: str, where: str) -> int:
     unit = match[2].upper() if match else ""
     if match is None or unit not in UNITS or float(match[1]) == 0:
         raise RecsysError(
-            f"{text!r} is no size",
+            f"{text!r} is not a valid size",
             where=where,
             expected="a number above 0 and a unit, such as 80GB, 512MB or 64GiB",
             got=text,
@@ -33,12 +33,9 @@ def parse_bytes(text: str, where: str) -> int:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes as a person reads them: 23.9 GB, 512 B."""
-    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+    """Bytes in three digits and a unit of 1,000: 23.9 GB, 512 B."""
+    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if abs(count) >= size:
-            return (
-                f"{count / size:.3g} {unit}"
-                if count < 100 * size
-                else f"{count / size:,.0f} {unit}"
-            )
+            digits = ".3g" if abs(count) < 100 * size else ",.0f"
+            return f"{count / size:{digits}} {unit}"
     return f"{count:.0f} B"

@@ -12,9 +12,10 @@ from recsys.config.base import BaseConfig, apply_overrides, read_yaml, validate
 from recsys.config.search import SearchConfig
 from recsys.config.train import ReportConfig, TrainConfig
 from recsys.data.config import DataConfig
-from recsys.embeddings.allocation import AllocationFacts, allocated_methods
+from recsys.embeddings.allocation import allocated_methods
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.old_keys import has_old_keys, hint
+from recsys.embeddings.records import AllocationFacts
 from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
 from recsys.models import ModelConfig

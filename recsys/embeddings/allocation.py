@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from recsys.config.base import BaseConfig
 from recsys.embeddings.id_mapping.id_bitmap import pack_bits
 from recsys.embeddings.methods.pruned import PrunedConfig
+from recsys.embeddings.records import AllocationFacts, Score
 from recsys.errors import RecsysError
 from recsys.io.atomic import atomic_write, write_json
 from recsys.io.checksums import sha256_of
@@ -44,14 +45,6 @@ class FeatureAllocation(BaseConfig):
     read_by: tuple[str, ...] = ()
 
 
-class Score(BaseConfig):
-    """What scored what: AUC on `rows`, and the bytes of the searched tables."""
-
-    rows: str
-    auc: float
-    bytes: int
-
-
 class Allocation(BaseConfig):
     """What a search has found, and for what it was found."""
 
@@ -69,18 +62,6 @@ class Allocation(BaseConfig):
     features: dict[str, FeatureAllocation]
     kept_file: str | None = None
     kept_sha256: str | None = None
-
-
-class AllocationFacts(BaseConfig):
-    """What a run that trains an allocation remembers of it."""
-
-    file: str
-    sha256: str
-    method: str
-    bytes: int
-    full_bytes: int
-    supernet: Score
-    chosen: Score
 
 
 _REMEMBERED = ("method", "bytes", "full_bytes", "supernet", "chosen")

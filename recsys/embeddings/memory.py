@@ -7,21 +7,25 @@ one copy each. Gradients, activations and the rest of the network are not in it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
-from recsys.config.base import BaseConfig
 from recsys.config.byte_sizes import format_bytes
 from recsys.config.dense_optimizers import DENSE_OPTIMIZERS
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import source_of
 from recsys.embeddings.methods.base import EmbeddingMethod, TableSpec
+from recsys.embeddings.records import (
+    FLOAT_BYTES,
+    EmbeddingBytes,
+    FeatureBytes,
+    Purpose,
+    SharedTableBytes,
+)
 from recsys.embeddings.tables.base import padded_dim
 from recsys.embeddings.tables.optimizers import STATE_FLOATS_PER_ROW
 from recsys.errors import RecsysError
-
-FLOAT_BYTES = 4
 
 
 class OptimizerNames(NamedTuple):
@@ -29,55 +33,6 @@ class OptimizerNames(NamedTuple):
 
     tables: str
     dense: str
-
-
-Purpose = Literal["serve", "train"]
-
-
-class _Bytes(BaseConfig):
-    """What something takes."""
-
-    train_bytes: int
-    serve_bytes: int
-
-    def of(self, purpose: Purpose) -> int:
-        return self.train_bytes if purpose == "train" else self.serve_bytes
-
-
-class FeatureBytes(_Bytes):
-    """One feature. `serve_bytes` is table + parameter + projection + buffer bytes.
-
-    `full_table_bytes`: a full table of the default width for its ids; 0 where an earlier feature
-    has the same ids (`shared_tables`), as full tables would be shared too.
-    """
-
-    method: str
-    cardinality: int
-    dim: int
-    table_bytes: int
-    parameter_bytes: int
-    projection_bytes: int
-    buffer_bytes: int
-    full_table_bytes: int
-
-
-class SharedTableBytes(_Bytes):
-    """A table that several features read. It is in the bytes of the first, `charged_to`."""
-
-    charged_to: str
-    readers: tuple[str, ...]
-
-
-class EmbeddingBytes(_Bytes):
-    """The `embeddings` part of a report.
-
-    `share_of_full_tables`: serve_bytes ÷ full_table_bytes; null without ids.
-    """
-
-    full_table_bytes: int
-    share_of_full_tables: float | None
-    features: dict[str, FeatureBytes]
-    shared_tables: dict[str, SharedTableBytes]
 
 
 def count_bytes(

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import Literal
 
+from recsys.config.base import Record
+from recsys.embeddings.records import AllocationFacts, EmbeddingBytes
 from recsys.reports.attention.contents import PairAttention
-from recsys.reports.run_folder import AllocationRecord, Curve, EmbeddingBytes, Record, TrainingFacts
+from recsys.reports.run_folder import Curve, TrainingFacts
 from recsys.reports.split_metrics import SplitMetrics
 from recsys.schema import Schema
 
@@ -59,7 +61,7 @@ class Report(Record):
     splits: dict[str, SplitMetrics]
     attention: tuple[PairAttention, ...] = ()
     embeddings: EmbeddingBytes
-    allocation: AllocationRecord | None = None
+    allocation: AllocationFacts | None = None
     training: TrainingFacts
     dataset: DatasetFacts
     learning_curves: dict[str, Curve]

@@ -3,20 +3,16 @@
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from recsys.config.base import Record
+from recsys.embeddings.records import AllocationFacts, EmbeddingBytes
 from recsys.errors import RecsysError
 from recsys.io import paths as io_paths
 from recsys.io.plain_data import parse_json
 from recsys.schema import Schema, load_schema
 
 MAX_CURVE_POINTS = 300
-
-
-class Record(BaseModel):
-    """What another part wrote: keys that a report does not know are kept, not refused."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 class TrainingFacts(Record):
@@ -33,61 +29,6 @@ class TrainingFacts(Record):
         return bool((self.model_extra or {}).get("finished", True))
 
 
-class FeatureBytes(Record):
-    """One feature: what it takes while training (with optimiser state) and when served.
-
-    `full_table_bytes`: what a full table of the default width would take; runs from before it was
-    counted have none.
-    """
-
-    method: str
-    cardinality: int
-    dim: int | tuple[int, ...]
-    train_bytes: int
-    serve_bytes: int
-    table_bytes: int | None = None
-    full_table_bytes: int | None = None
-
-    @property
-    def share_of_full_table(self) -> float | None:
-        return self.serve_bytes / self.full_table_bytes if self.full_table_bytes else None
-
-
-class SharedTableBytes(Record):
-    """A table that several features read, in the bytes of one of them."""
-
-    charged_to: str
-    readers: tuple[str, ...]
-    serve_bytes: int
-
-
-class EmbeddingBytes(Record):
-    """All features; a shared table is counted with the first feature that reads it."""
-
-    train_bytes: int
-    serve_bytes: int
-    full_table_bytes: int | None = None
-    share_of_full_tables: float | None = None
-    features: dict[str, FeatureBytes]
-    shared_tables: dict[str, SharedTableBytes] = {}
-
-
-class SearchScore(Record):
-    """An AUC on the rows that a search chooses with, and the bytes of the searched tables."""
-
-    rows: str
-    auc: float
-    bytes: int
-
-
-class AllocationRecord(Record):
-    """What a search had found before this run: the whole supernet, and the chosen part of it."""
-
-    method: str
-    supernet: SearchScore
-    chosen: SearchScore
-
-
 class TrainingRecord(Record):
     """`training.json`; `best_epoch` counts from 0, `monitor` is the metric that chose it."""
 
@@ -97,7 +38,7 @@ class TrainingRecord(Record):
     best_epoch: int | None = None
     training: TrainingFacts
     embeddings: EmbeddingBytes
-    allocation: AllocationRecord | None = None
+    allocation: AllocationFacts | None = None
 
 
 class Curve(Record):

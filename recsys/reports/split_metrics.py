@@ -8,13 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.config.base import BaseConfig
+from recsys.config.base import BaseConfig, Record
 from recsys.errors import RecsysError
 from recsys.io.paths import regular_file
 from recsys.metrics import METRICS, ReliabilityCurve, compute_reliability, compute_roc
 from recsys.metrics.predictions import Interval, check_labels
 from recsys.reports.history_lengths import HistoryLengthMetrics, compute_history_lengths
-from recsys.reports.run_folder import Record
 from recsys.reports.slices import SliceMetrics, compute_slices
 
 SLICE_PREFIX, LENGTH_PREFIX, GROUP_COLUMN = "slice/", "history_length/", "group_id"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from recsys.embeddings.records import EmbeddingBytes, FeatureBytes
 from recsys.metrics import METRICS, Metric
 from recsys.reports.contents import Report
 from recsys.reports.history_lengths import HistoryLengthMetrics
-from recsys.reports.run_folder import EmbeddingBytes, FeatureBytes
 from recsys.reports.slices import SliceMetrics
 from recsys.reports.text import fixed, interval, sentence, size
 
@@ -174,9 +174,8 @@ def tabulate_bytes(embeddings: EmbeddingBytes) -> BytesTable:
         unit_bytes=unit_bytes,
         is_shared=any(feature.serve_bytes == 0 for _, feature in rows),
         other_bytes=sum(
-            feature.serve_bytes - feature.table_bytes
+            feature.parameter_bytes + feature.projection_bytes + feature.buffer_bytes
             for _, feature in rows
-            if feature.table_bytes is not None
         ),
     )
 

@@ -1,4 +1,6 @@
-"""How the page writes numbers: fixed digits that align, units, and a dash for what is not known."""
+"""How the page writes numbers: fixed digits that align, units, and a dash for unknown ones."""
+
+from recsys.config.byte_sizes import format_bytes
 
 MISSING = "–"
 
@@ -25,13 +27,8 @@ def sentence(words: str) -> str:
 
 
 def size(num_bytes: float | None) -> str:
-    """Bytes in a readable unit of 1,000: 12.3 MB."""
-    if num_bytes is None:
-        return MISSING
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= scale:
-            return f"{num_bytes / scale:,.1f} {unit}"
-    return f"{num_bytes:,.0f} B"
+    """Bytes in a readable unit: 12.3 MB."""
+    return MISSING if num_bytes is None else format_bytes(num_bytes)
 
 
 def short(value: float) -> str:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from recsys.config.search import DnisSearchConfig
-from recsys.embeddings.allocation import FeatureAllocation, Score
+from recsys.embeddings.allocation import FeatureAllocation
 from recsys.embeddings.methods.dnis import Dnis
 from recsys.embeddings.methods.pruned import BandConfig, PrunedConfig
+from recsys.embeddings.records import FLOAT_BYTES, Score
 from recsys.search.architecture_rows import SPLIT
 from recsys.search.candidates import Candidate, choose, largest, rank
 from recsys.search.result import (
-    FLOAT_BYTES,
     Found,
     SearchedTable,
     StopIfAsked,

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from recsys.config.search import OptEmbedSearchConfig
-from recsys.embeddings.allocation import FeatureAllocation, Score
+from recsys.embeddings.allocation import FeatureAllocation
 from recsys.embeddings.methods.optembed import OptEmbed, OptEmbedConfig
 from recsys.embeddings.methods.pruned import PrunedConfig
+from recsys.embeddings.records import FLOAT_BYTES, Score
 from recsys.search.architecture_rows import SPLIT
 from recsys.search.candidates import Candidate, choose, rank
 from recsys.search.evolution import Evolution, Genes, Sizes
 from recsys.search.result import (
-    FLOAT_BYTES,
     Found,
     SearchedTable,
     StopIfAsked,

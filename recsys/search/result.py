@@ -6,14 +6,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from recsys.config.run import RunConfig
-from recsys.embeddings.allocation import FeatureAllocation, Score
+from recsys.embeddings.allocation import FeatureAllocation
 from recsys.embeddings.id_mapping.id_bitmap import pack_ids
 from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod
 from recsys.embeddings.methods.pruned import PrunedConfig
+from recsys.embeddings.records import FLOAT_BYTES, Score
 from recsys.schema import Schema
 from recsys.search.candidates import Candidate
 
-FLOAT_BYTES = 4
 IN_FILE = "in the safetensors file"
 
 

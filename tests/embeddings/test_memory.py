@@ -192,11 +192,11 @@ def test_a_config_beyond_its_budget_is_refused_with_every_features_bytes():
     with pytest.raises(RecsysError) as caught:
         check_budget(count(methods), config(budget="60KB"))
     message = str(caught.value)
-    assert "take 4.9 KB more than their budget" in message
+    assert "take 4.9 kB more than their budget" in message
     assert "at most 60KB to serve" in message
     shown = re.findall(r"^ +(\w+) +([\d.]+ K?B)  full_table, ([\d,]+) ids, dim 16$", message, re.M)
     assert shown == [
-        ("big", "64 KB", "1,000"),
+        ("big", "64 kB", "1,000"),
         ("small", "640 B", "10"),
         ("more", "256 B", "4"),
     ]

@@ -66,6 +66,8 @@ def make_training_record(features=3):
             "serve_bytes": ids * 64,
             "table_bytes": ids * 64 - 100,
             "parameter_bytes": 100,
+            "projection_bytes": 0,
+            "buffer_bytes": 0,
             "full_table_bytes": ids * 256,
         }
         for name, ids in sizes.items()

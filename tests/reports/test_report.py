@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
+from recsys.config.byte_sizes import format_bytes
 from recsys.errors import RecsysError
 from recsys.reports import evaluate_predictions, write_report
 from recsys.reports.charts.figures import train_loss_title
@@ -142,10 +143,10 @@ def test_the_title_compares_means_of_the_training_loss_not_single_batches(values
 def test_the_page_shows_memory_beside_full_tables_and_who_pays_for_shared_ones(run_dir):
     write_report(run_dir)
     page = read_page(run_dir)
-    served = 64 * (48_211 + 13 + 4) / 1e6
-    assert f"Embeddings: {served:.1f} MB to serve, 25.0 % of full tables." in page
+    served = 64 * (48_211 + 13 + 4)
+    assert f"Embeddings: {format_bytes(served)} to serve, 25.0 % of full tables." in page
     assert "Of what is served, 300 B are not rows of tables" in page
-    assert f"would take {4 * served:.1f} MB to serve: these take 25.0 % of that" in page
+    assert f"would take {format_bytes(4 * served)} to serve: these take 25.0 % of that" in page
     assert "the table places, 832 B, counted with city, is read by city, device." in page
     assert page.count('<td class="number">25.0 %</td>') == 3  # each feature
 

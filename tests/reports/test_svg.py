@@ -46,8 +46,8 @@ def test_numbers_are_written_with_units():
     assert interval((0.7, 0.81)) == "0.7000 – 0.8100"
     assert [size(n) for n in (12, 1_234, 5_600_000, 7.89e9)] == [
         "12 B",
-        "1.2 kB",
+        "1.23 kB",
         "5.6 MB",
-        "7.9 GB",
+        "7.89 GB",
     ]
     assert [short(n) for n in (0.25, 12_000, 1_500_000)] == ["0.25", "12 k", "1.5 M"]

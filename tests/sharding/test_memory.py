@@ -53,6 +53,6 @@ def test_a_shared_table_is_one_copy(make_config, schema):
 def test_a_run_beyond_its_budget_is_refused(make_config, schema):
     check_run_budget(make_config(budget="76800640B"), schema)
     config = make_config(budget="76MB")
-    with pytest.raises(RecsysError, match=r"(?s)take 801 KB more than .*C1 +64 MB .*C3 +640 B"):
+    with pytest.raises(RecsysError, match=r"(?s)take 801 kB more than .*C1 +64 MB .*C3 +640 B"):
         check_run_budget(config, schema)
     assert "budget: 76MB" in dump_config(config)

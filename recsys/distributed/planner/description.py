@@ -13,12 +13,12 @@ from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.planner import FoundPlan, PlanRequest
 from recsys.distributed.planner.proposals import step_milliseconds
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.memory import (
+from recsys.embeddings.memory import readers
+from recsys.embeddings.records import (
     FLOAT_BYTES,
     EmbeddingBytes,
     FeatureBytes,
     SharedTableBytes,
-    readers,
 )
 from recsys.embeddings.tables.optimizers import STATE_FLOATS_PER_ROW
 from recsys.io.atomic import write_text

@@ -13,7 +13,8 @@ from recsys.distributed.planner.planner import DoesNotFitError, PlanRequest, fin
 from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import unique_tables
-from recsys.embeddings.memory import EmbeddingBytes, OptimizerNames, check_budget, count_bytes
+from recsys.embeddings.memory import OptimizerNames, check_budget, count_bytes
+from recsys.embeddings.records import EmbeddingBytes
 from recsys.embeddings.tables.build import occurrence_key
 from recsys.embeddings.tables.optimizers import SgdConfig
 from recsys.errors import RecsysError

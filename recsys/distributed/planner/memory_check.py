@@ -5,7 +5,7 @@ import torch
 from recsys.config.dense_optimizers import DENSE_OPTIMIZERS
 from recsys.config.run import RunConfig
 from recsys.distributed.planner.dry_run import count_run_bytes, meta_embeddings
-from recsys.embeddings.memory import FLOAT_BYTES
+from recsys.embeddings.records import FLOAT_BYTES
 from recsys.io.memory import check_memory
 from recsys.models.network import build_network
 from recsys.schema import Schema

@@ -8,7 +8,7 @@ from rich.table import Column, Table
 
 from recsys.config.byte_sizes import format_bytes
 from recsys.distributed.planner.description import PlanDescription, RankEntry, TableEntry
-from recsys.embeddings.memory import FeatureBytes
+from recsys.embeddings.records import FeatureBytes
 
 RANKS_SHOWN = 16
 NAMES_SHOWN = 3
