@@ -16,9 +16,9 @@ from recsys.distributed.launch import launch, needs_launch
 from recsys.errors import RecsysError
 from recsys.evaluation.score import evaluate_split
 from recsys.io.stop_signals import Interrupted
-from recsys.metrics import SupportRule
+from recsys.metrics import METRICS
 from recsys.reports import write_report
-from recsys.reports.text import fixed
+from recsys.reports.text import fixed, interval
 from recsys.training.lightning.signals import StoppedBySignal
 from recsys.training.run_folder.folder import check_dataset, load_run_config
 from recsys.training.run_folder.record import unfinished_record
@@ -88,7 +88,7 @@ def evaluate(
         evaluate_split(trained, split)
     if not ranks.is_first:
         return
-    rule = SupportRule(**trained.config.report.retrieval.model_dump())
+    rule = trained.config.report.retrieval
     report = write_report(run_dir, trained.dataset_dir, rule, unfinished_record(trained))
     print_figures(report["splits"])
     for name, facts in report["splits"].items():
@@ -98,19 +98,17 @@ def evaluate(
 
 
 def print_figures(splits: Mapping[str, dict[str, Any]]) -> None:
-    """A line for each split; GAUC where rows have groups."""
-    has_groups = any(facts["gauc_groups"] is not None for facts in splits.values())
-    columns = ("split", "rows", "AUC", "95 % interval", "log loss", "calibration")
-    table = Table(*columns, *(("GAUC",) if has_groups else ()), box=None)
-    for name, facts in splits.items():
-        low, high = facts["auc_ci95"] or (None, None)
-        figures = (
-            name,
-            f"{facts['rows']:,}",
-            fixed(facts["auc"], 5),
-            f"{fixed(low, 5)} – {fixed(high, 5)}",
-            fixed(facts["log_loss"], 5),
-            fixed(facts["calibration"], 4),
+    """A line for each metric that a split has, a column for each split."""
+    table = Table("", *splits, box=None)
+    table.add_row("rows", *(f"{figures['rows']:,}" for figures in splits.values()))
+    for metric in METRICS.values():
+        values, intervals, groups = (
+            [figures.get(metric.name + suffix) for figures in splits.values()]
+            for suffix in ("", "_ci95", "_groups")
         )
-        table.add_row(*figures, *((fixed(facts["gauc"], 5),) if has_groups else ()))
+        if metric.needs_groups and not any(values + groups):
+            continue
+        table.add_row(metric.title, *(fixed(value, metric.digits + 1) for value in values))
+        if any(intervals):
+            table.add_row("  95 % interval", *(interval(ci, metric.digits + 1) for ci in intervals))
     Console().print(table)

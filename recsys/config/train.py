@@ -14,7 +14,7 @@ from pydantic import (
 from recsys.config.base import AbsolutePath, BaseConfig, NameIn
 from recsys.config.dense_optimizers import DenseOptimizerConfig
 from recsys.embeddings.tables.optimizers import TableOptimizer
-from recsys.metrics import METRICS
+from recsys.metrics import METRICS, SupportRule
 
 
 def _from_yaml_switch(value: object) -> object:
@@ -71,18 +71,10 @@ class TrainConfig(BaseConfig):
         return self
 
 
-class RetrievalReportConfig(BaseConfig):
-    """Rows on which the retrieval of a model is judged."""
-
-    min_target_rows: NonNegativeInt = 700  # fewest rows of a target
-    min_count: NonNegativeInt = 50  # behaviors with fewer rows of either label lack support
-    # largest share of such behaviors in a row
-    max_unsupported: Annotated[float, Field(ge=0, le=1)] = 0.1
-
-
 class ReportConfig(BaseConfig):
-    """What the report shows in addition."""
+    """Options of the report."""
 
     # features whose values get an AUC each; null: the three smallest with 3 to 50 ids
     slices: tuple[str, ...] | None = None
-    retrieval: RetrievalReportConfig = RetrievalReportConfig()
+    # which rows judge what a model of histories retrieves
+    retrieval: SupportRule = SupportRule()

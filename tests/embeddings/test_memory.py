@@ -194,7 +194,7 @@ def test_a_config_beyond_its_budget_is_refused_with_every_features_bytes():
     message = str(caught.value)
     assert "take 4.9 kB more than their budget" in message
     assert "at most 60KB to serve" in message
-    shown = re.findall(r"^ +(\w+) +([\d.]+ K?B)  full_table, ([\d,]+) ids, dim 16$", message, re.M)
+    shown = re.findall(r"^ +(\w+) +([\d.]+ k?B)  full_table, ([\d,]+) ids, dim 16$", message, re.M)
     assert shown == [
         ("big", "64 kB", "1,000"),
         ("small", "640 B", "10"),

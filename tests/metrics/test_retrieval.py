@@ -11,6 +11,10 @@ from tests.metrics.histories import make_histories, ndcg_by_loop, relevance_of
 EVERY_ROW = SupportRule(min_target_rows=0, min_count=0)
 
 
+def rule(*limits):
+    return SupportRule(**dict(zip(SupportRule.model_fields, limits, strict=True)))
+
+
 @pytest.fixture
 def behaviours():
     return make_histories(rows=900, num_ids=4, max_length=8, seed=11)
@@ -61,7 +65,7 @@ def test_a_blind_choice_is_the_mean_over_all_choices(relevance):
 
 @pytest.mark.parametrize(
     "rule",
-    [EVERY_ROW, SupportRule(230, 0, 0.0), SupportRule(0, 5, 0.1), SupportRule(215, 6, 0.5)],
+    [EVERY_ROW, rule(230, 0, 0.0), rule(0, 5, 0.1), rule(215, 6, 0.5)],
 )
 def test_random_choices_equal_a_loop(behaviours, relevance, rule):
     retrieved = behaviours.top_ranks(np.random.default_rng(6).random(len(behaviours.ids)), 3)

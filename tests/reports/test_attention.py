@@ -249,4 +249,4 @@ def test_ranks_beyond_the_listed_are_put_together(run_dir, monkeypatch):
 
 
 def test_the_configs_rule_is_the_published_one():
-    assert SupportRule(**ReportConfig().retrieval.model_dump()) == SupportRule()
+    assert ReportConfig().retrieval == SupportRule()

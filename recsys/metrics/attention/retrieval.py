@@ -4,36 +4,43 @@ N. Feng et al., "Long-sequence recommendation models need decoupled embeddings" 
 §4.3: NDCG of the retrieved behaviours with mutual information as the gain.
 """
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
 
+from recsys.config.base import BaseConfig
 from recsys.errors import RecsysError
 from recsys.metrics.attention.behaviors import Behaviors
 from recsys.metrics.attention.relevance import Relevance
 from recsys.metrics.predictions import Booleans, Floats, Ints
 
 
-@dataclass(frozen=True)
-class SupportRule:
-    """Which rows are measured: their relevance must rest on enough counted rows.
+class SupportRule(BaseConfig):
+    """Which rows are measured: their relevance must come from enough counted rows.
 
-    A target needs `min_target_rows`. A behaviour has support with `min_count` positives and as many
-    negatives of its cell; of a row's behaviours at most the share `max_unsupported` may lack it
-    (20 of 200). The defaults are those of the authors' evaluation.
+    The defaults are those of the authors' evaluation (20 of 200 behaviors without support).
+
+    Attributes:
+        min_target_rows: rows that a target needs.
+        min_count: positive rows, and negative rows, that support a behavior of a target and rank.
+        max_unsupported: largest share of a row's behaviors that may lack support.
     """
 
-    min_target_rows: int = 700
-    min_count: int = 50
-    max_unsupported: float = 0.1
+    min_target_rows: NonNegativeInt = 700
+    min_count: NonNegativeInt = 50
+    max_unsupported: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
-@dataclass(frozen=True)
-class RetrievalQuality:
-    """`ndcg`: mean over rows, 1 = the most relevant behaviours in their order; None without rows.
+class RetrievalQuality(BaseConfig):
+    """NDCG of the K retrieved behaviors; the gain is the information with the label.
 
-    most_recent, random: what the last K behaviours, and K drawn blindly, would get. rows: with a
-    history; of these rare_target_rows and unsupported_rows were left out.
+    Attributes:
+        ndcg: mean over rows, 1 for the most relevant behaviors in their order; None without rows.
+        most_recent: NDCG of the last K behaviors.
+        random: expected NDCG of K behaviors drawn at random.
+        rows: with a history.
+        rows_used: rows minus rare_target_rows and unsupported_rows, which the rule leaves out.
     """
 
     k: int
@@ -44,6 +51,7 @@ class RetrievalQuality:
     rows_used: int
     rare_target_rows: int
     unsupported_rows: int
+    rule: SupportRule
 
 
 def compute_retrieval_quality(
@@ -70,7 +78,7 @@ def compute_retrieval_quality(
     information = evidence.information
     ideal = ideal_gain(behaviours, information, k)
     return RetrievalQuality(
-        k,
+        k=k,
         ndcg=mean_share(retrieved_gain(behaviours, information, retrieved), ideal, used),
         most_recent=mean_share(most_recent_gain(behaviours, information, k), ideal, used),
         random=mean_share(random_gain(behaviours, information, k), ideal, used),
@@ -78,6 +86,7 @@ def compute_retrieval_quality(
         rows_used=int(used.sum()),
         rare_target_rows=int((has_history & is_rare).sum()),
         unsupported_rows=int((has_history & ~is_rare & is_weak).sum()),
+        rule=rule,
     )
 
 

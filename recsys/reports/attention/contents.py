@@ -7,6 +7,7 @@ import numpy as np
 from recsys.config.base import BaseConfig
 from recsys.metrics import (
     Relevance,
+    RetrievalQuality,
     SupportRule,
     compute_attention_by_rank,
     compute_retrieval_quality,
@@ -41,32 +42,6 @@ class RankAttention(BaseConfig):
     share: float
 
 
-class RetrievalRule(BaseConfig):
-    """Which rows are judged, see `recsys.metrics.SupportRule`."""
-
-    min_target_rows: int
-    min_count: int
-    max_unsupported: float
-
-
-class Retrieval(BaseConfig):
-    """NDCG of the K behaviours that the model retrieves; gain: information with the label.
-
-    most_recent and random: what the last K behaviours, and K drawn blindly, get. None: no row has
-    enough support. Of `rows` with a history, rare_target_rows and unsupported_rows are left out.
-    """
-
-    k: int
-    ndcg: float | None
-    most_recent: float | None
-    random: float | None
-    rows: int
-    rows_used: int
-    rare_target_rows: int
-    unsupported_rows: int
-    rule: RetrievalRule
-
-
 class PairAttention(BaseConfig):
     """One pair of target and history, from `rows` sampled rows.
 
@@ -82,8 +57,8 @@ class PairAttention(BaseConfig):
     behaviours: int
     by_rank: tuple[RankAttention, ...]
     counted_rows: int | None = None
-    retrieval: Retrieval | None = None
-    retrieval_by_feature: Retrieval | None = None
+    retrieval: RetrievalQuality | None = None
+    retrieval_by_feature: RetrievalQuality | None = None
     categories: AttentionMap | None = None
     positions_target: MapLabel | None = None
     positions: AttentionMap | None = None
@@ -158,8 +133,7 @@ def list_ranks(pair: SampledPair) -> tuple[RankAttention, ...]:
 
 def judge(
     relevance: Relevance, pair: SampledPair, retrieved: Ints | None, rule: SupportRule
-) -> Retrieval | None:
+) -> RetrievalQuality | None:
     if retrieved is None:
         return None
-    found = compute_retrieval_quality(relevance, pair.behaviours, retrieved, rule)
-    return Retrieval.model_validate(vars(found) | {"rule": vars(rule)})
+    return compute_retrieval_quality(relevance, pair.behaviours, retrieved, rule)
