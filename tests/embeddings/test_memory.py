@@ -219,7 +219,7 @@ def test_a_refusal_says_who_pays_for_a_shared_table():
 
 @pytest.mark.parametrize("budget", ["64", 64, "lots", "0MB"])
 def test_a_budget_that_is_no_size_is_refused(budget):
-    with pytest.raises(RecsysError, match=r"(?s)is no size.*embeddings\.budget"):
+    with pytest.raises(RecsysError, match=r"(?s)is not a valid size.*embeddings\.budget"):
         config(budget=budget)
 
 

@@ -81,7 +81,7 @@ def test_tables_that_do_not_fit_are_one_message_and_no_file(plan, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--hbm", "80"], "'80' is no size"),
+        (["--hbm", "80"], "'80' is not a valid size"),
         (["--host-memory", "lots"], "--host-memory"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--world-size", "12", "--devices-per-node", "8"], "do not fill a whole number of nodes"),
