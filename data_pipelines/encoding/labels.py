@@ -11,10 +11,10 @@ from recsys.errors import RecsysError
 def apply_label(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -> pl.DataFrame:
     """The frame with an int8 column `label`, without the rows that the rule drops."""
     labels = label_values(frame, label, path, first_row)
-    labelled = frame.with_columns(labels)
+    labeled = frame.with_columns(labels)
     if label.column != "label":
-        labelled = pl.DataFrame([c for c in labelled if c.name != label.column])
-    return labelled.filter(labels.is_not_null()) if labels.null_count() else labelled
+        labeled = pl.DataFrame([c for c in labeled if c.name != label.column])
+    return labeled.filter(labels.is_not_null()) if labels.null_count() else labeled
 
 
 def label_values(frame: pl.DataFrame, label: Label, path: Path, first_row: int) -> pl.Series:

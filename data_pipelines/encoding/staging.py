@@ -33,11 +33,11 @@ def read_chunks(
     """Yields all rows of the raw files in order, with `label` if there is a label column."""
     for path in source.files(raw):
         rows = 0
-        labelled = recipe.label.column in dtypes
+        labeled = recipe.label.column in dtypes
         for first_row, frame in prefetch(source.read(recipe, path, dtypes)):
             rows += len(frame)
             read = len(frame)
-            if labelled:
+            if labeled:
                 frame = apply_label(frame, recipe.label, path, first_row)
             yield RawChunk(path, frame, read - len(frame))
         if not rows:

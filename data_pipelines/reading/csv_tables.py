@@ -145,10 +145,10 @@ def read_text(
             yield block
 
     for block in prefetch(checked()):
-        yield block.first_row, _parse_block(block, file, columns, dtypes, path)
+        yield block.first_row, parse_block(block, file, columns, dtypes, path)
 
 
-def _parse_block(
+def parse_block(
     block: Block, file: FileFormat, columns: list[str], dtypes: Dtypes, path: Path
 ) -> pl.DataFrame:
     """One block as a frame; errors name the row of a value that is not a number."""

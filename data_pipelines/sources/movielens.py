@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from data_pipelines.reading.chunks import Dtypes, NumberedFrame, prefetch
-from data_pipelines.reading.csv_tables import check_columns
+from data_pipelines.reading.csv_tables import check_columns, parse_block
 from data_pipelines.reading.files import existing_file
 from data_pipelines.reading.text import Block, read_blocks
 from data_pipelines.recipe import Events, Recipe, Targets
@@ -98,14 +98,8 @@ def _read(path: Path, names: tuple[str, ...]) -> Iterator[NumberedFrame]:
         data = block.data.replace(b"::", b"\t")
         block = Block(data, block.rows, block.first_row)
         check_columns(block, DAT, len(names), path)
-        frame = pl.read_csv(
-            data,
-            has_header=False,
-            separator="\t",
-            quote_char=None,
-            schema=dict.fromkeys(names, pl.String()),
-        )
-        yield block.first_row, frame
+        dtypes: Dtypes = dict.fromkeys(names, pl.String())
+        yield block.first_row, parse_block(block, DAT, list(names), dtypes, path)
 
 
 MOVIELENS = DataSource(

@@ -9,7 +9,7 @@ from data_pipelines.encoding.statistics import LEAK_ROWS
 from recsys.cli.dataset_text import describe_statistics
 from recsys.errors import RecsysError
 from recsys.schema import FeatureCounts, Schema, load_schema
-from tests.data_pipelines.event_logs import Log
+from tests.data_pipelines.events.event_logs import Log
 
 RECIPE = """
 label: {{column: label, rule: {rule}}}

@@ -14,7 +14,7 @@ from data_pipelines.sources.keyed_table import KeyedTable
 from recsys.cli.dataset_text import describe_statistics
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
-from tests.data_pipelines.event_logs import Log
+from tests.data_pipelines.events.event_logs import Log
 
 USERS = {"user": ["1", "2", "3", "4"], "age": [18, 30, 45, 60], "city": ["A", "B", None, "A"]}
 RECIPE = {
@@ -278,7 +278,7 @@ def test_recboles_three_files_become_one_dataset(tmp_path):
     ):
         pl.DataFrame(columns).write_csv(tmp_path / f"ml.{suffix}", separator="\t")
     raw = [tmp_path / f"ml.{suffix}" for suffix in ("inter", "user", "item")]
-    recipe = Path(__file__).parents[2] / "configs/recipes/recbole.yaml"
+    recipe = Path(__file__).parents[3] / "configs/recipes/recbole.yaml"
     schema = data_pipelines.prepare(str(recipe), raw, tmp_path / "out")
     assert schema.feature("genre:token_seq").cardinality == 4
     by_user, by_item = schema.joins

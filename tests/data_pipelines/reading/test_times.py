@@ -12,7 +12,7 @@ from data_pipelines import FrameEncoder, read_raw
 from recsys.errors import RecsysError
 from recsys.schema import Hour, Weekday, load_schema
 from recsys.serving.encoders import RawEncoder
-from tests.data_pipelines.event_logs import Log
+from tests.data_pipelines.events.event_logs import Log
 
 TEXTS = [
     "2024-02-29T23:59:59.75",  # a Thursday

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from data_pipelines import encode, read_raw
-from tests.data_pipelines.event_logs import Log, plain_samples, random_events
+from tests.data_pipelines.events.event_logs import Log, plain_samples, random_events
 
 # u1 has two events at time 3; the log is in no order.
 EVENTS = [

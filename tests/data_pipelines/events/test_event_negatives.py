@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from data_pipelines import read_raw
-from tests.data_pipelines.event_logs import Log, random_events
+from tests.data_pipelines.events.event_logs import Log, random_events
 
 EVENTS = random_events(np.random.default_rng(1), users=40, items=60, rows=800)
 

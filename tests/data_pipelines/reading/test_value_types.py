@@ -15,7 +15,7 @@ from recsys.errors import RecsysError
 from recsys.schema import load_schema
 from recsys.serving.encoders import RawEncoder
 from recsys.serving.raw_values import to_numbers, to_token_lists, to_tokens
-from tests.data_pipelines.value_types import CASES, REFUSED, documented_table
+from tests.data_pipelines.reading.value_types import CASES, REFUSED, documented_table
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.type} {c.value}"[:60])
 

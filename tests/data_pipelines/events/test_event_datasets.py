@@ -12,7 +12,7 @@ from data_pipelines.rules.files import ItemTable
 from data_pipelines.sources.item_tables import read_item_table
 from recsys.errors import RecsysError
 from recsys.serving.encoders import RawEncoder
-from tests.data_pipelines.event_logs import Log, plain_samples
+from tests.data_pipelines.events.event_logs import Log, plain_samples
 
 TAOBAO = [("u", "pv"), ("u", "cart"), ("u", "pv"), ("u", "pv"), ("u", "pv")]
 

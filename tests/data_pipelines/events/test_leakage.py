@@ -11,7 +11,7 @@ from data_pipelines.__main__ import main
 from data_pipelines.events.samples import UserEvents
 from data_pipelines.writing import SplitWriter, save_schema
 from recsys.errors import RecsysError
-from tests.data_pipelines.event_logs import Log, random_events
+from tests.data_pipelines.events.event_logs import Log, random_events
 
 EVENTS = random_events(np.random.default_rng(2), users=40, items=60, rows=800)
 
