@@ -1,24 +1,29 @@
 # make install | demo | test | gpu: each does all its own set-up, silently when nothing changed.
-# TRIO=2.11 or 2.12 takes that torch, with the torchrec and fbgemm that load with it.
-PYTHON ?= python3.11
-TRIO ?= 2.13
-VENV := $(if $(filter 2.13,$(TRIO)),.venv,.venv-$(TRIO))
+# TRIO=2.11 takes that torch, with the torchrec and fbgemm that load with it (requirements/torch-*).
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13) python3)
+DEFAULT_TRIO := 2.13
+TRIO ?= $(DEFAULT_TRIO)
+PINS := requirements/torch-$(TRIO).txt
+VENV := $(if $(filter $(DEFAULT_TRIO),$(TRIO)),.venv,.venv-$(TRIO))
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
-PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+EXTRAS := $(if $(filter cuda,$(DEVICE)),fused,fused-cpu),dev,docs
+# The pins replace the constraints of pip's own configuration, if it has any.
+PIP := PIP_CONSTRAINT=$(PINS) $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/installed-$(DEVICE)
 
-.PHONY: install demo test gpu lint clean
+.PHONY: install demo test gpu lint docs wheel clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml $(wildcard requirements/*.txt requirements/torch-$(TRIO)/*.txt)
+$(STAMP): pyproject.toml $(PINS) requirements/constraints.txt
 	@echo "installing the $(DEVICE) set into $(VENV) (once; a few minutes)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -r requirements/torch-$(TRIO)/$(DEVICE).txt
-	@$(PIP) -r requirements/base.txt -r requirements/dev.txt
-	@$(PIP) --no-deps -r requirements/torch-$(TRIO)/torchrec.txt
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --editable '.[$(EXTRAS)]'
+	@$(PIP) --no-deps torchrec  # its metadata requires the CUDA build of fbgemm
 	@touch $@
+
+requirements/torch-%.txt:
+	@echo "TRIO=$* is not one of: $(patsubst requirements/torch-%.txt,%,$(sort $(wildcard $(@D)/torch-*)))" >&2; exit 2
 
 demo: install
 	@$(VENV)/bin/recsys demo --out demo
@@ -38,11 +43,13 @@ lint: install
 	@$(VENV)/bin/lint-imports
 
 # The site, in site/; a broken link or anchor is an error.
-.PHONY: docs
 docs: install
-	@$(PIP) mkdocs-material==9.8.2
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
 	@echo "site/index.html; with search: $(VENV)/bin/python -m http.server --directory site"
 
+# A wheel and a source distribution, in dist/.
+wheel: install
+	@$(VENV)/bin/python -m build --outdir dist
+
 clean:
-	rm -rf .venv .venv-2.* demo build *.egg-info
+	rm -rf .venv .venv-2.* demo build dist site *.egg-info
