@@ -1,8 +1,5 @@
 """The doctor's findings on machines that this one is not; what stands in for missing kernels."""
 
-import re
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -16,32 +13,34 @@ from recsys.embeddings.tables.optimizers import SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema
 
-REQUIREMENTS = Path(__file__).parent.parent / "requirements"
+OTHERS = {r.name: "1.0.3" for r in doctor._requirements("fused-cpu")} | {"fbgemm-gpu-cpu": None}
+TORCHREC_1_6 = " && pip install --no-deps torchrec==1.6.1"
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """machine(torch, device, package=version …) → the findings about the trio, by subject."""
+    """machine(torch, device, package=version …) → the finding about fused tables."""
 
-    def examine(torch_version: str, device: str, **packages: str) -> dict[str, doctor.Finding]:
-        installed = {name.replace("_", "-"): version for name, version in packages.items()}
+    def examine(torch_version: str, device: str, **packages: str) -> doctor.Finding:
+        installed = OTHERS | {name.replace("_", "-"): v for name, v in packages.items()}
         monkeypatch.setattr(doctor, "_version", installed.get)
-        return {f.subject: f for f in doctor._trio(torch_version, device)}
+        (finding,) = doctor._fused(torch_version, device)
+        assert finding.subject == "fused tables"
+        return finding
 
     return examine
 
 
-@pytest.mark.parametrize("release", doctor.TRIOS)
-def test_the_requirements_install_the_trio_that_the_doctor_wants(release):
-    trio = doctor.TRIOS[release]
-    folder = REQUIREMENTS / f"torch-{release}"
-    pins = {
-        name: dict(re.findall(r"^([\w-]+)==([\d.]+)$", (folder / name).read_text(), re.MULTILINE))
-        for name in ("cpu.txt", "cuda.txt", "torchrec.txt")
-    }
-    assert pins["cpu.txt"] == {"torch": trio.torch, "fbgemm-gpu-cpu": trio.fbgemm}
-    assert pins["cuda.txt"] == {"torch": trio.torch, "fbgemm-gpu": trio.fbgemm}
-    assert pins["torchrec.txt"] == {"torchrec": trio.torchrec}
+@pytest.fixture
+def without(monkeypatch):
+    """without(package …) → the findings by subject, as if these packages were not installed."""
+    version = doctor._version
+
+    def examine(*packages: str) -> dict[str, doctor.Finding]:
+        monkeypatch.setattr(doctor, "_version", lambda n: None if n in packages else version(n))
+        return {finding.subject: finding for finding in doctor.diagnose()}
+
+    return examine
 
 
 def test_the_kernels_of_this_machine_work():
@@ -51,32 +50,70 @@ def test_the_kernels_of_this_machine_work():
 
 
 def test_an_fbgemm_of_another_torch_is_named_with_its_repair(machine):
-    findings = machine("2.11.0", "cpu", fbgemm_gpu_cpu="1.8.0", torchrec="1.6.1")
-    assert findings["fbgemm-gpu-cpu"].state == "1.8.0, but this torch needs 1.6"
-    assert findings["fbgemm-gpu-cpu"].repair.endswith("fbgemm-gpu-cpu==1.6.0")
-    assert findings["torchrec"].is_good
-    assert "fused lookup" not in findings
+    finding = machine("2.11.0", "cpu", fbgemm_gpu_cpu="1.8.0", torchrec="1.6.1")
+    assert finding.is_good is False
+    assert finding.state == "fbgemm-gpu-cpu 1.8.0, but it must be ==1.6.*"
+    assert finding.repair.startswith("pip install fbgemm-gpu-cpu==1.6.0 ")
+    assert finding.repair.endswith(TORCHREC_1_6)
 
 
 def test_a_gpu_with_the_cpu_build_is_told_that_the_plain_store_serves(machine):
-    findings = machine("2.11.0+cu130", "cuda", fbgemm_gpu_cpu="1.6.0", torchrec="1.6.1")
-    assert "only embeddings.store=plain" in findings["fbgemm"].state
-    assert findings["fbgemm"].repair == (
-        "pip uninstall -y fbgemm-gpu-cpu fbgemm-gpu && "
-        "pip install --force-reinstall --no-deps fbgemm-gpu==1.6.0"
+    finding = machine("2.11.0+cu130", "cuda", fbgemm_gpu_cpu="1.6.0", torchrec="1.6.1")
+    assert "only embeddings.store=plain" in finding.state
+    assert finding.repair.startswith(
+        "pip uninstall -y fbgemm-gpu-cpu fbgemm-gpu && pip install fbgemm-gpu==1.6.0 "
     )
 
 
 def test_two_builds_in_one_folder_are_named(machine):
-    findings = machine(
-        "2.13.0", "cpu", fbgemm_gpu_cpu="1.8.0", fbgemm_gpu="1.8.0", torchrec="1.8.0"
-    )
-    assert "both builds" in findings["fbgemm"].state
+    finding = machine("2.13.0", "cpu", fbgemm_gpu_cpu="1.8.0", fbgemm_gpu="1.8.0", torchrec="1.8.0")
+    assert "both builds" in finding.state
 
 
 def test_a_torch_without_a_trio_is_named(machine):
-    findings = machine("2.10.1", "cpu")
-    assert findings["trio"].repair == "pip install torch==2.13.0 fbgemm-gpu-cpu==1.8.0"
+    finding = machine("2.10.1", "cpu", torchrec="1.5.0")
+    assert finding.is_good is False
+    assert "torch 2.10 is not one of 2.11" in finding.state
+    trio = doctor.RECOMMENDED
+    assert finding.repair.startswith(
+        f"pip install torch=={trio.torch} fbgemm-gpu-cpu=={trio.fbgemm} "
+    )
+
+
+def test_fused_tables_are_optional_with_the_command_that_installs_them(machine):
+    finding = machine("2.11.0", "cpu")
+    assert (finding.state, finding.is_good) == ("not installed", None)
+    command, _, _ = finding.repair.partition(" && ")
+    packages = command.removeprefix("pip install ").split()
+    assert packages[0] == "fbgemm-gpu-cpu==1.6.0"
+    names = {r.name for r in doctor._requirements("fused-cpu")}
+    assert {p.partition("=")[0] for p in packages} == names
+    assert finding.repair.endswith(TORCHREC_1_6)
+
+
+def test_training_is_optional_with_the_command_that_installs_it(without):
+    findings = without("torch")
+    training = findings.pop("train, search, export")
+    assert (training.state, training.is_good) == ("not installed", None)
+    assert training.repair.startswith(f"pip install torch=={doctor.RECOMMENDED.torch} ")
+    assert "lightning<" in training.repair
+    assert findings.keys() == {"python", "prepare, verify"}
+    assert all(finding.is_good for finding in findings.values())
+
+
+def test_a_package_that_an_installed_part_misses_is_named(without):
+    findings = without("polars", "onnxscript")
+    core, training = findings["prepare, verify"], findings["train, search, export"]
+    assert (core.state, core.is_good) == ("polars not installed", False)
+    assert "'polars<" in core.repair
+    assert (training.state, training.is_good) == ("onnxscript not installed", False)
+
+
+def test_a_release_out_of_range_is_named(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", {"numpy": "1.26.4", "rich": "15.0.0"}.get)
+    needed = [doctor.Requirement("numpy>=2.1,<3"), doctor.Requirement("rich>=13")]
+    finding = doctor._checked("core", needed, "pip install …")
+    assert (finding.state, finding.is_good) == ("numpy 1.26.4, but it must be <3,>=2.1", False)
 
 
 def test_fused_tables_are_refused_on_a_gpu_without_kernels(monkeypatch):

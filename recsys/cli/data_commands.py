@@ -18,20 +18,21 @@ console = Console()
 
 
 def doctor() -> None:
-    """Check the installed packages and the device; print the commands that fix what is wrong."""
+    """Check what is installed, whether versions match, and the device; print commands to fix it."""
     from recsys.cli.doctor import diagnose
 
     findings = diagnose()
     table = Table(box=None, show_header=False, pad_edge=False)
+    marks = {True: "[green]ok[/]", False: "[red]no[/]", None: "[dim]--[/]"}
     for finding in findings:
-        mark = "[green]ok[/]" if finding.is_good else "[red]no[/]"
-        table.add_row(mark, finding.subject, finding.state)
+        table.add_row(marks[finding.is_good], finding.subject, finding.state)
     console.print(table)
-    repairs = dict.fromkeys(f.repair for f in findings if f.repair)
-    for repair in repairs:
-        console.print("\nto fix it, run:", style="bold")
-        typer.echo(f"  {repair}")
-    if any(not finding.is_good for finding in findings):
+    for finding in findings:
+        if finding.repair and not finding.is_good:
+            verb = "install" if finding.is_good is None else "fix"
+            console.print(f"\nto {verb} {finding.subject}, run:", style="bold")
+            typer.echo(f"  {finding.repair}")
+    if any(finding.is_good is False for finding in findings):
         raise typer.Exit(2)
 
 
