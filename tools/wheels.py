@@ -25,7 +25,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-REQUIREMENTS = Path(__file__).parents[1] / "requirements"
+ROOT = Path(__file__).parents[1]
+REQUIREMENTS = ROOT / "requirements"
+EXTRAS = ("train", "fused", "fused-cpu")
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 27, 28, 31, 34)]
 # inference, global weight decay, variable batch sizes
 NOT_TRAINING = ("tbe_inference.so", "backward_gwd.so", "backward_vbe.so")
@@ -40,7 +42,7 @@ def main() -> None:
     pins = wanted(arguments.trio, "cpu" if arguments.architecture is None else "cuda")
     missing = [f"{name}=={version}" for name, version in pins.items() if name not in has]
     with tempfile.TemporaryDirectory() as folder:
-        for pin in missing:
+        for pin in (*missing, str(ROOT)):  # recsys too: `recsys doctor` reads its requirements
             fetch(pin, arguments.python, Path(folder))
         parts = [Path(folder) / "packed" / wheel.name for wheel in Path(folder).glob("*.whl")]
         parts[0].parent.mkdir()
@@ -52,27 +54,29 @@ def main() -> None:
 
 def wanted(trio: str, device: str) -> dict[str, str]:
     """The exact pins of an installation without torch, and the versions here of what they need."""
-    pins: dict[str, str] = {}
-    for path in ("base.txt", f"torch-{trio}/torchrec.txt", f"torch-{trio}/{device}.txt"):
+    pinned: dict[str, str] = {}
+    for path in ("constraints.txt", f"torch-{trio}.txt"):
         found = re.findall(r"^([\w-]+)==(\S+)$", (REQUIREMENTS / path).read_text(), re.MULTILINE)
-        pins |= {canonicalize_name(name): version for name, version in found}
-    pins.pop("torch")
+        pinned |= {canonicalize_name(name): version for name, version in found}
+    unneeded = {"torch", "recsys", "fbgemm-gpu" if device == "cpu" else "fbgemm-gpu-cpu"}
+    needed = {name for extra in EXTRAS for name in needs("recsys", extra)} - unneeded
+    pins = {name: pinned[name] for name in sorted(needed)}
     queue = [name for name in pins if name != "torchrec"]
     while queue:
-        for needed in needs(queue.pop()):
-            if needed not in pins and needed != "torch":
-                pins[needed] = metadata.version(needed)
-                queue.append(needed)
+        for name in needs(queue.pop()):
+            if name not in pins and name != "torch":
+                pins[name] = metadata.version(name)
+                queue.append(name)
     return pins
 
 
-def needs(name: str) -> Iterator[str]:
+def needs(name: str, extra: str = "") -> Iterator[str]:
     try:
         requirements = [Requirement(text) for text in metadata.requires(name) or []]
     except metadata.PackageNotFoundError:  # fbgemm's other build, which needs nothing more
         return
     for requirement in requirements:
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
             yield canonicalize_name(requirement.name)
 
 

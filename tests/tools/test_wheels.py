@@ -52,4 +52,6 @@ def test_what_is_carried_is_what_the_requirements_pin_but_for_torch(device):
     assert pins["fbgemm-gpu" if device == "cuda" else "fbgemm-gpu-cpu"] == "1.6.0"
     assert "pydantic-core" in pins  # what a requirement needs itself
     assert "torch" not in pins
+    assert ("fbgemm-gpu" in pins) != ("fbgemm-gpu-cpu" in pins)
+    assert "tensordict" in pins  # torchrec's own requirement
     assert Path(wheels.REQUIREMENTS).is_dir()
