@@ -4,9 +4,11 @@ import re
 
 import pytest
 import typer
+import yaml
+from pydantic import TypeAdapter
 
 from data_pipelines import find_recipe
-from data_pipelines.recipe import override_recipe
+from data_pipelines.recipe import Recipe, override_recipe
 from recsys.cli.main import app
 from recsys.config.base import apply_overrides, read_yaml, validate
 from recsys.config.run import RunConfig
@@ -86,6 +88,26 @@ def test_every_command_line_is_accepted(words):
     if words[0] == "prepare":
         recipe = find_recipe(str(context.params["name"]))
         override_recipe(recipe, overrides)
+
+
+def yaml_blocks():
+    return [
+        pytest.param(yaml.safe_load(block.text), id=f"{page.name}: {block.text.splitlines()[0]}")
+        for page in PAGES
+        if page.name != "choosing_an_embedding.md"  # its own test builds what it shows
+        for block in code_blocks(page)
+        if block.language == "yaml"
+    ]
+
+
+@pytest.mark.parametrize("content", yaml_blocks())
+def test_every_section_shown_is_valid(content):
+    if content.keys() <= Recipe.model_fields.keys():
+        validate(Recipe, {"name": "shown", **content}, "recipe")
+        return
+    assert content.keys() <= RunConfig.model_fields.keys()
+    for section, value in content.items():
+        TypeAdapter(RunConfig.model_fields[section].annotation).validate_python(value)
 
 
 @each_page

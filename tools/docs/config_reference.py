@@ -110,7 +110,8 @@ def config_reference(config: type[BaseModel], hidden: frozenset[str] = frozenset
         reference.parts += ["## Top level", _table(config, schema, simple)]
     for name, spec in plain.items():
         if name not in simple:
-            _write_section(reference, name, spec, level=2, default=_default(schema, name, spec))
+            note = "Required." if name in schema.get("required", ()) else "May be left out."
+            _write_section(reference, name, spec, level=2, note=note)
     return "\n\n".join(reference.parts) + "\n"
 
 
@@ -141,9 +142,7 @@ def _refs(spec: object) -> list[str]:
     return [r for item in spec for r in _refs(item)] if isinstance(spec, list) else []
 
 
-def _write_section(
-    reference: Reference, path: str, spec: Json, level: int, default: str = ""
-) -> None:
+def _write_section(reference: Reference, path: str, spec: Json, level: int, note: str = "") -> None:
     """One key that holds classes: a heading, and each class that is not written yet."""
     new = [name for name in dict.fromkeys(_refs(spec)) if name not in reference.written]
     if not new:
@@ -152,8 +151,8 @@ def _write_section(
     reference.written.update(new)
     anchor = _union_anchor(spec) if tag else new[0].lower()
     reference.parts.append(_heading(level, path, anchor))
-    if default:
-        reference.parts.append(f"Default: {default}.")
+    if note:
+        reference.parts.append(note)
     for name in new:
         if tag:
             title = f"{tag}: {_tag(reference.schemas[name], tag)}"
@@ -192,8 +191,8 @@ def _default(schema: Json, key: str, spec: Json) -> str:
     if key in schema.get("required", ()):
         return "**required**"
     value = spec.get("default")
-    if isinstance(value, dict) and value:
-        return "as below" if _discriminator(spec) is None else _code(next(iter(value.values())))
+    if isinstance(value, dict) and len(value) > 2:
+        return "as below"
     return _code(value)
 
 
