@@ -22,7 +22,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks import harness
-from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_history_dataset
+from benchmarks.generated import HISTORIES, PAIR, lists_of, write_history_dataset
 from benchmarks.tables import table
 from recsys.config.run import RunConfig
 from recsys.distributed.context import Ranks

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from benchmarks.generated import write_criteo_dataset
 from benchmarks.gpu.setting import Point, Setting
-from benchmarks.speed.training import write_dataset
 from benchmarks.speed.training_contenders import run_config
 from recsys.config.base import apply_overrides, validate
 from recsys.config.run import RunConfig
@@ -36,7 +36,7 @@ WAYS = (
 def points(setting: Setting) -> Iterator[Point]:
     ids, rows = (SMALL_IDS, SMALL_ROWS) if setting.is_small else (IDS, ROWS)
     with tempfile.TemporaryDirectory() as folder:
-        data = write_dataset(Path(folder) / "rows", ids, rows)
+        data = write_criteo_dataset(Path(folder) / "rows", ids, rows, valid_rows=4096)
         for store, is_grouped, pipeline in WAYS:
             for model in MODELS:
                 what: Point = {

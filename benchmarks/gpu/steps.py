@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.nn import functional as F
 
+from benchmarks.generated import CRITEO_CARDINALITIES, capped_cardinalities, criteo_features
 from benchmarks.gpu.setting import Point, Setting, peak_memory_bytes
-from benchmarks.speed.training import CRITEO_CARDINALITIES, NUM_NUMERICAL, capped_cardinalities
 from benchmarks.speed.training_contenders import MODELS
 from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
@@ -28,7 +28,7 @@ from recsys.models.autoint import AutoIntConfig
 from recsys.models.ctr_model import CTRModel
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.models.network import build_network
-from recsys.schema import Feature, Schema
+from recsys.schema import Schema
 
 DIM, HELD_BATCHES = 16, 4
 CONFIGS = {"dcn_v2": DCNv2Config, "autoint": AutoIntConfig}
@@ -72,14 +72,7 @@ def table_sizes(total: int) -> list[int]:
 
 
 def schema_of(total_rows: int) -> Schema:
-    features = [
-        Feature(name=f"I{i + 1}", kind="numerical", column=f"I{i + 1}")
-        for i in range(NUM_NUMERICAL)
-    ]
-    features += [
-        Feature(name=f"C{i + 1}", kind="categorical", column=f"C{i + 1}", cardinality=size)
-        for i, size in enumerate(table_sizes(total_rows))
-    ]
+    features = criteo_features(table_sizes(total_rows))
     return Schema(name="generated", features=tuple(features), splits={})
 
 

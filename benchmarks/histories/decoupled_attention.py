@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import harness
-from benchmarks.histories.generated import HISTORIES, PAIR
+from benchmarks.generated import HISTORIES, PAIR
 from benchmarks.histories.planted import write_planted
 from benchmarks.runs import RunLog, train_in_process
 from benchmarks.samples import SAMPLES, describe, prepared

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import expit, softmax
 
-from benchmarks.histories.generated import lists_of, write_history_dataset
+from benchmarks.generated import lists_of, write_history_dataset
 from recsys.metrics import compute_auc
 
 ROWS = {"train": 150_000, "valid": 20_000, "test": 200_000}

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import harness
-from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_history_dataset
+from benchmarks.generated import HISTORIES, PAIR, lists_of, write_history_dataset
 from benchmarks.speed.training import KEEP_MEMORY, samples_per_second
 from benchmarks.speed.training_contenders import DIN_BATCH_SIZE as BATCH_SIZE
 from benchmarks.tables import table

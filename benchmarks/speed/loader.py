@@ -23,12 +23,12 @@ import numpy as np
 import polars as pl
 
 from benchmarks import harness
-from benchmarks.speed.training import capped_cardinalities, draw_rows
+from benchmarks.generated import capped_cardinalities, criteo_features, draw_rows
 from benchmarks.tables import table
 from data_pipelines.writing import SplitWriter, save_schema
 from recsys.data.config import DataConfig
 from recsys.data.loader import BatchLoader
-from recsys.schema import Feature, Schema, Split, load_schema
+from recsys.schema import Schema, Split, load_schema
 
 BATCH_SIZE, EPOCHS, TOTAL_IDS, CHUNK_ROWS = 4096, 3, 2_000_000, 500_000
 OURS = {
@@ -50,18 +50,12 @@ def write_dataset(folder: Path, rows: int) -> Path:
     chunk = pl.from_arrow(draw_rows(min(rows, CHUNK_ROWS), cardinalities))
     for start in range(0, rows, CHUNK_ROWS):
         writer.add(chunk.sample(fraction=1.0, shuffle=True, seed=start).head(rows - start))
-    features = [
-        Feature(name=name, kind="numerical", column=name)
-        for name in chunk.columns
-        if name.startswith("I")
-    ]
-    features += [
-        Feature(name=f"C{i}", kind="categorical", column=f"C{i}", cardinality=cardinality)
-        for i, cardinality in enumerate(cardinalities, start=1)
-    ]
     files = writer.close()
     split = Split(rows=rows, positives=writer.positives, files=files)
-    save_schema(Schema(name=folder.name, features=features, splits={"train": split}), folder)
+    save_schema(
+        Schema(name=folder.name, features=criteo_features(cardinalities), splits={"train": split}),
+        folder,
+    )
     return folder
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import harness
-from benchmarks.histories.generated import PAIR
+from benchmarks.generated import PAIR
 from benchmarks.tables import table
 from recsys.compat.malloc import keep_freed_memory
 from recsys.layers.history import History

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import data_pipelines
 from benchmarks import harness
+from benchmarks.generated import write_criteo_dataset
 from benchmarks.samples import RANDOM_SPLIT
-from benchmarks.speed.training import write_dataset
 from benchmarks.speed.training_contenders import MODELS
 from benchmarks.tables import table
 
@@ -151,7 +151,7 @@ def main() -> None:
     results: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "generated"
-        write_dataset(data, TOTAL_IDS, (arguments.steps + 1) * 4096)
+        write_criteo_dataset(data, TOTAL_IDS, (arguments.steps + 1) * 4096, valid_rows=4096)
         if "auc" in wanted:
             results["auc"] = auc(arguments.raw, Path(folder))
         if "overhead" in wanted:

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 
 from benchmarks import harness
-from benchmarks.speed.training import capped_cardinalities
+from benchmarks.generated import capped_cardinalities, criteo_features
 from benchmarks.speed.training_contenders import MODELS
 from benchmarks.tables import table
 from recsys.compat.malloc import keep_freed_memory
@@ -27,7 +27,7 @@ from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.models.network import build_network
-from recsys.schema import Feature, Schema
+from recsys.schema import Schema
 
 BATCH_SIZE, DIM, TOTAL_IDS = 4096, 16, 2_000_000
 SMALL = 200
@@ -58,11 +58,9 @@ MOST_HASHES = {"unified, 4 chunks": {"method": "unified", "num_rows": 400_000, "
 
 
 def schema() -> Schema:
-    features = tuple(
-        Feature(name=f"C{i + 1}", kind="categorical", column=f"C{i + 1}", cardinality=size)
-        for i, size in enumerate(capped_cardinalities(TOTAL_IDS))
-    )
-    return Schema(name="generated", features=features, splits={})
+    features = criteo_features(capped_cardinalities(TOTAL_IDS))
+    categorical = tuple(f for f in features if f.kind == "categorical")
+    return Schema(name="generated", features=categorical, splits={})
 
 
 def build(content: Mapping[str, object]) -> FeatureEmbeddings:

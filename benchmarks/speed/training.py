@@ -17,22 +17,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from benchmarks import harness
+from benchmarks.generated import write_criteo_dataset
 from benchmarks.speed.training_contenders import BATCH_SIZE, MODELS
 from benchmarks.tables import table
-from recsys.io.checksums import sha256_of
-from recsys.schema import SCHEMA_FILE, DataFile, Feature, Schema, Split
 
-# Values of C1 … C26 in the full Criteo Kaggle rows; capped so that their sum is what is asked for.
-CRITEO_CARDINALITIES = (
-    1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194,
-    27, 14992, 5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572,
-)  # fmt: skip
-NUM_NUMERICAL, ROWS_PER_GROUP = 13, 65_536
 PEER_SETTINGS = {
     "dcn_v2": {"model": "dcn_v2", "set": {}},
     "autoint": {"model": "autoint_plus", "set": {"attention_dim": 16}},
@@ -44,56 +33,6 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
-
-
-def capped_cardinalities(total: int) -> list[int]:
-    """Criteo's, with the largest cut to one cap so that their sum is `total` at most."""
-    low, high = 0, max(CRITEO_CARDINALITIES)
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = sum(min(c, middle) for c in CRITEO_CARDINALITIES) <= total
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return [min(c, low) for c in CRITEO_CARDINALITIES]
-
-
-def draw_rows(rows: int, cardinalities: list[int]) -> pa.Table:
-    """Log-uniform ids (popularity falls as 1/rank), normal numericals, a quarter of clicks."""
-    rng = np.random.default_rng(7)
-    columns: dict[str, np.ndarray] = {}
-    for i in range(NUM_NUMERICAL):
-        columns[f"I{i + 1}"] = rng.standard_normal(rows, np.float32)
-    for i, cardinality in enumerate(cardinalities):
-        ids = np.exp(rng.random(rows) * np.log(cardinality + 1)) - 1
-        columns[f"C{i + 1}"] = np.minimum(ids.astype(np.int32), cardinality - 1)
-    columns["label"] = (rng.random(rows) < 0.25).astype(np.int8)
-    drawn = pa.table(columns)
-    sizes = {f"C{i + 1}": c for i, c in enumerate(cardinalities)}
-    return drawn.replace_schema_metadata({"cardinalities": json.dumps(sizes)})
-
-
-def write_dataset(folder: Path, total_ids: int, rows: int) -> Path:
-    """A prepared dataset; FuxiCTR reads its train file as it is."""
-    cardinalities = capped_cardinalities(total_ids)
-    splits = {}
-    for split, size in (("train", rows), ("valid", BATCH_SIZE)):
-        drawn = draw_rows(size, cardinalities)
-        path = folder / split / "part-00000.parquet"
-        path.parent.mkdir(parents=True)
-        pq.write_table(drawn, path, row_group_size=ROWS_PER_GROUP)
-        file = DataFile(path=str(path.relative_to(folder)), rows=size, sha256=sha256_of(path))
-        positives = int(drawn["label"].to_numpy().sum())
-        splits[split] = Split(rows=size, positives=positives, files=(file,))
-    features = [
-        Feature(name=f"I{i + 1}", kind="numerical", column=f"I{i + 1}")
-        for i in range(NUM_NUMERICAL)
-    ]
-    features += [
-        Feature(name=f"C{i + 1}", kind="categorical", column=f"C{i + 1}", cardinality=c)
-        for i, c in enumerate(cardinalities)
-    ]
-    schema = Schema(name=folder.name, features=tuple(features), splits=splits)
-    (folder / SCHEMA_FILE).write_text(schema.model_dump_json())
-    return folder
 
 
 def samples_per_second(
@@ -200,8 +139,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments.work = Path(folder) / "fuxictr"
         rows = (arguments.steps + 1) * BATCH_SIZE
-        small = write_dataset(Path(folder) / "ids_2m", SMALL, rows)
-        large = write_dataset(Path(folder) / "ids_20m", LARGE, rows)
+        small = write_criteo_dataset(Path(folder) / "ids_2m", SMALL, rows, BATCH_SIZE)
+        large = write_criteo_dataset(Path(folder) / "ids_20m", LARGE, rows, BATCH_SIZE)
         speeds = harness.alternate(arguments.rounds, contenders(arguments, small, large))
     results = summarize(speeds)
     harness.report(arguments, results, to_markdown(results, arguments))

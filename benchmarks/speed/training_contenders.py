@@ -24,7 +24,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 )
 from torch.nn import functional as F
 
-from benchmarks.histories.generated import HISTORIES, PAIR
+from benchmarks.generated import HISTORIES, PAIR
 from recsys.compat.malloc import keep_freed_memory
 from recsys.config.run import RunConfig
 from recsys.models.network import Network, build_network

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from benchmarks.histories.generated import HISTORIES, PAIR, lists_of, write_history_dataset
+from benchmarks.generated import HISTORIES, PAIR, lists_of, write_history_dataset
 from recsys.config.run import RunConfig
 from recsys.data.mean_lengths import mean_lengths
 from recsys.distributed.planner.description import describe_plan
