@@ -1,4 +1,4 @@
-"""Wheels for a GPU machine that has torch but no network, small enough to be carried there.
+"""Wheels for a GPU machine that has torch but no network, as small as possible.
 
     python -m tools.wheels --trio 2.11 --python 3.12 --architecture 90 --has image.txt \
         --out wheels
@@ -49,7 +49,7 @@ def main() -> None:
         for packed in parts:
             pack(packed.parents[1] / packed.name, packed, arguments.architecture)
             print(f"{packed.stat().st_size / 1e6:8.1f} MB  {packed.name}", flush=True)
-        deal(parts, arguments.out, arguments.part_megabytes * 1_000_000)
+        split_into_folders(parts, arguments.out, arguments.part_megabytes * 1_000_000)
 
 
 def wanted(trio: str, device: str) -> dict[str, str]:
@@ -125,7 +125,7 @@ def blank_kernels(thin: bytearray, first: int, end: int, architecture: int) -> N
         first += header_size + size
 
 
-def deal(wheels: list[Path], out: Path, part_bytes: int) -> None:
+def split_into_folders(wheels: list[Path], out: Path, part_bytes: int) -> None:
     """Folders of at most `part_bytes` each, the largest wheels first."""
     rooms: list[int] = []
     for wheel in sorted(wheels, key=lambda path: -path.stat().st_size):

@@ -88,7 +88,7 @@ def cardinalities(case: Case) -> dict[str, int]:
 
 
 def draw_inputs(case: Case) -> dict[str, np.ndarray]:
-    """Ids from 0; histories (ROWS, MAX_LENGTH) with -1 behind the last behaviour."""
+    """Ids from 0; histories (ROWS, MAX_LENGTH) with -1 behind the last behavior."""
     rng = np.random.default_rng(5)
     inputs = {name: rng.integers(0, size, ROWS) for name, size in TARGETS.items()}
     for pair in case.pairs:

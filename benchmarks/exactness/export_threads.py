@@ -2,7 +2,7 @@
 
     python -m benchmarks.exactness.export_threads
 
-Generated rows with histories of 0 to 200 behaviours. Every model that reads histories, and DCN-V2
+Generated rows with histories of 0 to 200 behaviors. Every model that reads histories, and DCN-V2
 with pooled sequences, is exported with random weights and scored by the independent reader, 10
 passes with each of 1, 2 and 4 threads of onnxruntime. All passes must agree bit by bit, and with
 the model in torch to 1e-5 in probability. An operator that adds to one row from several threads
@@ -49,14 +49,14 @@ MODELS = {
 
 
 class Stress(NamedTuple):
-    """What many passes over the same rows gave.
+    """Result of many passes over the same rows.
 
     variants: different results (bits) among all passes. difference: largest to the model's
     probability. seconds: of a pass, by number of threads, the median.
     """
 
     rows: int
-    behaviours: int
+    behaviors: int
     passes: int
     variants: int
     difference: float
@@ -68,7 +68,7 @@ class Stress(NamedTuple):
 
 
 def write_rows(folder: Path, rows: int, longest: int = LONGEST) -> Path:
-    """A data set whose test split has `rows` rows; a sixteenth of the histories are the longest."""
+    """A dataset whose test split has `rows` rows; a sixteenth of the histories are the longest."""
     rng = np.random.default_rng(0)
     cardinalities = {"item": ITEMS, "category": CATEGORIES}
     sizes = [min(TABLE_ROWS, rows - start) for start in range(0, rows, TABLE_ROWS)]
@@ -93,7 +93,7 @@ def rows_of(rng: np.random.Generator, rows: int, longest: int) -> pa.Table:
 
 
 def random_run(name: str, dataset: Path, folder: Path) -> TrainedRun:
-    """A model that nobody trained: random weights show a slip as well as others do."""
+    """An untrained model: random weights reveal errors as well as trained ones."""
     content = {
         "data": {"path": dataset, "global_batch_size": 64},
         "model": {"name": name, **MODELS[name]},
@@ -122,7 +122,7 @@ def random_run(name: str, dataset: Path, folder: Path) -> TrainedRun:
 
 
 def stress(trained: TrainedRun, export: Path, threads: Sequence[int], passes: int) -> Stress:
-    """Scores the data set's test rows `passes` times with each number of threads."""
+    """Scores the dataset's test rows `passes` times with each number of threads."""
     readers = {number: ExportReader(export, threads=number) for number in threads}
     reference = RunReference(trained.model, trained.schema)
     chunks = list(read_encoded(trained.dataset_dir / "test", readers[threads[0]].manifest))
@@ -138,7 +138,7 @@ def stress(trained: TrainedRun, export: Path, threads: Sequence[int], passes: in
     worst = max(np.abs(sigmoid(logits) - sigmoid(expected)).max() for logits in found)
     return Stress(
         rows=len(expected),
-        behaviours=sum(int(c["item_history"].list.len().sum()) for c in chunks),
+        behaviors=sum(int(c["item_history"].list.len().sum()) for c in chunks),
         passes=len(found),
         variants=len({logits.tobytes() for logits in found}),
         difference=float(worst),
@@ -157,7 +157,7 @@ def to_markdown(results: dict[str, Stress], threads: Sequence[int]) -> str:
         [
             name,
             f"{found.rows:,}",
-            f"{found.behaviours:,}",
+            f"{found.behaviors:,}",
             found.passes,
             "none" if found.variants == 1 else found.variants,
             f"{found.difference:.1e}",

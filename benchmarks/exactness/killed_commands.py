@@ -1,6 +1,6 @@
 """The commands that `kill_and_resume` kills besides training, and what must hold after each kill.
 
-After a kill, a data set or an export is absent or equals the uninterrupted one, and every
+After a kill, a dataset or an export is absent or equals the uninterrupted one, and every
 checkpoint that has a name has its checksums. At the end, the folder in which the command has worked
 equals the uninterrupted one: no file more, no file less, no other byte.
 """

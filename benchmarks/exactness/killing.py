@@ -14,7 +14,7 @@ from typing import Protocol
 from recsys.cli.main import main
 
 POLL_SECONDS = 0.0005
-# They change nothing but speed; the last command goes back to the first ones.
+# They change only the speed; the last command uses the first pair again.
 WORKERS = (
     ("data.num_workers=2", "data.prefetch_batches=8"),
     ("data.num_workers=5", "data.prefetch_batches=3"),

@@ -1,4 +1,4 @@
-"""Do damaged and hostile files ever end in a traceback, a hang or a file outside their folder?
+"""Do damaged and hostile files end in a traceback, a hang, or a file outside their folder?
 
 Thousands of mutations of configs, overrides, raw text, recipes, datasets, runs and exports
 (tests/mutations), each given to the command that reads it, in a process of its own with limited

@@ -4,8 +4,8 @@
     python -m benchmarks.gpu --only steps,lookups
     python -m benchmarks.gpu --device cpu --small --no-record      tries the code in a minute
 
-The most wanted part comes first; each has a share of the time and a process of its own, and what
-failed or found no time stands in the record with its reason.
+The most important part comes first; each has a share of the time and a process of its own. The
+record lists what failed or was skipped, with the reason.
 """
 
 import argparse

@@ -37,7 +37,7 @@ class Setting:
         return time.monotonic() > self.ends_at
 
     def attempt(self, what: Point, measure: Callable[..., Point], *arguments: object) -> Point:
-        """One measurement; what fails or comes too late is a point that says so."""
+        """One measurement; a failure or lack of time is recorded as a point."""
         if self.is_over:
             return {**what, "failed": "not tried: out of time"}
         try:
@@ -68,7 +68,7 @@ class Setting:
         )
 
     def copy_bytes_per_second(self) -> float:
-        """Bytes read and written by a copy inside the device's memory: the yardstick."""
+        """Bytes read and written by a copy inside the device's memory: the reference."""
         source = torch.ones(2**22 if self.is_small else 2**30, device=self.device)  # 4 GiB
         target = torch.empty_like(source)
         milliseconds = self.median_milliseconds(lambda: target.copy_(source))

@@ -18,7 +18,7 @@ COLUMNS = {
 }  # fmt: skip
 TITLES = {
     "tests": "Tests marked `gpu`",
-    "steps": "Training steps: model, tables and optimisers; batches from page-locked memory",
+    "steps": "Training steps: model, tables and optimizers; batches from page-locked memory",
     "lookups": "Fused lookup and update against the copy bandwidth, uniform ids, 26 tables",
     "precision": "bf16 against fp32 on the same rows",
     "from_parquet": "`recsys train` from Parquet",

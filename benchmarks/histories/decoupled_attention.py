@@ -4,7 +4,7 @@
 
 Rows: generated ones whose truth is known (`planted`), and Amazon Beauty and Sports (each
 user's last item is test, the one before valid, one item drawn against each). One code path, one
-tail, one optimiser; only what attention does differs. `dare, half` has embeddings of half the width
+tail, one optimizer; only what attention does differs. `dare, half` has embeddings of half the width
 for attention. The learning rate of each model is the one with the best valid AUC at seed 0 (on
 planted rows one for all: at 16 and 32 wide the best of 1e-3, 3e-3 and 1e-2). Runs are kept in
 DIR/runs.jsonl and not repeated.

@@ -1,10 +1,10 @@
 """Rows with histories whose best possible AUC and retrieval are known.
 
-Each category has two hidden vectors that have nothing to do with one another. Which behaviours
-matter to a target follows from the first: scores fall with the rank of a behaviour, weights are
-their softmax. What they then say follows from the second (and from a smaller one for each item): a
-click becomes likelier or less likely. So a category may matter much to another and speak against
-it, and one embedding for both purposes has to serve two ends (N. Feng et al., "Long-sequence
+Each category has two independent hidden vectors. Which behaviors
+matter to a target follows from the first: scores fall with the rank of a behavior, weights are
+their softmax. Their effect on the click follows from the second (and from a smaller vector for
+each item). So a category may matter much to another and make the click less likely, and a single
+embedding has to serve both purposes (N. Feng et al., "Long-sequence
 recommendation models need decoupled embeddings", ICLR 2025, §2).
 """
 
@@ -25,13 +25,13 @@ MAX_LENGTH, MIN_LENGTH = 60, 20
 NUM_CATEGORIES, ITEMS_PER_CATEGORY = 24, 20
 NUM_ITEMS = NUM_CATEGORIES * ITEMS_PER_CATEGORY
 RELEVANCE_RANK, MEANING_RANK = 3, 8  # hidden numbers of a category
-INTERESTS, FAITHFUL = 6, 0.85  # categories of a user, share of behaviours among them
+INTERESTS, FAITHFUL = 6, 0.85  # categories of a user, share of behaviors among them
 SHARPNESS, DECAY = 6.0, 1.0  # of the planted attention
-STRENGTH, BASE_LOGIT = 2.4, -3.9  # of what the attended behaviours say
+STRENGTH, BASE_LOGIT = 2.4, -3.9  # of the effect of the attended behaviors
 
 
 class Planted(NamedTuple):
-    """The truth. relevance, meaning: (C, C) by target and behaviour category. taste: (I, 4)."""
+    """The truth. relevance, meaning: (C, C) by target and behavior category. taste: (I, 4)."""
 
     relevance: np.ndarray
     meaning: np.ndarray
@@ -78,19 +78,19 @@ def planted_logits(
 
 
 def draw_rows(planted: Planted, rng: np.random.Generator, rows: int) -> tuple[pa.Table, np.ndarray]:
-    """Rows as a data set has them, ids from 1, and the logits their labels were drawn from."""
+    """Rows as a dataset has them, ids from 1, and the logits their labels were drawn from."""
     interests = rng.integers(0, NUM_CATEGORIES, (rows, INTERESTS))
     items = draw_items(rng, draw_categories(rng, interests, MAX_LENGTH))
     target = draw_items(rng, draw_categories(rng, interests, 1))[:, 0]
     lengths = rng.integers(MIN_LENGTH, MAX_LENGTH + 1, rows)
     logits = planted_logits(planted, target, items, lengths)
-    behaviours = items[np.arange(MAX_LENGTH, 0, -1) <= lengths[:, None]]  # oldest first
+    behaviors = items[np.arange(MAX_LENGTH, 0, -1) <= lengths[:, None]]  # oldest first
     table = pa.table(
         {
             "item": (target + 1).astype(np.int32),
             "category": (target // ITEMS_PER_CATEGORY + 1).astype(np.int32),
-            "item_history": lists_of(behaviours + 1, lengths),
-            "category_history": lists_of(behaviours // ITEMS_PER_CATEGORY + 1, lengths),
+            "item_history": lists_of(behaviors + 1, lengths),
+            "category_history": lists_of(behaviors // ITEMS_PER_CATEGORY + 1, lengths),
             "label": (rng.random(rows) < expit(logits)).astype(np.int8),
         }
     )
@@ -98,7 +98,7 @@ def draw_rows(planted: Planted, rng: np.random.Generator, rows: int) -> tuple[pa
 
 
 def write_planted(folder: Path, seed: int, rows: dict[str, int] | None = None) -> dict[str, float]:
-    """The data set, prepared; returns each split's best AUC: the planted logits' own."""
+    """Writes the dataset; returns each split's best AUC, that of the planted logits."""
     planted, best = plant(seed), {}
     truths: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
 

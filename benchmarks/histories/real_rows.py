@@ -4,11 +4,11 @@
         --checkout FUXICTR [--only grocery] [--seeds 1 2 3] [--jobs 2]
 
 Amazon Grocery (with times) and Beauty: each user's last item is test, the one before valid, one
-item drawn against each. All models have FuxiCTR's optimiser (dense Adam, L2 over whole tables), one
+item drawn against each. All models have FuxiCTR's optimizer (dense Adam, L2 over whole tables), one
 tail and one embedding. The L2 of each, and whether the pooled history's product with the target
-goes into the tail, is what has the best valid GAUC at seed 0. FuxiCTR's DIN, which has no such
-product, stands beside our DIN without it, with the same L2. FuxiCTR trains on the very rows of our
-data set and its logits are measured by the same code. Runs are kept in DIR/runs.jsonl and not
+goes into the tail, are chosen by valid GAUC at seed 0. FuxiCTR's DIN, which has no such
+product, is compared with our DIN without it, with the same L2. FuxiCTR trains on the rows of our
+dataset and its logits are measured by the same code. Runs are kept in DIR/runs.jsonl and not
 repeated.
 """
 

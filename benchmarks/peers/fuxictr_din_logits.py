@@ -4,7 +4,7 @@
         --inputs IN.npz --out OUT.npz
 
 Runs under FuxiCTR's own python. IN: an array of our ids by feature, histories (rows, longest) with
--1 behind the last behaviour. OUT: `weight/<parameter>` and Dice's running statistics, `logits` as
+-1 behind the last behavior. OUT: `weight/<parameter>` and Dice's running statistics, `logits` as
 when scoring, `training_logits` with Dice's statistics from these rows, `after/<statistic>`.
 """
 

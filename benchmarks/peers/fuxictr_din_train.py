@@ -1,4 +1,4 @@
-"""Trains FuxiCTR's DIN on a data set that our `prepare` wrote. Runs under FuxiCTR's own python.
+"""Trains FuxiCTR's DIN on a dataset that our `prepare` wrote. Runs under FuxiCTR's own python.
 
     PEER_PYTHON fuxictr_din_train.py --checkout FUXICTR --data DATASET --work DIR \
         --features item category item_history category_history --pairs JSON --out DIR/scores
@@ -25,7 +25,7 @@ SPLITS = ("train", "valid", "test")
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkout", type=Path, required=True, help="a clone of reczoo/FuxiCTR")
-    parser.add_argument("--data", type=Path, required=True, help="a data set of ours")
+    parser.add_argument("--data", type=Path, required=True, help="a dataset of ours")
     parser.add_argument("--work", type=Path, required=True, help="its padded rows and checkpoints")
     parser.add_argument("--features", nargs="+", required=True, help="histories last")
     parser.add_argument("--pairs", type=json.loads, required=True)
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def pad(column, max_length: int):
-    """Lists of our ids → (rows, max_length) of FuxiCTR's, 0 behind the last behaviour."""
+    """Lists of our ids → (rows, max_length) of FuxiCTR's, 0 behind the last behavior."""
     import numpy as np
 
     lists = column.combine_chunks()

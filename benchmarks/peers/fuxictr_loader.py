@@ -2,7 +2,7 @@
 
     PEER_PYTHON fuxictr_loader.py --checkout FUXICTR --data DATASET --work DIR --workers 3
 
-DATASET is a prepared data set with one train file. Prints one JSON line. Reading the file into
+DATASET is a prepared dataset with one train file. Prints one JSON line. Reading the file into
 memory, which it does before the first batch unless --streaming, is reported apart.
 """
 
@@ -19,7 +19,7 @@ from fuxictr_model import load_feature_map, write_feature_map
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkout", type=Path, required=True, help="a clone of reczoo/FuxiCTR")
-    parser.add_argument("--data", type=Path, required=True, help="a prepared data set")
+    parser.add_argument("--data", type=Path, required=True, help="a prepared dataset")
     parser.add_argument("--work", type=Path, required=True, help="for its feature map")
     parser.add_argument("--workers", type=int, default=0, help="processes of its DataLoader")
     parser.add_argument("--streaming", action="store_true")

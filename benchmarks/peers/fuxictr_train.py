@@ -31,7 +31,7 @@ from fuxictr_model import (
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkout", type=Path, required=True, help="a clone of reczoo/FuxiCTR")
-    parser.add_argument("--work", type=Path, required=True, help="its data sets and checkpoints")
+    parser.add_argument("--work", type=Path, required=True, help="its datasets and checkpoints")
     parser.add_argument("--model", choices=MODELS, default="autoint")
     parser.add_argument("--set", type=json.loads, default={}, help="settings that differ, as JSON")
     parser.add_argument("--seed", type=int, default=1)

@@ -143,7 +143,7 @@ def is_of_one_origin(task: Task, other: Task) -> bool:
 
 
 def supernet_of(method: str) -> str:
-    """The method that trains it; one that is no search stands for itself."""
+    """The method whose supernet it uses; other methods return themselves."""
     search = SEARCHES.get(method)
     return (search.supernet_of if search else None) or method
 

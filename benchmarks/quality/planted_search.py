@@ -1,12 +1,12 @@
-"""Do OptEmbed and DNIS find what was planted: useless features, useless ids, how many columns.
+"""Do OptEmbed and DNIS drop features and ids that are known to be useless, and how many columns?
 
     python -m benchmarks.quality.planted_search --seeds 0 1 2          # minutes on two cores
 
 The rows are generated so that the right answer is known. `useless_*`: no label depends on them.
 `weight_*`: each id has a weight of its own, so few columns do. `pair_a` and `pair_b` meet in a
 product of 8 hidden numbers each, so they need many. `head`: its 200 most frequent ids have weights,
-the other 4,800 none. A full table is trained beside, and each search's result is trained anew; AUC
-is that of the test rows, which no search reads.
+the other 4,800 none. A full table is trained for comparison, and each search's result is
+retrained; AUC is that of the test rows, which no search reads.
 """
 
 import json
@@ -75,7 +75,7 @@ SEARCHES = {
 
 
 def write_planted(folder: Path, seed: int) -> None:
-    """The data set, prepared."""
+    """Writes the prepared dataset."""
     rng = np.random.default_rng([seed, 1])
     weights = {
         name: rng.normal(0.0, 0.7, size)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.long_histories
 
-One target, one history of 1,000 to 10,000 behaviours (item and category, 1 M items, 10,000
+One target, one history of 1,000 to 10,000 behaviors (item and category, 1 M items, 10,000
 categories), top 20 of them by attention, on one thread. `search`: scores and top 20 of given
 vectors (`retrieve`, which is served). `ids and search`: attention's vectors are looked up
 first. `whole model`: both embeddings, search, weights, tail. Attention 128 wide as the
@@ -125,7 +125,7 @@ def time_of(call: Callable[[], object], repeats: int) -> float:
 
 
 def slope_of(found: dict[str, float]) -> tuple[float, float]:
-    """Least squares: microseconds a behaviour, and share of the times' variance it explains."""
+    """Least squares: microseconds a behavior, and share of the times' variance it explains."""
     lengths = np.array([float(length) for length in found])
     times = np.array(list(found.values())) * 1e3
     slope, _ = np.polyfit(lengths, times, 1)
@@ -142,7 +142,7 @@ def to_markdown(results: dict[str, dict[str, float]]) -> str:
             [*name.rsplit(", ", 1), *times, f"{growth:.1f}", f"{slope:.3f}", f"{explained:.3f}"]
         )
     heads = ["", "attention's width", *(f"{length:,}" for length in LENGTHS)]
-    heads += ["10,000 ÷ 1,000", "µs a behaviour", "R²"]
+    heads += ["10,000 ÷ 1,000", "µs a behavior", "R²"]
     lines = ["Milliseconds for one target, medians, one thread.", "", table(heads, rows)]
     full, half, quarter = (2 * width for width in ATTENTION_WIDTHS)
     last = str(LENGTHS[-1])
@@ -150,7 +150,7 @@ def to_markdown(results: dict[str, dict[str, float]]) -> str:
         whole = results[f"{way}, {full}"][last]
         shares = [results[f"{way}, {width}"][last] / whole for width in (half, quarter)]
         lines.append(
-            f"\n{way}, {LENGTHS[-1]:,} behaviours: half the width takes {shares[0]:.2f} of the "
+            f"\n{way}, {LENGTHS[-1]:,} behaviors: half the width takes {shares[0]:.2f} of the "
             f"time, a quarter {shares[1]:.2f}."
         )
     return "\n".join(lines)

@@ -23,6 +23,6 @@ def test_many_long_histories_score_alike_on_one_and_two_threads(dataset, tmp_pat
     read_graph(export / load_manifest(export).model.dense.file)
     found = stress(trained, export, threads=(1, 2), passes=3)
     assert found.rows == ROWS
-    assert found.behaviours > 100 * ROWS
+    assert found.behaviors > 100 * ROWS
     assert found.variants == 1
     assert found.difference <= 1e-5

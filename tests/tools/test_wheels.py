@@ -35,14 +35,14 @@ def test_bytes_that_only_look_like_kernels_are_left_alone():
     assert wheels.without_other_kernels(library, 90) == library
 
 
-def test_wheels_are_dealt_into_folders_of_a_size(tmp_path):
+def test_wheels_are_split_into_folders_of_a_size(tmp_path):
     files = []
     for name, size in (("a", 60), ("b", 50), ("c", 40), ("d", 10)):
         files.append(tmp_path / f"{name}.whl")
         files[-1].write_bytes(bytes(size))
-    wheels.deal(files, tmp_path / "out", part_bytes=100)
-    dealt = {p.name: {f.stem for f in p.iterdir()} for p in (tmp_path / "out").iterdir()}
-    assert dealt == {"part-0": {"a", "c"}, "part-1": {"b", "d"}}
+    wheels.split_into_folders(files, tmp_path / "out", part_bytes=100)
+    folders = {p.name: {f.stem for f in p.iterdir()} for p in (tmp_path / "out").iterdir()}
+    assert folders == {"part-0": {"a", "c"}, "part-1": {"b", "d"}}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
