@@ -88,7 +88,7 @@ class Recipe(BaseConfig):
     """The rules of one dataset."""
 
     name: str  # of the dataset
-    source: str = "table"  # the reader of the raw files, a name in `data_pipelines.sources`
+    source: str = "table"  # the reader of the raw files, of `data_pipelines.sources`
     file: FileFormat = FileFormat()  # how the raw files are written
     join: tuple[Join, ...] = ()  # tables whose columns are added to the rows
     label: Label = Label()  # the label column and its rule

@@ -24,7 +24,11 @@ THURSDAY = 4  # 1970-01-01; Sunday is 0
 
 
 def apply_transform(transform: Transform, values: pl.Series) -> pl.Series:
-    """float64 (rows,) → float32 without nulls, or int64 tokens (null if missing)."""
+    """float64 (rows,) → float32 without nulls, or int64 tokens (null if missing).
+
+    >>> apply_transform(CriteoBucket(), pl.Series("clicks", [2.0, 30.0])).to_list()
+    [2, 11]
+    """
     column = pl.col(values.name)
     match transform:
         case Keep(missing=missing):

@@ -24,6 +24,9 @@ def parse_times(values: pl.Series, unit: TimeUnit, path: Path, first_row: int) -
 
     Raises:
         RecsysError: names the first invalid time and its row.
+
+    >>> parse_times(pl.Series(["2024-03-04T01:30+02:00"]), "s", Path("log.csv"), 1)[0]
+    1709508600.0
     """
     ticks = TICKS_PER_SECOND[unit]
     texts = values.alias("x")

@@ -58,14 +58,14 @@ class FileFormat(BaseConfig):
     # `text` (CSV, TSV), `parquet`, `arrow` (IPC file or stream, Feather), `orc` or `libsvm` (lines
     # of `label index:value …` or `label field:index:value …`)
     format: Annotated[Format, BeforeValidator(_alias(ALIASES))] = "text"
-    # of text; a byte order mark in the file takes precedence
+    # of text files; a byte order mark in the file takes precedence
     encoding: Annotated[str, AfterValidator(_known_encoding)] = "utf-8"
-    separator: Separator = ","  # one ASCII character; `tab` for a tab
+    separator: Separator = ","  # between values: one ASCII character, or `tab`
     header: bool | None = None  # whether the first line has column names; required with `columns`
     # column names; with `header: true` they replace those of the first line, with `header: false`
     # the first line is a row; of `libsvm`: all columns of the file
     columns: tuple[str, ...] = ()
-    # null: quote characters have no meaning
+    # the quote character; null: quote characters have no meaning
     quote: Annotated[str, Field(), AfterValidator(_one_ascii_character)] | None = '"'
     missing: tuple[str, ...] = ()  # texts that mean "missing", in addition to empty text
 

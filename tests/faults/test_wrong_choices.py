@@ -74,7 +74,7 @@ WRONG_OVERRIDES = {
     "an override that is no YAML": ("train.epochs=[1", "invalid YAML"),
     "an override nested 3,000 deep": (".".join("a" * 3000) + "=1", "nested too deeply"),
     "an override of a huge integer": ("train.seed=1" + "0" * 30, "train.seed", "64 bits"),
-    "no data set there": ("data.path=nowhere", "nowhere is not a data set", "recsys prepare"),
+    "no data set there": ("data.path=nowhere", "nowhere is not a dataset", "recsys prepare"),
 }
 
 
