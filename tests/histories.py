@@ -52,7 +52,7 @@ def padded(values: Tensor, history: History) -> Tensor:
 
 
 def mask(history: History) -> Tensor:
-    """(B, T) bool: where `padded` has a behaviour."""
+    """(B, T) bool: where `padded` has a behavior."""
     return torch.arange(history.max_length) < history.lengths[:, None]
 
 

@@ -74,7 +74,7 @@ BAD_OVERRIDES = {
     "epochs and steps": (["train.steps=5"], r"train\.epochs or train\.steps"),
     "heads that do not divide": (
         ["model={name: autoint, attention_dim: 7}"],
-        r"attention_dim 7 is no multiple of num_heads 2",
+        r"attention_dim 7 is not a multiple of num_heads 2",
     ),
     "clipping fused tables": (["train.gradient_clip_norm=1.0"], r"inside backward"),
     "not a number": (["train.dense_optimizer.learning_rate=.nan"], r"learning_rate"),

@@ -17,7 +17,7 @@ from recsys.models.ctr_model import CTRModel
 from recsys.models.network import history_of
 from recsys.schema import Schema
 
-MAX_ROWS, MAX_BEHAVIOURS = 8_192, 2_000_000
+MAX_ROWS, MAX_BEHAVIORS = 8_192, 2_000_000
 NUM_RETRIEVED = 20
 
 
@@ -49,7 +49,7 @@ class AttentionSample:
         attends = isinstance(model.network.model, HasAttention)
         self.pairs: Sequence[HistoryPair] = model.network.pairs if attends else ()
         self.every, self.max_rows = every, max_rows
-        self.rows, self.behaviours = 0, 0
+        self.rows, self.behaviors = 0, 0
         self.parts: list[pa.RecordBatch] = []
 
     def wants(self, number: int) -> bool:
@@ -76,7 +76,7 @@ class AttentionSample:
                 "history": _repeated(pair.history[place], len(lengths)),
             }
             self.parts.append(pa.RecordBatch.from_pydict(columns).slice(0, taken))
-            self.behaviours += int(lengths[:taken].sum())
+            self.behaviors += int(lengths[:taken].sum())
         self.rows += taken
 
     def table(self) -> pa.Table | None:
@@ -88,8 +88,8 @@ class AttentionSample:
         return ids.index(min(ids))
 
     def _rows_that_fit(self, lengths: np.ndarray) -> int:
-        behaviours = np.cumsum(lengths, dtype=np.int64)
-        fit = int(np.searchsorted(behaviours, MAX_BEHAVIOURS - self.behaviours, side="right"))
+        behaviors = np.cumsum(lengths, dtype=np.int64)
+        fit = int(np.searchsorted(behaviors, MAX_BEHAVIORS - self.behaviors, side="right"))
         return max(0, min(fit, self.max_rows - self.rows))
 
     def _columns(

@@ -1,4 +1,4 @@
-"""Batch norm that also trains on a batch of one row (Ioffe & Szegedy 2015, algorithm 1)."""
+"""Batch norm that can train on a batch of one row (Ioffe & Szegedy 2015, algorithm 1)."""
 
 from torch import Tensor, nn
 
@@ -6,8 +6,8 @@ from torch import Tensor, nn
 class BatchNorm(nn.BatchNorm1d):
     """(B, dim) → (B, dim): torch's `BatchNorm1d`, except for training batches of one row.
 
-    One row has no variance. Such a batch, usually the last of an epoch, is normalized by the
-    running averages, as in evaluation, and leaves them as they are.
+    One row has no variance. Such a batch, usually the last of an epoch, is normalized with the
+    running averages, as in evaluation, and does not update them.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Dice: an activation whose kink follows the data (DIN, Zhou et al. 2018, KDD, §5.2)."""
+"""Dice: an activation that adapts to the distribution of its inputs (DIN, Zhou et al. 2018)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ Moments = tuple[Tensor, Tensor, Tensor]
 
 
 class Dice(nn.Module):
-    """x · (p + (1 − p) · α), p = sigmoid((x − E[x]) / √(Var[x] + eps)), each column on its own.
+    """x · (p + (1 − p) · α), p = sigmoid((x − E[x]) / √(Var[x] + eps)), by column (§5.2).
 
-    E and Var are of the batch in training (of all ranks' batches where there are several) and
-    moving averages in evaluation. α starts at 0. The moving variance is the unbiased one.
+    E and Var are statistics of the batch in training (over all ranks, if there are several), and
+    moving averages in evaluation. α starts at 0. The moving variance is unbiased.
     """
 
     running_mean: Tensor
@@ -25,14 +25,14 @@ class Dice(nn.Module):
         self.register_buffer("running_var", torch.ones(dim))
 
     def forward(self, values: Tensor, counts: Tensor | None = None) -> Tensor:
-        """(N, dim) → (N, dim); with `counts` (N,) row n is counted so often in E and Var."""
-        gate = torch.sigmoid(self._normalise(values, counts))
+        """(N, dim) → (N, dim); with `counts` (N,) row n counts counts[n] times in E and Var."""
+        gate = torch.sigmoid(self._normalize(values, counts))
         return torch.addcmul(self.alpha, gate, 1.0 - self.alpha) * values
 
-    def _normalise(self, values: Tensor, counts: Tensor | None) -> Tensor:
+    def _normalize(self, values: Tensor, counts: Tensor | None) -> Tensor:
         if not self.training:
             return (values - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
-        if counts is None and len(values) > 1 and _num_ranks() == 1:  # the kernel: 2 × faster
+        if counts is None and len(values) > 1 and _num_ranks() == 1:  # this kernel is 2 × faster
             averages = (self.running_mean, self.running_var)
             return nn.functional.batch_norm(
                 values, *averages, training=True, momentum=self.momentum, eps=self.eps
@@ -47,7 +47,7 @@ class Dice(nn.Module):
 
 
 def _moments(values: Tensor, counts: Tensor | None) -> Moments:
-    """Mean (dim,), biased variance (dim,) and number () of the values (N, dim) of all ranks."""
+    """Mean (dim,), biased variance (dim,) and count () of the values (N, dim) of all ranks."""
     if counts is None:
         counts = values.new_ones(len(values))
     count = _sum_over_ranks(counts.sum())
@@ -69,7 +69,7 @@ def _sum_over_ranks(values: Tensor) -> Tensor:
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """With a gradient: what any rank makes of the sum comes back to every rank's part."""
+    """Sum with a gradient: each rank's part gets the sum of all ranks' gradients."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:

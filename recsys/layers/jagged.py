@@ -1,9 +1,9 @@
-"""Sums, softmax and top-k within each row of a History; nothing here has a (B, T, D) block.
+"""Sums, softmax and top-k within each row of a History, without a padded (B, T, D) block.
 
-An exported graph is the exception: it gathers such blocks, with T the longest history of the
-batch, because the operators that sum rows of different lengths are not in ONNX.
+Exported graphs are the exception: they gather such blocks, with T the longest history of the
+batch, because ONNX has no operator that sums segments of different lengths.
 
-The same bits from run to run, on CPU and CUDA. Rows without behaviours give zeros.
+Results are deterministic on CPU and CUDA. Rows without behaviors give zeros.
 """
 
 import torch
@@ -14,7 +14,7 @@ from recsys.layers.history import History
 
 
 def expand(values: Tensor, history: History) -> Tensor:
-    """Rows' values (B, D) → (L, D): each behaviour gets its row's."""
+    """Rows' values (B, D) → (L, D): each behavior gets the value of its row."""
     if torch.compiler.is_exporting():
         return values.index_select(0, history.rows)
     return _Expand.apply(values, history.rows, history.starts)  # type: ignore[no-untyped-call]  # torch.autograd is untyped
@@ -22,14 +22,14 @@ def expand(values: Tensor, history: History) -> Tensor:
 
 def pool(vectors: Tensor, history: History, weights: Tensor | None = None) -> Tensor:
     """Behaviors' vectors (L, D) → their sum in each row (B, D), weighted by `weights` (L,)."""
-    if torch.compiler.is_exporting():  # onnxruntime has no bags
+    if torch.compiler.is_exporting():  # onnxruntime has no embedding_bag
         weighted = vectors if weights is None else vectors * weights[:, None]
         return _gathered(weighted, history.sources[:, : _longest(history)], 0.0).sum(1)
     return _Pool.apply(vectors, weights, history.rows, history.starts)  # type: ignore[no-untyped-call]  # torch.autograd is untyped
 
 
 def to_block(values: Tensor, history: History, fill: float | bool) -> Tensor:
-    """Scalars (L,) → (B, T), a row's most recent behaviour first, `fill` after its oldest."""
+    """Scalars (L,) → (B, T), a row's most recent behavior first, `fill` after its oldest."""
     if torch.compiler.is_exporting():
         return _gathered(values, history.sources, fill)
     num_rows, longest = history.lengths.shape[0], history.max_length
@@ -38,16 +38,16 @@ def to_block(values: Tensor, history: History, fill: float | bool) -> Tensor:
 
 
 def from_block(block: Tensor, history: History) -> Tensor:
-    """Scalars (B, T) → those of behaviours (L,); undoes `to_block`."""
+    """Scalars (B, T) → those of behaviors (L,); the inverse of `to_block`."""
     return block.flatten().gather(0, history.places)
 
 
 def softmax(scores: Tensor, history: History, chosen: Tensor | None = None) -> Tensor:
     """Scores (L,) → weights (L,) that sum to 1 in each row that has any.
 
-    `chosen` (L,) bool: the others get weight 0, and a row without a chosen one all zeros.
+    `chosen` (L,) bool: all others get weight 0.
     """
-    lowest = torch.finfo(scores.dtype).min  # not -inf: rows of nothing but fill must stay finite
+    lowest = torch.finfo(scores.dtype).min  # not -inf: rows without behaviors must stay finite
     if chosen is not None:
         scores = scores.masked_fill(~chosen, lowest)
     weights = from_block(torch.softmax(to_block(scores, history, lowest), dim=1), history)
@@ -55,20 +55,20 @@ def softmax(scores: Tensor, history: History, chosen: Tensor | None = None) -> T
 
 
 def top_k(scores: Tensor, history: History, k: int) -> Tensor:
-    """(L,) bool: the k highest scores (L,) of each row; of equal ones the most recent."""
+    """(L,) bool: the k highest scores (L,) of each row; ties prefer the most recent."""
     return from_block(_top_k_of_block(to_block(scores.detach(), history, -torch.inf), k), history)
 
 
 def ranked_top_k(scores: Tensor, history: History, k: int) -> tuple[Tensor, Tensor]:
     """Ranks (B, k) int64 and scores (B, k) of each row's k highest scores (L,), highest first.
 
-    Of equal scores the most recent comes first. Where a row has fewer: rank 0, score -inf.
+    Of equal scores the most recent comes first. A row with fewer behaviors: rank 0, score -inf.
     """
     block = to_block(scores.detach(), history, -torch.inf)  # (B, T)
     num_rows, longest = block.shape
     ages = torch.arange(longest, device=block.device)
     chosen = _top_k_of_block(block, k) & (block > -torch.inf)
-    # the chosen ones' places, most recent first; `longest` where there are fewer than k
+    # positions of the chosen, most recent first; `longest` if there are fewer than k
     places = torch.where(chosen, ages, longest).topk(min(k, longest), dim=1, largest=False).values
     found = torch.cat([block, block.new_full((num_rows, 1), -torch.inf)], 1).gather(1, places)
     found, order = found.sort(dim=1, descending=True, stable=True)
@@ -79,10 +79,10 @@ def ranked_top_k(scores: Tensor, history: History, k: int) -> tuple[Tensor, Tens
 
 
 def _gathered(values: Tensor, sources: Tensor, fill: float | bool) -> Tensor:
-    """Values (L, …) at `sources` (B, T), `fill` where a source is L → (B, T, …).
+    """Values (L, …) at `sources` (B, T) → (B, T, …); `fill` if a source is L.
 
-    What an exported graph has instead of a scatter: onnxruntime adds to one row from several
-    threads and loses updates, while a gather has one writer for each place.
+    Exported graphs gather instead of scattering: onnxruntime's scatter adds to one row from several
+    threads and loses updates.
     """
     missing = values.new_full((1, *values.shape[1:]), fill)
     found = torch.cat([values, missing]).index_select(0, sources.flatten())
@@ -90,7 +90,7 @@ def _gathered(values: Tensor, sources: Tensor, fill: float | bool) -> Tensor:
 
 
 def _longest(history: History) -> int:
-    """The longest history of the batch, so that a block is no wider than its rows need."""
+    """Length of the batch's longest history, which a block need not exceed."""
     longest = torch.cat([history.lengths, history.lengths.new_zeros(1)]).max().item()
     torch._check(longest >= 0)  # type: ignore[no-untyped-call]  # as torch declares it
     torch._check(longest <= history.max_length)  # type: ignore[no-untyped-call]  # the same
@@ -98,7 +98,7 @@ def _longest(history: History) -> int:
 
 
 def _top_k_of_block(block: Tensor, k: int) -> Tensor:
-    """(B, T) → (B, T) bool, true for k of each row: the highest, of equal ones the first."""
+    """(B, T) → (B, T) bool, true for the k highest of each row; ties prefer the first."""
     if k >= block.shape[1]:
         return torch.ones_like(block, dtype=torch.bool)
     lowest = block.topk(k, dim=1).values[:, -1:]  # (B, 1)
@@ -108,7 +108,7 @@ def _top_k_of_block(block: Tensor, k: int) -> Tensor:
 
 
 class _Expand(torch.autograd.Function):
-    """Autograd's own gradient of a gather is 5 × slower on the CPU, and not repeatable on CUDA."""
+    """Gather; autograd's gradient of it is 5 × slower on the CPU and not deterministic on CUDA."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor, rows: Tensor, starts: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class _Expand(torch.autograd.Function):
 
 
 class _Pool(torch.autograd.Function):
-    """Autograd's gradient of a bag sorts the ids first; here they are sorted already."""
+    """Weighted sum in each row; unlike autograd's gradient of a bag, this one need not sort."""
 
     @staticmethod
     def forward(
@@ -139,13 +139,13 @@ class _Pool(torch.autograd.Function):
             return expanded, None, None, None
         vectors, weights = weighted
         of_weights = torch.linalg.vecdot(vectors, expanded)
-        if torch.is_grad_enabled():  # somebody wants a second derivative
+        if torch.is_grad_enabled():  # for second derivatives
             return expanded * weights[:, None], of_weights, None, None
         return expanded.mul_(weights[:, None]), of_weights, None, None
 
 
 def _sum(vectors: Tensor, starts: Tensor, weights: Tensor | None) -> Tensor:
-    """Vectors (L, D), the first behaviour of each row (B,) → sums (B, D), each in order."""
+    """Vectors (L, D), index of each row's first behavior (B,) → sums (B, D), added in order."""
     if len(vectors) == 0 or len(starts) == 0:
         return vectors.new_zeros(len(starts), vectors.shape[1])
     order = torch.arange(len(vectors), device=vectors.device)

@@ -1,4 +1,4 @@
-"""Linear: a matrix product that oneDNN does where torch's own choice is half as fast."""
+"""Linear layers that use oneDNN if torch's default matrix product is slower."""
 
 import torch
 from torch import Tensor, nn
@@ -6,16 +6,16 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 IS_ONEDNN_FASTER = torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability() == "AVX512"
-MANY_ROWS = 2**15  # from here on kernels made for a single batch pay
-MOST_COPIED = 2**23  # floats: beyond the cache the weight's gradient loses more than it gains
+MANY_ROWS = 2**15  # from here on, compiling a kernel for a single batch is worth it
+MOST_COPIED = 2**23  # floats: for larger ones the copies of the weight's gradient cost more
 
 
 class Linear(nn.Linear):
     """y = x Wᵀ + b; (…, in_dim) → (…, out_dim).
 
-    On a CPU torch multiplies float32 matrices with MKL, which has no AVX-512 kernels for AMD;
-    oneDNN, which every build of torch brings along, has. Elsewhere, and where a graph is exported,
-    it is nn.Linear.
+    On a CPU torch multiplies float32 matrices with MKL, which has no AVX-512 kernels for AMD.
+    oneDNN, which is part of every torch build, has them. On other devices and in exported graphs
+    this is nn.Linear.
     """
 
     def forward(self, values: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class Linear(nn.Linear):
 
 
 class JaggedLinear(Linear):
-    """Linear for values whose number of rows differs from batch to batch."""
+    """Linear for values whose number of rows varies between batches."""
 
     def forward(self, values: Tensor) -> Tensor:
         return multiply_jagged(values, self.weight, self.bias)
@@ -35,7 +35,7 @@ def multiply(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def multiply_jagged(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The same; oneDNN, which makes its kernels anew for each number of rows, where that pays."""
+    """As `multiply`, for varying B: oneDNN compiles a kernel for each B, so it needs many rows."""
     return _multiply(values, weight, bias, fewest_rows=MANY_ROWS)
 
 
@@ -58,7 +58,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(values, weight)
-        ctx.has_bias = bias is not None  # type: ignore[attr-defined]  # a place for such notes
+        ctx.has_bias = bias is not None  # type: ignore[attr-defined]  # autograd's context takes attributes
         return _by_onednn(values, weight, bias)
 
     @staticmethod
@@ -66,7 +66,7 @@ class _Product(torch.autograd.Function):
         values, weight = ctx.saved_tensors  # type: ignore[attr-defined]  # torch sets it
         gradient = gradient.contiguous()
         has_bias: bool = ctx.has_bias  # type: ignore[attr-defined]  # set above
-        if torch.is_grad_enabled():  # somebody wants a second derivative
+        if torch.is_grad_enabled():  # for second derivatives
             of_bias = gradient.sum(0) if has_bias else None
             return gradient @ weight, gradient.t() @ values, of_bias
         of_values = _by_onednn(gradient, weight.t()) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]  # torch sets it
@@ -79,7 +79,7 @@ class _Product(torch.autograd.Function):
 
 
 def _by_onednn(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """All dense: for other strides oneDNN has but a reference, a thousand times slower."""
+    """Arguments must be contiguous: for other strides oneDNN is a thousand times slower."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
     return product
 

@@ -1,4 +1,4 @@
-"""DIN's local activation unit: how strongly each behaviour speaks for the target (§4.3)."""
+"""DIN's local activation unit: the relevance of each behavior to the target (§4.3)."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ from recsys.layers.mlp import build_mlp
 
 
 class LocalActivationUnit(nn.Module):
-    """score = MLP([q, k, q − k, q · k]) of a target q and each behaviour k, both (dim,).
+    """score = MLP([q, k, q − k, q · k]) of a target q and each behavior k, both (dim,).
 
-    The first linear's weight (H, 4·dim) is applied in parts: q's part once a row instead of once
-    a behaviour, k's part with that of q − k, and nothing is concatenated.
-    `padded_length`: Dice counts every row as if it had so many behaviours, the missing ones being
-    zero vectors, as FuxiCTR does; None counts those that there are.
+    The weight (H, 4·dim) of the first linear is applied in parts, without concatenation: q's part
+    once for each row instead of each behavior, k's part together with that of q − k.
+    `padded_length`: Dice's statistics count every row as if it had this many behaviors, the missing
+    ones being zero vectors, as in FuxiCTR; None counts the actual ones.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LocalActivationUnit(nn.Module):
         of_rows, hidden = self._first_linear(history)  # (B, H), (L, H)
         counts = None
         if self.padded_length is not None and self.training:
-            # a missing behaviour, k = 0, is q's part alone: one for each row stands for all
+            # for a missing behavior, k = 0, only q's part remains: one row, counted many times
             missing = self.padded_length - history.lengths
             counts = torch.cat([hidden.new_ones(len(hidden)), missing.to(hidden.dtype)])
             hidden = torch.cat([hidden, of_rows])
@@ -54,7 +54,7 @@ class LocalActivationUnit(nn.Module):
         return hidden[: history.keys.shape[0], 0]
 
     def _first_linear(self, history: History) -> tuple[Tensor, Tensor]:
-        """(B, H): what a row's query and the bias give. (L, H): all of the linear's output."""
+        """(B, H): the part of a row's query and the bias. (L, H): the linear's whole output."""
         linear, keys, query = self.mlp[0], history.keys, history.query
         assert isinstance(linear, nn.Linear)  # Sequential forgets the type
         of_query, of_key, of_difference, of_product = torch.split(

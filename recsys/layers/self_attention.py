@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from recsys.layers.linear import build_linear
 
 LayerNormPlace = Literal["none", "before_relu", "after_relu"]
-# each place with the epsilon of the code that has it
+# position → epsilon of the implementation that has it there
 LAYER_NORM_EPS = {
     "before_relu": 1e-5,  # FuxiCTR (torch's default)
     "after_relu": 1e-8,  # the authors' TensorFlow code
@@ -20,12 +20,12 @@ LAYER_NORM_EPS = {
 class InteractingLayer(nn.Module):
     """(B, F, in_dim) → (B, F, attention_dim): ReLU(concat of heads + residual).
 
-    By the paper: plain inner products, no bias, no scaling, no dropout, no normalisation, and a
-    residual projection. Each keyword departs from that (see `AutoIntConfig`). `layer_norm` is
-    after the ReLU in the authors' code, with an epsilon of 1e-8, and before it in FuxiCTR, 1e-5.
+    The paper has plain inner products, no bias, scaling, dropout or normalization, and a residual
+    projection. Each keyword is a deviation from it (see `AutoIntConfig`). `layer_norm` is after the
+    ReLU in the authors' code, with an epsilon of 1e-8, and before it in FuxiCTR, with 1e-5.
     """
 
-    def __init__(  # noqa: PLR0913  one keyword for each way to depart from the paper
+    def __init__(  # noqa: PLR0913  one keyword for each deviation from the paper
         self,
         in_dim: int,
         attention_dim: int,
@@ -62,6 +62,7 @@ class InteractingLayer(nn.Module):
         )
 
     def forward(self, fields: Tensor) -> Tensor:
+        """(B, F, in_dim) → (B, F, attention_dim)."""
         query, key, value = (self._heads(layer(fields)) for layer in self.query_key_value)
         weights = torch.softmax((query @ key.mT) * self.score_scale, dim=-1)  # (B, heads, F, F)
         if self.dropout > 0:

@@ -1,4 +1,4 @@
-"""THE LIST of models: add a model's config here and it can be named in YAML."""
+"""THE LIST of models: a config class that is added here can be named in YAML."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ ModelConfig = Annotated[
     LogisticRegressionConfig
     | DCNv2Config
     | AutoIntConfig
-    # these read histories
+    # models of histories
     | MeanPoolingConfig
     | DINConfig
     | SIMHardConfig

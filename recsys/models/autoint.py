@@ -1,8 +1,8 @@
 """AutoInt: self-attention between features (Song et al. 2019, CIKM, §4); AutoInt+ adds an MLP.
 
-The default is the paper's graph. The authors' code departs from it in five ways, each an option:
+The default is the paper's graph. The authors' code deviates from it in five ways, each an option:
 `projection_bias`, `projection_relu`, `scale_scores`, `attention_dropout`, `layer_norm: after_relu`
-(epsilon 1e-8). FuxiCTR's place is `layer_norm: before_relu`, with its epsilon, 1e-5.
+(epsilon 1e-8). FuxiCTR has `layer_norm: before_relu` (epsilon 1e-5).
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,8 @@ class AutoIntConfig(EqualWidthModelConfig):
     def _heads_divide_attention_dim(self) -> Self:
         if self.attention_dim % self.num_heads:
             raise ValueError(
-                f"attention_dim {self.attention_dim} is no multiple of num_heads {self.num_heads}"
+                f"attention_dim {self.attention_dim} is not a multiple of num_heads "
+                f"{self.num_heads}"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""What every model is: (B, ΣD) vectors and (B, N) raw numericals → logits (B,)."""
+"""Base classes of models: (B, ΣD) vectors and (B, N) raw numericals → logits (B,)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from recsys.layers.history import History
 
 
 class Field(NamedTuple):
-    """One feature as a model sees it: `dim` columns of its input."""
+    """One feature of a model's input: `dim` columns."""
 
     name: str
     dim: int
@@ -48,7 +48,7 @@ class EqualWidthModelConfig(BaseModelConfig, ABC):
         return self
 
     def common_dim(self, fields: Sequence[Field]) -> int:
-        """The one width that `build` makes the model for; refuses fields that cannot have it."""
+        """The width of the model's fields; refuses fields that cannot be brought to it."""
         if self.mixed_widths == "refuse":
             self._refuse_mixed(fields)
         if self.field_dim is None:
@@ -56,7 +56,7 @@ class EqualWidthModelConfig(BaseModelConfig, ABC):
         too_wide = next((field for field in fields if field.dim > self.field_dim), None)
         if too_wide is not None and self.mixed_widths == "pad":
             raise RecsysError(
-                f"{too_wide.name} is wider than it may be padded to",
+                f"{too_wide.name} is wider than model.field_dim",
                 where="model.field_dim",
                 expected=f"at least {too_wide.dim}",
                 got=self.field_dim,
@@ -80,7 +80,7 @@ class EqualWidthModelConfig(BaseModelConfig, ABC):
 
 
 class HistoryShape(NamedTuple):
-    """One pair as a model sees it.
+    """The shape of one pair of target and history.
 
     dim: D, width of a target's and a behavior's vector. attention_dim: A, width of the vectors that
     attention compares; D unless `embeddings.roles.search` gives it embeddings of its own.
@@ -123,16 +123,16 @@ class SequenceModelConfig(BaseConfig, ABC):
 
 @runtime_checkable
 class HasAuxiliaryHead(Protocol):
-    """A model with a second head that is trained beside the first, by weight, and never scores."""
+    """A model with a second head, which adds a weighted loss in training and never scores."""
 
     auxiliary_weight: float
 
     def forward_with_auxiliary(
         self, vectors: Tensor, dense: Tensor, *histories: History
     ) -> tuple[Tensor, Tensor]:
-        """As `forward`, → the logits (B,) of both heads."""
+        """As `forward`, but returns the logits (B,) of both heads."""
 
 
 def pairs_of(model: BaseModelConfig | SequenceModelConfig) -> tuple[HistoryPair, ...]:
-    """The pairs of a model of histories; none of another model."""
+    """The pairs of a model of histories; none for other models."""
     return model.pairs if isinstance(model, SequenceModelConfig) else ()

@@ -1,4 +1,4 @@
-"""DIN: the target decides how much of each behaviour it sees (Zhou et al. 2018, KDD, §4.3)."""
+"""DIN: behaviors are weighted by their relevance to the target (Zhou et al. 2018, KDD, §4.3)."""
 
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -66,9 +66,9 @@ class DINConfig(TailedModelConfig):
         is_padded = self.dice_statistics == "padded"
         if is_padded and shape.max_length is None:
             raise RecsysError(
-                "histories are counted as if padded to a length, and no max_length says which",
+                "dice_statistics: padded needs the max_length of the history",
                 where=f"model.pairs.{pair}: {', '.join(self.pairs[pair].history)}",
-                expected="sequences with a max_length in the data set's schema",
+                expected="sequences with a max_length in the dataset's schema",
                 fix="set model.dice_statistics: behaviours, or prepare the data with max_length",
             )
         return LocalActivationUnit(
@@ -81,7 +81,7 @@ class DINConfig(TailedModelConfig):
 
 
 class DINAttention(nn.Module):
-    """What each behaviour of one pair weighs."""
+    """Weights of the behaviors of one pair."""
 
     def __init__(
         self, unit: LocalActivationUnit, has_softmax: bool, scale: float, num_found: int | None
@@ -105,7 +105,7 @@ class DINAttention(nn.Module):
 
 
 class DIN(nn.Module):
-    """Attention of its own for each pair, then the tail."""
+    """Separate attention for each pair, then the tail."""
 
     def __init__(self, attention: Sequence[DINAttention], tail: Tail) -> None:
         super().__init__()
@@ -121,12 +121,12 @@ class DIN(nn.Module):
         return self.tail(vectors, dense, pooled, [history.target for history in histories])
 
     def attention_weights(self, history: History, pair: int = 0) -> Tensor:
-        """(L,): what each behaviour of that pair weighs."""
+        """(L,): weight of each behavior of that pair."""
         return self.attention[pair](history)
 
     @torch.no_grad()
     def retrieve(self, history: History, k: int, pair: int = 0) -> tuple[Tensor, Tensor]:
-        """Ranks (B, k) of the k highest scores, 0 where there is none, and the scores (B, k)."""
+        """Ranks (B, k) of the k highest scores, 0 for none, and the scores (B, k)."""
         attention = self.attention[pair]
         assert isinstance(attention, DINAttention)  # ModuleList forgets the type
         return ranked_top_k(attention.scores(history), history, k)

@@ -1,4 +1,4 @@
-"""Mean pooling: every behaviour counts alike, whatever the target. The floor of attention."""
+"""Mean pooling: all behaviors have equal weight, for any target. The baseline of attention."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -36,7 +36,7 @@ class MeanPooling(nn.Module):
         return self.tail(vectors, dense, pooled, [h.target for h in histories])
 
     def attention_weights(self, history: History, pair: int = 0) -> Tensor:
-        """(L,): 1 ÷ the length of a behaviour's history."""
+        """(L,): 1 ÷ length of the behavior's history."""
         return expand(
             torch.reciprocal(history.lengths.to(history.vectors.dtype))[:, None], history
         )[:, 0]

@@ -13,9 +13,8 @@ from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import ATTENTION, history_features
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair
-from recsys.layers.field_projection import FieldPadding, FieldProjection
+from recsys.layers.fields import FieldPadding, FieldProjection, NumericalEmbedding
 from recsys.layers.history import History
-from recsys.layers.numerical_embedding import NumericalEmbedding
 from recsys.losses import Task
 from recsys.models.base import (
     BaseModelConfig,

@@ -1,4 +1,4 @@
-"""What sequence models share: pooled histories beside all other fields, an MLP, a logit."""
+"""The end of sequence models: an MLP over pooled histories and all other fields → a logit."""
 
 from abc import ABC
 from collections.abc import Sequence
@@ -68,5 +68,5 @@ class Tail(nn.Module):
 
 
 def pooled_dims(histories: Sequence[HistoryShape]) -> list[int]:
-    """Widths of histories pooled as they are."""
+    """Widths of histories that are pooled without positions."""
     return [shape.dim for shape in histories]

@@ -1,4 +1,4 @@
-"""SIM with its hard search: only behaviours of the target's category (Pi et al. 2020, CIKM, §3.2).
+"""SIM with its hard search: only behaviors of the target's category (Pi et al. 2020, CIKM, §3.2).
 
 Of those the most recent are weighed as in TWIN; SIM's own second stage has several heads.
 """

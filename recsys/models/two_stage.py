@@ -1,4 +1,4 @@
-"""Two-stage models: DARE, TWIN and SIM's hard search are this one with other choices."""
+"""Two-stage models: DARE, TWIN and SIM with hard search are variants of one network."""
 
 from abc import ABC
 from collections.abc import Sequence
@@ -42,11 +42,11 @@ class TwoStageModelConfig(TailedModelConfig, ABC):
         return TwoStage(attention, tail, auxiliary, self.auxiliary_weight)
 
     def attention_position_dim_of(self, position_dim: int) -> int | None:
-        """Width of what scores ranks; None: they are scored by what is pooled."""
+        """Width of the embeddings that score ranks; None: the pooled ones score them."""
         return None
 
     def same_columns(self, pair: int, shape: HistoryShape) -> slice | None:
-        """Columns of a vector by which behaviours are found; None: by their scores."""
+        """Columns that must equal the target's for a behavior to be found; None: by score."""
         return None
 
     def _build_attention(self, pair: int, shape: HistoryShape) -> TwoStageAttention:
@@ -55,9 +55,9 @@ class TwoStageModelConfig(TailedModelConfig, ABC):
             return TwoStageAttention(self.top_k, same=same)
         if shape.max_length is None:
             raise RecsysError(
-                "the ranks of a history need an embedding each, and no max_length bounds them",
+                "model.position_dim needs the max_length of the history",
                 where=f"model.pairs.{pair}: {', '.join(self.pairs[pair].history)}",
-                expected="sequences with a max_length in the data set's schema",
+                expected="sequences with a max_length in the dataset's schema",
                 fix="set model.position_dim: null, or prepare the data with max_length",
             )
         positions = RankEmbedding(shape.max_length, self.position_dim)
@@ -67,7 +67,7 @@ class TwoStageModelConfig(TailedModelConfig, ABC):
 
 
 class TwoStage(nn.Module):
-    """Search, weigh and pool each history, then the tail; a second head while training."""
+    """Searches, weighs and pools each history, then the tail; a second head in training."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class TwoStage(nn.Module):
     def forward_with_auxiliary(
         self, vectors: Tensor, dense: Tensor, *histories: History
     ) -> tuple[Tensor, Tensor]:
-        """(B, ΣD), (B, N), histories → logits (B,) and those of the second head (B,)."""
+        """(B, ΣD), (B, N), histories → logits (B,) of the first and the second head."""
         assert self.auxiliary_tail is not None  # there is one with a weight above 0
         searched, whole = [], []
         for attention, history in zip(self._pairs(), histories, strict=True):
@@ -104,12 +104,12 @@ class TwoStage(nn.Module):
         return logits, self.auxiliary_tail(vectors, dense, whole, targets)
 
     def attention_weights(self, history: History, pair: int = 0) -> Tensor:
-        """(L,): what each behaviour of that pair weighs, 0 where it was not found."""
+        """(L,): weight of each behavior of that pair, 0 if it was not found."""
         return self._pairs()[pair].weights(history)
 
     @torch.no_grad()
     def retrieve(self, history: History, k: int, pair: int = 0) -> tuple[Tensor, Tensor]:
-        """The search alone: ranks (B, k) int64, 0 where there is none, and the scores (B, k)."""
+        """The search alone: ranks (B, k) int64, 0 for none, and the scores (B, k)."""
         return self._pairs()[pair].retrieve(history, k)
 
     def _pairs(self) -> list[TwoStageAttention]:

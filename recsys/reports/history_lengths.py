@@ -10,7 +10,7 @@ FIRST_LENGTHS = (0, 1, 3, 6, 11, 21, 51, 101)  # of the buckets; the last has no
 
 
 class HistoryLengthMetrics(BaseConfig):
-    """The rows whose history has `low` to `high` behaviours; `high` None: as many as there are.
+    """The rows whose history has `low` to `high` behaviors; `high` None: as many as there are.
 
     GAUC is of these rows alone: None without groups, or where none of them has both classes.
     """
@@ -26,7 +26,7 @@ class HistoryLengthMetrics(BaseConfig):
     gauc_groups_used: int | None
 
     @property
-    def behaviours(self) -> str:
+    def behaviors(self) -> str:
         """How many, in words."""
         if self.high is None:
             return f"{self.low} or more"

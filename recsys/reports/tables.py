@@ -139,8 +139,8 @@ def history_length_title(feature: str, rows: tuple[HistoryLengthMetrics, ...]) -
     known = [row for row in rows if row.auc is not None]
     if len(known) < 2:
         return f"{feature}: too few lengths with both classes to compare"
-    first, last = (f"{row.auc:.3f} with {row.behaviours}" for row in (known[0], known[-1]))
-    return f"{feature}: AUC {first} behaviours, {last}"
+    first, last = (f"{row.auc:.3f} with {row.behaviors}" for row in (known[0], known[-1]))
+    return f"{feature}: AUC {first} behaviors, {last}"
 
 
 def tabulate_slices(slices: dict[str, tuple[SliceMetrics, ...]]) -> list[SliceTable]:

@@ -26,7 +26,7 @@ def random_scores(history, seed=1):
 
 
 @each_shape
-def test_rows_ranks_and_places_say_where_a_behaviour_is(lengths):
+def test_rows_ranks_and_places_say_where_a_behavior_is(lengths):
     history = random_history(lengths=lengths)
     rows = [row for row, length in enumerate(lengths) for _ in range(length)]
     ranks = [rank for length in lengths for rank in range(length, 0, -1)]

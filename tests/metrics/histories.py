@@ -9,7 +9,7 @@ from recsys.metrics import Behaviors, Relevance
 
 
 def make_histories(rows, num_ids, max_length, seed):
-    """A click is likelier when the most recent behaviour is of the target's category."""
+    """A click is likelier when the most recent behavior is of the target's category."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, max_length + 1, rows)
     targets, ids = rng.integers(0, num_ids, rows), rng.integers(0, num_ids, lengths.sum())
@@ -18,50 +18,50 @@ def make_histories(rows, num_ids, max_length, seed):
     return Behaviors(targets, ids, lengths, labels)
 
 
-def split_rows(behaviours, chunks):
+def split_rows(behaviors, chunks):
     """The same rows in several pieces."""
-    for part in np.array_split(np.arange(len(behaviours.targets)), chunks):
-        inside = (behaviours.rows >= part[0]) & (behaviours.rows <= part[-1])
+    for part in np.array_split(np.arange(len(behaviors.targets)), chunks):
+        inside = (behaviors.rows >= part[0]) & (behaviors.rows <= part[-1])
         yield Behaviors(
-            behaviours.targets[part], behaviours.ids[inside], behaviours.lengths[part],
-            behaviours.labels[part],
+            behaviors.targets[part], behaviors.ids[inside], behaviors.lengths[part],
+            behaviors.labels[part],
         )  # fmt: skip
 
 
-def relevance_of(behaviours, num_ids, chunks=1):
+def relevance_of(behaviors, num_ids, chunks=1):
     """What is counted from these rows for all their own cells."""
-    relevance = Relevance(num_ids, int(behaviours.lengths.max()))
-    targets = behaviours.targets[behaviours.rows]
-    relevance.want(targets, behaviours.ids, behaviours.ranks)
-    for part in split_rows(behaviours, chunks):
+    relevance = Relevance(num_ids, int(behaviors.lengths.max()))
+    targets = behaviors.targets[behaviors.rows]
+    relevance.want(targets, behaviors.ids, behaviors.ranks)
+    for part in split_rows(behaviors, chunks):
         relevance.add(part)
     return relevance
 
 
-def histories_of(behaviours):
+def histories_of(behaviors):
     """(target, history with the most recent first, label) of each row."""
-    histories = np.split(behaviours.ids, behaviours.ends[:-1])
+    histories = np.split(behaviors.ids, behaviors.ends[:-1])
     return [
         (int(target), [int(i) for i in history[::-1]], bool(label))
         for target, history, label in zip(
-            behaviours.targets, histories, behaviours.labels, strict=True
+            behaviors.targets, histories, behaviors.labels, strict=True
         )
     ]
 
 
-def counts_by_loop(behaviours):
+def counts_by_loop(behaviors):
     """(cell, label) and (target, label) → rows."""
     cells, targets = Counter(), Counter()
-    for target, history, label in histories_of(behaviours):
+    for target, history, label in histories_of(behaviors):
         targets[target, label] += 1
-        for place, behaviour in enumerate(history):
-            cells[(target, behaviour, place + 1), label] += 1
+        for place, behavior in enumerate(history):
+            cells[(target, behavior, place + 1), label] += 1
     return cells, targets
 
 
-def information_by_loop(behaviours):
+def information_by_loop(behaviors):
     """Cell → bits, from the four joint counts."""
-    cells, targets = counts_by_loop(behaviours)
+    cells, targets = counts_by_loop(behaviors)
     information = {}
     for cell in {cell for cell, _ in cells}:
         joint = {(1, y): cells[cell, bool(y)] for y in (0, 1)}
@@ -78,14 +78,14 @@ def information_by_loop(behaviours):
     return information
 
 
-def ndcg_by_loop(behaviours, retrieved, min_target_rows, min_count, max_unsupported, counted=None):
+def ndcg_by_loop(behaviors, retrieved, min_target_rows, min_count, max_unsupported, counted=None):
     """Mean NDCG, and how many rows it is of; relevance from these rows or from `counted` ones."""
-    counted = counted or behaviours
+    counted = counted or behaviors
     information = information_by_loop(counted)
     cells, targets = counts_by_loop(counted)
     found, k = [], retrieved.shape[1]
-    for (target, history, _), ranks in zip(histories_of(behaviours), retrieved, strict=True):
-        own = [(target, behaviour, place + 1) for place, behaviour in enumerate(history)]
+    for (target, history, _), ranks in zip(histories_of(behaviors), retrieved, strict=True):
+        own = [(target, behavior, place + 1) for place, behavior in enumerate(history)]
         few = [c for c in own if min(cells[c, True], cells[c, False]) < min_count]
         rare = targets[target, True] + targets[target, False] < min_target_rows
         if not own or rare or len(few) > max_unsupported * len(own):

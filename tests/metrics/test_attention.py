@@ -9,7 +9,7 @@ def test_two_histories_by_hand():
     # oldest first: (0.2, 0.3, 0.5) and (0.4, 0.6)
     weights, ranks = np.array([0.2, 0.3, 0.5, 0.4, 0.6]), np.array([3, 2, 1, 2, 1])
     found = compute_attention_by_rank(weights, ranks)
-    assert found.behaviours.tolist() == [2, 2, 1]
+    assert found.behaviors.tolist() == [2, 2, 1]
     assert found.mean_weight == pytest.approx([0.55, 0.35, 0.2])
     assert found.share == pytest.approx([0.55, 0.35, 0.1])
 
@@ -20,7 +20,7 @@ def test_shares_are_of_the_sizes_when_weights_have_signs():
     assert found.share == pytest.approx([4 / 6, 2 / 6])
 
 
-def test_no_behaviours_and_no_weight_give_no_shares():
+def test_no_behaviors_and_no_weight_give_no_shares():
     assert len(compute_attention_by_rank(np.array([]), np.array([], int)).share) == 0
     assert compute_attention_by_rank(np.zeros(2), np.array([1, 2])).share.tolist() == [0, 0]
 

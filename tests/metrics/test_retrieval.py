@@ -16,26 +16,26 @@ def rule(*limits):
 
 
 @pytest.fixture
-def behaviours():
+def behaviors():
     return make_histories(rows=900, num_ids=4, max_length=8, seed=11)
 
 
 @pytest.fixture
-def relevance(behaviours):
-    return relevance_of(behaviours, num_ids=4)
+def relevance(behaviors):
+    return relevance_of(behaviors, num_ids=4)
 
 
-def information_of(relevance, behaviours):
-    targets = behaviours.targets[behaviours.rows]
-    return relevance.evidence(targets, behaviours.ids, behaviours.ranks).information
+def information_of(relevance, behaviors):
+    targets = behaviors.targets[behaviors.rows]
+    return relevance.evidence(targets, behaviors.ids, behaviors.ranks).information
 
 
 @pytest.mark.parametrize("k", [1, 3, 20])
-def test_the_most_relevant_in_their_order_score_1(behaviours, relevance, k):
-    best = behaviours.top_ranks(information_of(relevance, behaviours), k)
-    found = compute_retrieval_quality(relevance, behaviours, best, EVERY_ROW)
+def test_the_most_relevant_in_their_order_score_1(behaviors, relevance, k):
+    best = behaviors.top_ranks(information_of(relevance, behaviors), k)
+    found = compute_retrieval_quality(relevance, behaviors, best, EVERY_ROW)
     assert found.ndcg == pytest.approx(1.0, abs=1e-12)
-    assert found.rows == found.rows_used == np.count_nonzero(behaviours.lengths)
+    assert found.rows == found.rows_used == np.count_nonzero(behaviors.lengths)
 
 
 def test_one_row_by_hand(relevance):
@@ -67,31 +67,31 @@ def test_a_blind_choice_is_the_mean_over_all_choices(relevance):
     "rule",
     [EVERY_ROW, rule(230, 0, 0.0), rule(0, 5, 0.1), rule(215, 6, 0.5)],
 )
-def test_random_choices_equal_a_loop(behaviours, relevance, rule):
-    retrieved = behaviours.top_ranks(np.random.default_rng(6).random(len(behaviours.ids)), 3)
+def test_random_choices_equal_a_loop(behaviors, relevance, rule):
+    retrieved = behaviors.top_ranks(np.random.default_rng(6).random(len(behaviors.ids)), 3)
     expected, rows = ndcg_by_loop(
-        behaviours, retrieved, rule.min_target_rows, rule.min_count, rule.max_unsupported
+        behaviors, retrieved, rule.min_target_rows, rule.min_count, rule.max_unsupported
     )
-    found = compute_retrieval_quality(relevance, behaviours, retrieved, rule)
-    assert 0 < rows <= len(behaviours.targets)
+    found = compute_retrieval_quality(relevance, behaviors, retrieved, rule)
+    assert 0 < rows <= len(behaviors.targets)
     assert found.ndcg == pytest.approx(expected, abs=1e-12)
     assert found.rows_used == rows
     assert found.rows == found.rows_used + found.rare_target_rows + found.unsupported_rows
 
 
-def test_the_published_rule_leaves_out_what_has_too_few_rows(behaviours, relevance):
-    retrieved = behaviours.top_ranks(np.zeros(len(behaviours.ids)), 20)
-    found = compute_retrieval_quality(relevance, behaviours, retrieved)
+def test_the_published_rule_leaves_out_what_has_too_few_rows(behaviors, relevance):
+    retrieved = behaviors.top_ranks(np.zeros(len(behaviors.ids)), 20)
+    found = compute_retrieval_quality(relevance, behaviors, retrieved)
     assert (found.ndcg, found.most_recent, found.random) == (None, None, None)
     assert (found.rows_used, found.rare_target_rows) == (0, found.rows)
     assert SupportRule() == SupportRule(min_target_rows=700, min_count=50, max_unsupported=20 / 200)
 
 
 def test_equal_scores_retrieve_the_more_recent_and_short_histories_end_in_0():
-    behaviours = Behaviors(
+    behaviors = Behaviors(
         np.zeros(3, int), np.zeros(5, int), np.array([3, 0, 2]), np.zeros(3, bool)
     )
-    ranks = behaviours.top_ranks(np.array([5.0, 1.0, 1.0, 2.0, 3.0]), 3)
+    ranks = behaviors.top_ranks(np.array([5.0, 1.0, 1.0, 2.0, 3.0]), 3)
     assert ranks.tolist() == [[3, 1, 2], [0, 0, 0], [1, 2, 0]]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recsys.layers.cross import CrossNetwork
-from recsys.layers.numerical_embedding import NumericalEmbedding
+from recsys.layers.fields import NumericalEmbedding
 from recsys.layers.self_attention import InteractingLayer
 from recsys.models.autoint import AutoIntConfig
 from recsys.models.base import Field

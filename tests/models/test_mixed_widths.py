@@ -7,7 +7,7 @@ from recsys.config.base import validate
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.methods.full_table import FullTableConfig
 from recsys.errors import RecsysError
-from recsys.layers.field_projection import FieldPadding, FieldProjection
+from recsys.layers.fields import FieldPadding, FieldProjection
 from recsys.models.autoint import AutoIntConfig
 from recsys.models.base import Field
 from recsys.models.dcn_v2 import DCNv2Config

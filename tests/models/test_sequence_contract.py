@@ -46,7 +46,7 @@ def build(config, max_length=6):
 def history_of(config, seed):
     attention_dim = 3 if config.attention == "required" else None
     history = random_history(attention_dim=attention_dim, seed=seed)
-    with torch.no_grad():  # categories that a target shares with its behaviours
+    with torch.no_grad():  # categories that a target shares with its behaviors
         history.vectors[::2, 2:] = history.target[:, 2:][history.rows[::2]]
     return history
 
@@ -138,7 +138,7 @@ def test_batches_as_wide_as_their_longest_history_score_the_same(config):
 
 
 @each_model
-def test_a_batch_without_any_behaviour_is_scored_and_trained(config):
+def test_a_batch_without_any_behavior_is_scored_and_trained(config):
     model, vectors, dense, _ = build(config)
     attention_dim = 3 if config.attention == "required" else None
     histories = [

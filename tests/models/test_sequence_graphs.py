@@ -1,4 +1,4 @@
-"""Models of histories as graphs: any number of rows and behaviours, in torch.export and ONNX."""
+"""Models of histories as graphs: any number of rows and behaviors, in torch.export and ONNX."""
 
 import contextlib
 import io
@@ -68,7 +68,7 @@ def trace(config):
 
 
 @pytest.mark.parametrize("config", EXAMPLES, ids=lambda config: config.name)
-def test_a_traced_model_scores_other_numbers_of_rows_and_behaviours(config):
+def test_a_traced_model_scores_other_numbers_of_rows_and_behaviors(config):
     graph, program = trace(config)
     traced = program.module()
     for lengths in SHAPES:

@@ -1,4 +1,4 @@
-"""DARE, TWIN and SIM's hard search against loops over rows and behaviours."""
+"""DARE, TWIN and SIM's hard search against loops over rows and behaviors."""
 
 import math
 
@@ -29,7 +29,7 @@ def build(config, attention_dims=(2, 2), max_length=6):
 
 
 def plain_scores(history, row, rank_vectors):
-    """A row's scores, oldest behaviour first."""
+    """A row's scores, oldest behavior first."""
     own = history.rows == row
     keys, ranks = history.keys[own], history.ranks[own].tolist()
     query = history.query[row]

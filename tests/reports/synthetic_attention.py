@@ -32,33 +32,33 @@ def history_schema(rows):
     return schema.model_copy(update={"features": features, "splits": splits})
 
 
-def write_history_data(dataset_dir, behaviours):
+def write_history_data(dataset_dir, behaviors):
     (dataset_dir / "train").mkdir(parents=True)
     table = pa.table(
         {
-            "visit": behaviours.targets.astype(np.int32),
-            "visits": lists_of(behaviours.ids.astype(np.int32), behaviours.lengths),
-            "clicked": behaviours.labels.astype(np.int8),
+            "visit": behaviors.targets.astype(np.int32),
+            "visits": lists_of(behaviors.ids.astype(np.int32), behaviors.lengths),
+            "clicked": behaviors.labels.astype(np.int8),
         }
     )
     pq.write_table(table, dataset_dir / "train" / "part-00000.parquet", row_group_size=700)
 
 
-def sample_of(behaviours, weights, k=3):
+def sample_of(behaviors, weights, k=3):
     """The first rows, as evaluation keeps them."""
-    rows = min(SAMPLED_ROWS, len(behaviours.targets))
-    end = behaviours.ends[rows - 1]
-    ranks = behaviours.top_ranks(weights, k)[:rows].astype(np.int32)
+    rows = min(SAMPLED_ROWS, len(behaviors.targets))
+    end = behaviors.ends[rows - 1]
+    ranks = behaviors.top_ranks(weights, k)[:rows].astype(np.int32)
     retrieved = pa.FixedSizeListArray.from_arrays(pa.array(ranks.ravel()), k)
-    lengths = behaviours.lengths[:rows]
+    lengths = behaviors.lengths[:rows]
     return pa.table(
         {
             "weights": lists_of(weights[:end].astype(np.float32), lengths),
             "retrieved": retrieved,
             "retrieved_by_feature": retrieved,
-            "label": behaviours.labels[:rows].astype(np.int8),
-            "target_id": behaviours.targets[:rows].astype(np.int32),
-            "history_ids": lists_of(behaviours.ids[:end].astype(np.int32), lengths),
+            "label": behaviors.labels[:rows].astype(np.int8),
+            "target_id": behaviors.targets[:rows].astype(np.int32),
+            "history_ids": lists_of(behaviors.ids[:end].astype(np.int32), lengths),
             "target": pa.array(["visit"] * rows).dictionary_encode(),
             "history": pa.array(["visits"] * rows).dictionary_encode(),
         }
@@ -66,13 +66,13 @@ def sample_of(behaviours, weights, k=3):
 
 
 def write_attention(run_dir, dataset_dir, rows=6000):
-    """A run whose model gives all weight to behaviours of the target's own value, 1 ÷ rank."""
-    behaviours = make_histories(rows, NUM_IDS, MAX_LENGTH, seed=7)
-    own = behaviours.ids == behaviours.targets[behaviours.rows]
-    weights = np.where(own, 1.0, 0.1) / behaviours.ranks
-    write_history_data(dataset_dir, behaviours)
+    """A run whose model gives all weight to behaviors of the target's own value, 1 ÷ rank."""
+    behaviors = make_histories(rows, NUM_IDS, MAX_LENGTH, seed=7)
+    own = behaviors.ids == behaviors.targets[behaviors.rows]
+    weights = np.where(own, 1.0, 0.1) / behaviors.ranks
+    write_history_data(dataset_dir, behaviors)
     (run_dir / "schema.json").write_text(history_schema(rows).model_dump_json())
     (run_dir / "attention").mkdir()
-    sample = sample_of(behaviours, weights)
+    sample = sample_of(behaviors, weights)
     pq.write_table(sample, run_dir / "attention" / "test.parquet")
-    return behaviours, weights
+    return behaviors, weights

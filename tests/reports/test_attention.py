@@ -31,14 +31,14 @@ def pair(request, run_dir, dataset_dir):
     return write_report(run_dir, dataset_dir, RULE)["attention"][0]
 
 
-def first_rows(behaviours):
-    return behaviours.ends[SAMPLED_ROWS - 1]
+def first_rows(behaviors):
+    return behaviors.ends[SAMPLED_ROWS - 1]
 
 
 def test_weights_by_rank_are_those_of_the_sample(truth, pair):
-    behaviours, weights = truth
-    end = first_rows(behaviours)
-    weights, ranks = weights[:end].astype(np.float32).astype(float), behaviours.ranks[:end]
+    behaviors, weights = truth
+    end = first_rows(behaviors)
+    weights, ranks = weights[:end].astype(np.float32).astype(float), behaviors.ranks[:end]
     assert (pair["target"], pair["history"], pair["rows"]) == ("visit", "visits", SAMPLED_ROWS)
     assert pair["behaviours"] == end
     assert [entry["rank"] for entry in pair["by_rank"]] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -50,10 +50,10 @@ def test_weights_by_rank_are_those_of_the_sample(truth, pair):
 
 
 def test_retrieval_is_judged_by_all_rows_of_the_data_set(truth, pair):
-    behaviours, weights = truth
-    sampled = next(split_rows(behaviours, chunks=6000 // SAMPLED_ROWS))
-    ranks = behaviours.top_ranks(weights, 3)[:SAMPLED_ROWS]
-    expected = ndcg_by_loop(sampled, ranks, *vars(RULE).values(), counted=behaviours)
+    behaviors, weights = truth
+    sampled = next(split_rows(behaviors, chunks=6000 // SAMPLED_ROWS))
+    ranks = behaviors.top_ranks(weights, 3)[:SAMPLED_ROWS]
+    expected = ndcg_by_loop(sampled, ranks, *vars(RULE).values(), counted=behaviors)
     found = pair["retrieval"]
     assert (found["ndcg"], found["rows_used"]) == pytest.approx(expected)
     assert 0 < found["rows_used"] < found["rows"] < SAMPLED_ROWS
@@ -63,8 +63,8 @@ def test_retrieval_is_judged_by_all_rows_of_the_data_set(truth, pair):
 
 
 def test_maps_hold_information_and_mean_weights(truth, pair):
-    behaviours, weights = truth
-    information = information_by_loop(behaviours)
+    behaviors, weights = truth
+    information = information_by_loop(behaviors)
     found = pair["categories"]
     ids = [entry["id"] for entry in found["rows"]]
     assert sorted(ids) == [1, 2, 3, 4]  # 0 stands for many values
@@ -72,9 +72,9 @@ def test_maps_hold_information_and_mean_weights(truth, pair):
     own = [information[ids[1], ids[1], rank] for rank in range(1, 9)]
     assert found["information"][1][1] == pytest.approx(np.mean(own))
     assert found["information"][1][1] > 3 * found["information"][1][2]
-    end = first_rows(behaviours)
-    targets = behaviours.targets[behaviours.rows][:end]
-    chosen = (targets == ids[1]) & (behaviours.ids[:end] == ids[2])
+    end = first_rows(behaviors)
+    targets = behaviors.targets[behaviors.rows][:end]
+    chosen = (targets == ids[1]) & (behaviors.ids[:end] == ids[2])
     assert found["weight"][1][2] == pytest.approx(weights[:end][chosen].mean())
     assert found["correlation"] > 0.9
     by_rank = pair["positions"]
@@ -121,7 +121,7 @@ def test_without_the_data_set_there_is_attention_but_no_truth(run_dir):
 
 @pytest.mark.usefixtures("truth")
 def test_counting_stops_when_it_has_enough(run_dir, dataset_dir, monkeypatch):
-    monkeypatch.setattr(relevance_counts, "MAX_BEHAVIOURS", 5000)
+    monkeypatch.setattr(relevance_counts, "MAX_BEHAVIORS", 5000)
     monkeypatch.setattr(relevance_counts, "CHUNK_ROWS", 700)
     pair = write_report(run_dir, dataset_dir, RULE)["attention"][0]
     assert pair["counted_rows"] == 1400
@@ -136,8 +136,8 @@ def test_a_model_without_a_search_has_weights_alone(truth, run_dir, dataset_dir)
 
 
 def test_weights_of_one_size_have_no_correlation(truth, run_dir, dataset_dir):
-    behaviours, weights = truth
-    sample = sample_of(behaviours, np.ones_like(weights))
+    behaviors, weights = truth
+    sample = sample_of(behaviors, np.ones_like(weights))
     pq.write_table(sample, run_dir / "attention" / "test.parquet")
     pair = write_report(run_dir, dataset_dir, RULE)["attention"][0]
     assert pair["categories"]["correlation"] is None

@@ -27,8 +27,8 @@ def test_every_length_falls_into_its_bucket():
         (0, 0, 1), (1, 2, 2), (3, 5, 2), (6, 10, 2), (11, 20, 2), (21, 50, 2), (51, 100, 2),
         (101, None, 2),
     ]  # fmt: skip
-    assert [bucket.behaviours for bucket in found][:2] == ["0", "1 – 2"]
-    assert found[-1].behaviours == "101 or more"
+    assert [bucket.behaviors for bucket in found][:2] == ["0", "1 – 2"]
+    assert found[-1].behaviors == "101 or more"
 
 
 def test_a_bucket_has_the_auc_and_gauc_of_its_rows():
@@ -65,7 +65,7 @@ def test_the_report_shows_them_once_for_features_of_one_history(run_dir):
 
 def test_predictions_without_histories_have_none(run_dir):
     write_report(run_dir)
-    assert "behaviours" not in (run_dir / "report.html").read_text()
+    assert "behaviors" not in (run_dir / "report.html").read_text()
 
 
 def test_lengths_must_be_whole_numbers(run_dir):

@@ -84,8 +84,8 @@ def test_weights_and_ranks_are_the_models_own(run):
     assert pair.weights == pytest.approx(weights, abs=1e-6)
     assert np.array_equal(pair.retrieved, ranks.numpy())
     assert np.array_equal(pair.retrieved_by_feature, ranks.numpy())  # the pair has one feature
-    sums = np.bincount(pair.behaviours.rows, pair.weights, 200)
-    assert sums == pytest.approx((pair.behaviours.lengths > 0).astype(float), abs=1e-6)
+    sums = np.bincount(pair.behaviors.rows, pair.weights, 200)
+    assert sums == pytest.approx((pair.behaviors.lengths > 0).astype(float), abs=1e-6)
 
 
 @pytest.mark.parametrize("run", ["mean_pooling", "din"], indirect=True)
@@ -113,7 +113,7 @@ def test_the_sample_is_spread_over_the_split_and_bounded(run, monkeypatch):
 
 
 def test_long_histories_make_the_sample_shorter(run, monkeypatch):
-    monkeypatch.setattr(attention_sample, "MAX_BEHAVIOURS", 30)
+    monkeypatch.setattr(attention_sample, "MAX_BEHAVIORS", 30)
     evaluate_split(run, "test")
     found = sample_of(run)["history_ids"].list.len()
     assert 25 < found.sum() <= 30

@@ -1,4 +1,4 @@
-"""Where attention looks: mean weight by how long ago a behaviour was, and by kind of pair."""
+"""Where attention looks: mean weight by how long ago a behavior was, and by kind of pair."""
 
 from dataclasses import dataclass
 
@@ -9,28 +9,28 @@ from recsys.metrics.predictions import Floats, Ints
 
 @dataclass(frozen=True)
 class AttentionByRank:
-    """One entry per rank from 1, the most recent; behaviours: how many rows have so many.
+    """One entry per rank from 1, the most recent; behaviors: how many rows have so many.
 
     share: of the sum of all absolute weights, so that the shares sum to 1 (or are all 0).
     """
 
-    behaviours: Ints
+    behaviors: Ints
     mean_weight: Floats
     share: Floats
 
 
 def compute_attention_by_rank(weights: Floats, ranks: Ints) -> AttentionByRank:
-    """weights: (L,) of all rows' behaviours, of any sign. ranks: (L,), 1 = the most recent.
+    """weights: (L,) of all rows' behaviors, of any sign. ranks: (L,), 1 = the most recent.
 
     Raises ValueError for weights that are not finite: they have no mean.
     """
     if not np.isfinite(weights).all():
         raise ValueError("attention weights must be finite")
-    behaviours = np.bincount(ranks)[1:]
+    behaviors = np.bincount(ranks)[1:]
     sums = np.bincount(ranks, weights=weights)[1:]
     sizes = np.bincount(ranks, weights=np.abs(weights))[1:]
-    mean_weight = sums / np.maximum(behaviours, 1)
-    return AttentionByRank(behaviours, mean_weight, sizes / (sizes.sum() or 1.0))
+    mean_weight = sums / np.maximum(behaviors, 1)
+    return AttentionByRank(behaviors, mean_weight, sizes / (sizes.sum() or 1.0))
 
 
 def compute_cell_means(

@@ -1,8 +1,8 @@
-"""Relevance of a behaviour to a target: mutual information with the label, from counted rows.
+"""Relevance of a behavior to a target: mutual information with the label, from counted rows.
 
 N. Feng et al., "Long-sequence recommendation models need decoupled embeddings" (DARE), ICLR 2025,
-§4.3: for target category c, behaviour category b and position p, the information between "the
-behaviour at p is of b" and the label, among the rows whose target is of c.
+§4.3: for target category c, behavior category b and position p, the information between "the
+behavior at p is of b" and the label, among the rows whose target is of c.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ZERO_COUNT = 1e-5  # what stands for a count of zero, as in the authors' evaluat
 class Evidence:
     """What was counted for m cells; `information` in bits.
 
-    positives, negatives: rows of the cell's target that have the behaviour there, by label.
+    positives, negatives: rows of the cell's target that have the behavior there, by label.
     """
 
     information: Floats
@@ -34,7 +34,7 @@ class Evidence:
 
 
 class Relevance:
-    """Counts rows for chosen cells (target, behaviour, rank), chunk by chunk.
+    """Counts rows for chosen cells (target, behavior, rank), chunk by chunk.
 
     Memory grows with the cells and not with the rows. Ids lie below `num_ids`, ranks at most at
     `max_rank`; num_ids² · max_rank must fit in 62 bits.
@@ -52,17 +52,17 @@ class Relevance:
         self.keys = keys[np.flatnonzero(np.diff(keys, prepend=-1))]
         self.counts = np.zeros((2, len(self.keys)), np.int64)
 
-    def add(self, behaviours: Behaviors) -> None:
-        """Counts the rows; behaviours of a rank above `max_rank` are passed over."""
-        near = behaviours.ranks <= self.max_rank
-        rows = behaviours.rows[near]
-        keys = self._keys(behaviours.targets[rows], behaviours.ids[near], behaviours.ranks[near])
-        clicks = behaviours.labels[rows]
+    def add(self, behaviors: Behaviors) -> None:
+        """Counts the rows; behaviors of a rank above `max_rank` are passed over."""
+        near = behaviors.ranks <= self.max_rank
+        rows = behaviors.rows[near]
+        keys = self._keys(behaviors.targets[rows], behaviors.ids[near], behaviors.ranks[near])
+        clicks = behaviors.labels[rows]
         for label in (0, 1):
             found = np.sort(keys[clicks == label])
             self.counts[label] += np.searchsorted(found, self.keys, side="right")
             self.counts[label] -= np.searchsorted(found, self.keys, side="left")
-            targets = behaviours.targets[behaviours.labels == label]
+            targets = behaviors.targets[behaviors.labels == label]
             self.target_counts[label] += np.bincount(targets, minlength=self.num_ids)
 
     def evidence(self, targets: Ints, ids: Ints, ranks: Ints) -> Evidence:
@@ -89,7 +89,7 @@ def compute_information(
 ) -> Floats:
     """Mutual information in bits between presence and label; 0 where presence tells nothing.
 
-    positives, negatives: rows with the behaviour; all_…: rows with and without. A joint count of
+    positives, negatives: rows with the behavior; all_…: rows with and without. A joint count of
     zero is taken as 0.00001.
     """
     with_it = np.array([positives, negatives], dtype=np.float64)

@@ -1,7 +1,7 @@
-"""Retrieval quality: does the search stage find the behaviours that tell most about the label?
+"""Retrieval quality: does the search stage find the behaviors that tell most about the label?
 
 N. Feng et al., "Long-sequence recommendation models need decoupled embeddings" (DARE), ICLR 2025,
-§4.3: NDCG of the retrieved behaviours with mutual information as the gain.
+§4.3: NDCG of the retrieved behaviors with mutual information as the gain.
 """
 
 from typing import Annotated
@@ -56,32 +56,30 @@ class RetrievalQuality(BaseConfig):
 
 def compute_retrieval_quality(
     relevance: Relevance,
-    behaviours: Behaviors,
+    behaviors: Behaviors,
     retrieved: Ints,
     rule: SupportRule | None = None,
 ) -> RetrievalQuality:
-    """NDCG of each row's retrieved behaviours against its most relevant ones, gains not scaled up.
+    """NDCG of each row's retrieved behaviors against its most relevant ones, gains not scaled up.
 
-    retrieved: (n, K) ranks, best first, 1 = the most recent, 0 = none. Every cell of `behaviours`
+    retrieved: (n, K) ranks, best first, 1 = the most recent, 0 = none. Every cell of `behaviors`
     must be among those that `relevance` counted. Histories shorter than K are compared whole.
     """
-    check_retrieved(behaviours, retrieved)
+    check_retrieved(behaviors, retrieved)
     rule, k = rule or SupportRule(), retrieved.shape[1]
-    evidence = relevance.evidence(
-        behaviours.targets[behaviours.rows], behaviours.ids, behaviours.ranks
-    )
-    has_history = behaviours.lengths > 0
-    is_rare = relevance.target_rows()[behaviours.targets] < rule.min_target_rows
-    lacking = row_sums(behaviours, (evidence.support < rule.min_count).astype(np.float64))
-    is_weak = lacking > rule.max_unsupported * behaviours.lengths
+    evidence = relevance.evidence(behaviors.targets[behaviors.rows], behaviors.ids, behaviors.ranks)
+    has_history = behaviors.lengths > 0
+    is_rare = relevance.target_rows()[behaviors.targets] < rule.min_target_rows
+    lacking = row_sums(behaviors, (evidence.support < rule.min_count).astype(np.float64))
+    is_weak = lacking > rule.max_unsupported * behaviors.lengths
     used = has_history & ~is_rare & ~is_weak
     information = evidence.information
-    ideal = ideal_gain(behaviours, information, k)
+    ideal = ideal_gain(behaviors, information, k)
     return RetrievalQuality(
         k=k,
-        ndcg=mean_share(retrieved_gain(behaviours, information, retrieved), ideal, used),
-        most_recent=mean_share(most_recent_gain(behaviours, information, k), ideal, used),
-        random=mean_share(random_gain(behaviours, information, k), ideal, used),
+        ndcg=mean_share(retrieved_gain(behaviors, information, retrieved), ideal, used),
+        most_recent=mean_share(most_recent_gain(behaviors, information, k), ideal, used),
+        random=mean_share(random_gain(behaviors, information, k), ideal, used),
         rows=int(has_history.sum()),
         rows_used=int(used.sum()),
         rare_target_rows=int((has_history & is_rare).sum()),
@@ -90,12 +88,12 @@ def compute_retrieval_quality(
     )
 
 
-def check_retrieved(behaviours: Behaviors, retrieved: Ints) -> None:
-    fits = retrieved.ndim == 2 and len(retrieved) == len(behaviours.lengths)
-    if not fits or (retrieved > behaviours.lengths[:, None]).any() or (retrieved < 0).any():
+def check_retrieved(behaviors: Behaviors, retrieved: Ints) -> None:
+    fits = retrieved.ndim == 2 and len(retrieved) == len(behaviors.lengths)
+    if not fits or (retrieved > behaviors.lengths[:, None]).any() or (retrieved < 0).any():
         raise RecsysError(
             "what was retrieved does not fit the histories",
-            expected=f"({len(behaviours.lengths)}, K) ranks from 1 to the row's length, 0 for none",
+            expected=f"({len(behaviors.lengths)}, K) ranks from 1 to the row's length, 0 for none",
             got=f"shape {retrieved.shape}, ranks up to {retrieved.max(initial=0)}",
         )
 
@@ -105,35 +103,35 @@ def discounts(places: Ints) -> Floats:
     return np.asarray(1 / np.log2(places + 2), dtype=np.float64)
 
 
-def row_sums(behaviours: Behaviors, values: Floats) -> Floats:
-    sums: Floats = np.bincount(behaviours.rows, values, len(behaviours.lengths)).astype(np.float64)
+def row_sums(behaviors: Behaviors, values: Floats) -> Floats:
+    sums: Floats = np.bincount(behaviors.rows, values, len(behaviors.lengths)).astype(np.float64)
     return sums
 
 
-def retrieved_gain(behaviours: Behaviors, information: Floats, retrieved: Ints) -> Floats:
+def retrieved_gain(behaviors: Behaviors, information: Floats, retrieved: Ints) -> Floats:
     is_one = retrieved > 0
-    places = (behaviours.ends[:, None] - retrieved)[is_one]
+    places = (behaviors.ends[:, None] - retrieved)[is_one]
     gains = np.zeros(retrieved.shape)
     gains[is_one] = information[places]
     found: Floats = gains @ discounts(np.arange(retrieved.shape[1]))
     return found
 
 
-def ideal_gain(behaviours: Behaviors, information: Floats, k: int) -> Floats:
-    order, places = behaviours.order_by(information)
-    return row_sums(behaviours, np.where(places < k, information[order] * discounts(places), 0.0))
+def ideal_gain(behaviors: Behaviors, information: Floats, k: int) -> Floats:
+    order, places = behaviors.order_by(information)
+    return row_sums(behaviors, np.where(places < k, information[order] * discounts(places), 0.0))
 
 
-def most_recent_gain(behaviours: Behaviors, information: Floats, k: int) -> Floats:
-    places = behaviours.ranks - 1
-    return row_sums(behaviours, np.where(places < k, information * discounts(places), 0.0))
+def most_recent_gain(behaviors: Behaviors, information: Floats, k: int) -> Floats:
+    places = behaviors.ranks - 1
+    return row_sums(behaviors, np.where(places < k, information * discounts(places), 0.0))
 
 
-def random_gain(behaviours: Behaviors, information: Floats, k: int) -> Floats:
+def random_gain(behaviors: Behaviors, information: Floats, k: int) -> Floats:
     """The mean over all choices: each place gets the row's mean relevance."""
-    means = row_sums(behaviours, information) / np.maximum(behaviours.lengths, 1)
+    means = row_sums(behaviors, information) / np.maximum(behaviors.lengths, 1)
     so_far = np.concatenate(([0.0], np.cumsum(discounts(np.arange(k)))))
-    return means * so_far[np.minimum(behaviours.lengths, k)]
+    return means * so_far[np.minimum(behaviors.lengths, k)]
 
 
 def mean_share(gains: Floats, ideal: Floats, used: Booleans) -> float | None:

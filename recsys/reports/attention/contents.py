@@ -33,7 +33,7 @@ MAX_RANKS = 200  # listed one by one
 class RankAttention(BaseConfig):
     """Behaviors of one rank, 1 = the most recent; `rank` None: all ranks not listed.
 
-    share: of the sum of absolute weights of all behaviours.
+    share: of the sum of absolute weights of all behaviors.
     """
 
     rank: int | None
@@ -47,7 +47,7 @@ class PairAttention(BaseConfig):
 
     Information is counted from `counted_rows` rows of all splits; without the data set, and where
     target and history have vocabularies of their own, there is none. categories: the most frequent
-    targets against the same behaviours, mean of the ranks 1 to 10. positions: behaviours by rank
+    targets against the same behaviors, mean of the ranks 1 to 10. positions: behaviors by rank
     beside `positions_target`. retrieval_by_feature: searched by this feature and the ranks alone.
     """
 
@@ -77,8 +77,8 @@ def measure_pair(
     measured = PairAttention(
         target=pair.target,
         history=pair.history,
-        rows=len(pair.behaviours.targets),
-        behaviours=len(pair.behaviours.ids),
+        rows=len(pair.behaviors.targets),
+        behaviours=len(pair.behaviors.ids),
         by_rank=list_ranks(pair),
     )
     if dataset_dir is None or not shares_vocabulary(pair, schema):
@@ -90,38 +90,38 @@ def hold_against_labels(
     pair: SampledPair, schema: Schema, dataset_dir: Path, rule: SupportRule
 ) -> dict[str, object]:
     """What needs many rows' labels; maps only of targets with enough of them."""
-    rows = pair.behaviours
+    rows = pair.behaviors
     targets = most_frequent(rows.targets)
     first = targets[:1]
-    behaviours = most_frequent(rows.ids[np.isin(rows.targets[rows.rows], first)])
-    cells = [grid(pair, targets, targets), grid(pair, first, behaviours)]
+    behaviors = most_frequent(rows.ids[np.isin(rows.targets[rows.rows], first)])
+    cells = [grid(pair, targets, targets), grid(pair, first, behaviors)]
     relevance = count_rows(pair, schema, dataset_dir, cells)
     found: dict[str, object] = {
         "counted_rows": int(relevance.target_rows().sum()),
         "retrieval": judge(relevance, pair, pair.retrieved, rule),
         "retrieval_by_feature": judge(relevance, pair, pair.retrieved_by_feature, rule),
     }
-    ids = sorted({*targets.tolist(), *behaviours.tolist()})
+    ids = sorted({*targets.tolist(), *behaviors.tolist()})
     names = read_names(pair.target, ids, schema, dataset_dir)
     has_rows = relevance.target_rows() >= rule.min_target_rows
     if np.count_nonzero(has_rows[targets]) > 1:
         found["categories"] = map_categories(relevance, pair, targets[has_rows[targets]], names)
-    if has_rows[first].any() and len(behaviours):
+    if has_rows[first].any() and len(behaviors):
         found["positions_target"] = label(first[0], names)
-        found["positions"] = map_positions(relevance, pair, first[0], behaviours, names)
+        found["positions"] = map_positions(relevance, pair, first[0], behaviors, names)
     return found
 
 
 def list_ranks(pair: SampledPair) -> tuple[RankAttention, ...]:
-    found = compute_attention_by_rank(pair.weights, pair.behaviours.ranks)
-    columns = (found.behaviours, found.mean_weight, found.share)
+    found = compute_attention_by_rank(pair.weights, pair.behaviors.ranks)
+    columns = (found.behaviors, found.mean_weight, found.share)
     ranks = [
         RankAttention(rank=number, behaviours=count, mean_weight=mean, share=share)
         for number, (count, mean, share) in enumerate(
             zip(*(column[:MAX_RANKS].tolist() for column in columns), strict=True), start=1
         )
     ]
-    far = found.behaviours[MAX_RANKS:]
+    far = found.behaviors[MAX_RANKS:]
     if len(far):
         mean = float(far @ found.mean_weight[MAX_RANKS:] / far.sum())
         share = float(found.share[MAX_RANKS:].sum())
@@ -136,4 +136,4 @@ def judge(
 ) -> RetrievalQuality | None:
     if retrieved is None:
         return None
-    return compute_retrieval_quality(relevance, pair.behaviours, retrieved, rule)
+    return compute_retrieval_quality(relevance, pair.behaviors, retrieved, rule)

@@ -10,29 +10,29 @@ from recsys.reports.charts.heat_map import draw_heat_map, value_range
 from recsys.reports.charts.svg import Axis, Chart, padded, tick_text
 from recsys.reports.text import count, fixed, percent, short
 
-FEW_BEHAVIOURS = 20  # a mean of fewer is not drawn
+FEW_BEHAVIORS = 20  # a mean of fewer is not drawn
 RECENT = 10
 
 
 def draw_attention(pair: PairAttention) -> list[Figure]:
     figures = [draw_weight_by_rank(pair), draw_share_by_rank(pair)]
     if pair.categories is not None:
-        bits, target, behaviour = strongest(pair.categories)
+        bits, target, behavior = strongest(pair.categories)
         figures += draw_maps(
             pair.categories,
-            f"Most informative pair: {pair.target} {name_of(behaviour)} in the history of target "
+            f"Most informative pair: {pair.target} {name_of(behavior)} in the history of target "
             f"{pair.target} {name_of(target)} ({bits:.2g} bits)",
-            f"Down: target {pair.target}; across: behaviour in {pair.history}; mean over the most "
+            f"Down: target {pair.target}; across: behavior in {pair.history}; mean over the most "
             "recent ranks.",
         )
     if pair.positions is not None and pair.positions_target is not None:
-        bits, behaviour, rank = strongest(pair.positions)
+        bits, behavior, rank = strongest(pair.positions)
         beside = name_of(pair.positions_target)
         figures += draw_maps(
             pair.positions,
             f"Most informative for target {pair.target} {beside}: {pair.target} "
-            f"{name_of(behaviour)} at rank {rank.id} ({bits:.2g} bits)",
-            f"Rows with target {pair.target} {beside}. Down: behaviour in {pair.history}; across: "
+            f"{name_of(behavior)} at rank {rank.id} ({bits:.2g} bits)",
+            f"Rows with target {pair.target} {beside}. Down: behavior in {pair.history}; across: "
             "its rank, 1 = the most recent.",
             columns=[str(each.id) for each in pair.positions.columns],
         )
@@ -40,7 +40,7 @@ def draw_attention(pair: PairAttention) -> list[Figure]:
 
 
 def draw_weight_by_rank(pair: PairAttention) -> Figure | None:
-    ranks = [(r.rank, r) for r in pair.by_rank if r.rank and r.behaviours >= FEW_BEHAVIOURS]
+    ranks = [(r.rank, r) for r in pair.by_rank if r.rank and r.behaviours >= FEW_BEHAVIORS]
     if len(ranks) < 2:
         return None
     low, high = padded([0.0, *(r.mean_weight for _, r in ranks)])
@@ -48,11 +48,11 @@ def draw_weight_by_rank(pair: PairAttention) -> Figure | None:
     chart = rank_chart(ranks[-1][0], Axis("mean weight", low, high, tick_text(low, high)))
     chart.line([(number, r.mean_weight) for number, r in ranks], "curve")
     for number, r in ranks if len(ranks) <= 50 else []:
-        hint = f"rank {number}: {r.mean_weight:.4g}, {count(r.behaviours)} behaviours"
+        hint = f"rank {number}: {r.mean_weight:.4g}, {count(r.behaviours)} behaviors"
         chart.dot((number, r.mean_weight), "dot", hint, radius=2.5)
     return Figure(
         weight_title(ranks[0][1], ranks[-1][1]),
-        f"Mean attention weight of a behaviour of {pair.history} by its rank, 1 = the most recent, "
+        f"Mean attention weight of a behavior of {pair.history} by its rank, 1 = the most recent, "
         f"over {count(pair.rows)} rows.",
         chart.svg(),
     )
@@ -63,10 +63,10 @@ def weight_title(first: RankAttention, last: RankAttention) -> str:
         return "Mean attention weight by rank"
     ratio = first.mean_weight / last.mean_weight
     if 0.8 < ratio < 1.25:
-        return f"The most recent behaviour weighs about as much as that of rank {last.rank}"
+        return f"The most recent behavior weighs about as much as that of rank {last.rank}"
     if ratio > 1:
-        return f"The most recent behaviour weighs {ratio:.3g} times that of rank {last.rank}"
-    return f"The most recent behaviour weighs {ratio:.2g} times that of rank {last.rank}"
+        return f"The most recent behavior weighs {ratio:.3g} times that of rank {last.rank}"
+    return f"The most recent behavior weighs {ratio:.2g} times that of rank {last.rank}"
 
 
 def draw_share_by_rank(pair: PairAttention) -> Figure | None:
@@ -82,21 +82,21 @@ def draw_share_by_rank(pair: PairAttention) -> Figure | None:
     chart.area(points, "area")
     chart.line(everyone, "reference")
     chart.line(points, "curve")
-    chart.text(everyone[len(everyone) // 2], "share of the behaviours", "note", dy=18)
+    chart.text(everyone[len(everyone) // 2], "share of the behaviors", "note", dy=18)
     recent = min(RECENT, len(listed) // 2)
-    words = "most recent behaviour gets"
+    words = "most recent behavior gets"
     if recent > 1:
-        words = f"{recent} most recent behaviours get"
+        words = f"{recent} most recent behaviors get"
     return Figure(
         f"The {words} {percent(points[recent][1])} of the attention",
         "Cumulative share of the absolute attention weights by rank. Dashed: cumulative share of "
-        "the behaviours, which equal weights would give.",
+        "the behaviors, which equal weights would give.",
         chart.svg(),
     )
 
 
 def rank_chart(last: int, y: Axis) -> Chart:
-    title = "rank of the behaviour, 1 = the most recent"
+    title = "rank of the behavior, 1 = the most recent"
     return Chart(Axis(title, 0.0, 1.02 * last, short), y, f"{y.title} by rank", height=260)
 
 
@@ -118,13 +118,13 @@ def draw_maps(
     columns = columns or [name_of(each) for each in found.columns]
     told = Figure(
         title,
-        f"Mutual information between the label and the presence of a behaviour. {axes} "
+        f"Mutual information between the label and the presence of a behavior. {axes} "
         f"{colours(found.information, 'bits')}",
         draw_heat_map(found.information, rows, columns, unit="bits", label="Information"),
     )
     given = Figure(
         weight_map_title(found),
-        f"Mean attention weight of the same behaviours. {axes} Empty frame: no such behaviour in "
+        f"Mean attention weight of the same behaviors. {axes} Empty frame: no such behavior in "
         f"the sample. Spearman's correlation of both maps: {fixed(found.rank_correlation, 2)}. "
         f"{colours(found.weight, '')}",
         draw_heat_map(found.weight, rows, columns, unit="mean weight", label="Mean weight"),

@@ -1,4 +1,4 @@
-"""Maps of pairs: how much behaviours tell about the label, beside how much attention they get."""
+"""Maps of pairs: how much behaviors tell about the label, beside how much attention they get."""
 
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
@@ -22,8 +22,8 @@ class MapLabel(BaseConfig):
 class AttentionMap(BaseConfig):
     """Information with the label, in bits, and the model's mean weight, cell by cell.
 
-    rows: categories' map: targets, positions' map: behaviours. columns: behaviours or ranks.
-    weight is None where the sample has no such behaviour. correlation: Pearson's, rank_correlation:
+    rows: categories' map: targets, positions' map: behaviors. columns: behaviors or ranks.
+    weight is None where the sample has no such behavior. correlation: Pearson's, rank_correlation:
     Spearman's, both over the other cells; None where one side is the same everywhere.
     """
 
@@ -42,10 +42,10 @@ def most_frequent(ids: Ints) -> Ints:
     return chosen
 
 
-def grid(pair: SampledPair, targets: Ints, behaviours: Ints) -> tuple[Ints, Ints, Ints]:
-    """Cells (target, behaviour, rank) of a map, flat; ranks 1 to 10, or as many as there are."""
-    ranks = np.arange(1, 1 + min(NUM_RANKS, int(pair.behaviours.lengths.max(initial=1))))
-    axes = np.meshgrid(targets, behaviours, ranks, indexing="ij")
+def grid(pair: SampledPair, targets: Ints, behaviors: Ints) -> tuple[Ints, Ints, Ints]:
+    """Cells (target, behavior, rank) of a map, flat; ranks 1 to 10, or as many as there are."""
+    ranks = np.arange(1, 1 + min(NUM_RANKS, int(pair.behaviors.lengths.max(initial=1))))
+    axes = np.meshgrid(targets, behaviors, ranks, indexing="ij")
     first, second, third = (axis.ravel() for axis in axes)
     return first, second, third
 
@@ -53,10 +53,10 @@ def grid(pair: SampledPair, targets: Ints, behaviours: Ints) -> tuple[Ints, Ints
 def map_categories(
     relevance: Relevance, pair: SampledPair, ids: Ints, names: dict[int | None, str]
 ) -> AttentionMap:
-    """Target by behaviour, each the mean over the ranks."""
+    """Target by behavior, each the mean over the ranks."""
     shape = (len(ids), len(ids))
     information = relevance.evidence(*grid(pair, ids, ids)).information
-    rows = pair.behaviours
+    rows = pair.behaviors
     at_target, at_id = place_in(ids, rows.targets[rows.rows]), place_in(ids, rows.ids)
     chosen = (at_target >= 0) & (at_id >= 0) & (rows.ranks <= NUM_RANKS)
     weight, _ = compute_cell_means(pair.weights[chosen], at_target[chosen], at_id[chosen], shape)
@@ -67,10 +67,10 @@ def map_categories(
 def map_positions(
     relevance: Relevance, pair: SampledPair, target: int, ids: Ints, names: dict[int | None, str]
 ) -> AttentionMap:
-    """Behaviour by rank, beside one target."""
+    """Behavior by rank, beside one target."""
     cells = grid(pair, np.array([target]), ids)
     information = relevance.evidence(*cells).information.reshape(len(ids), -1)
-    rows = pair.behaviours
+    rows = pair.behaviors
     at_id = place_in(ids, rows.ids)
     chosen = (rows.targets[rows.rows] == target) & (at_id >= 0) & (rows.ranks <= NUM_RANKS)
     at_rank = rows.ranks[chosen] - 1

@@ -1,4 +1,4 @@
-"""Counts, over the rows of a data set, what behaviours of a history have to do with the label."""
+"""Counts, over the rows of a data set, what behaviors of a history have to do with the label."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from recsys.metrics.predictions import Ints, check_labels
 from recsys.reports.attention.sampled import SampledPair
 from recsys.schema import Schema
 
-MAX_BEHAVIOURS = 30_000_000
+MAX_BEHAVIORS = 30_000_000
 CHUNK_ROWS = 65_536
 Cells = tuple[Ints, Ints, Ints]
 
@@ -23,7 +23,7 @@ Cells = tuple[Ints, Ints, Ints]
 def shares_vocabulary(pair: SampledPair, schema: Schema) -> bool:
     """Whether target and history have one set of ids, few enough for cells to have a number."""
     target, history = schema.feature(pair.target), schema.feature(pair.history)
-    ranks = int(pair.behaviours.lengths.max(initial=0)) + 1
+    ranks = int(pair.behaviors.lengths.max(initial=0)) + 1
     return (
         target.encoding is not None
         and target.encoding == history.encoding
@@ -37,9 +37,9 @@ def count_rows(
 ) -> Relevance:
     """Counts the sample's own cells and `cells`, from the rows of all splits in turn.
 
-    Stops after 30 million behaviours.
+    Stops after 30 million behaviors.
     """
-    rows = pair.behaviours
+    rows = pair.behaviors
     wanted = [(rows.targets[rows.rows], rows.ids, rows.ranks), *cells]
     last = max(int(ranks.max(initial=1)) for _, _, ranks in wanted)
     relevance = Relevance(schema.feature(pair.target).num_ids, last)
@@ -49,7 +49,7 @@ def count_rows(
     for chunk in read_rows(pair, schema, dataset_dir):
         relevance.add(chunk)
         counted += len(chunk.ids)
-        if counted >= MAX_BEHAVIOURS:
+        if counted >= MAX_BEHAVIORS:
             break
     return relevance
 
@@ -61,10 +61,10 @@ def read_rows(pair: SampledPair, schema: Schema, dataset_dir: Path) -> Iterator[
             path = dataset_dir / file.path
             with readable(path), pq.ParquetFile(file_inside(dataset_dir, file.path)) as parquet:
                 for batch in parquet.iter_batches(CHUNK_ROWS, columns=columns):
-                    yield behaviours_of(batch, *columns)
+                    yield behaviors_of(batch, *columns)
 
 
-def behaviours_of(batch: pa.RecordBatch, target: str, history: str, label: str) -> Behaviors:
+def behaviors_of(batch: pa.RecordBatch, target: str, history: str, label: str) -> Behaviors:
     lists = batch[history]
     return Behaviors(
         targets=batch[target].to_numpy().astype(np.int64),

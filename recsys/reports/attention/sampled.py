@@ -19,13 +19,13 @@ from recsys.metrics.predictions import Floats, Ints
 class SampledPair:
     """One pair of target and history, by the feature with the fewest ids.
 
-    weights: (L,) float64 of each behaviour. retrieved: (n, K) ranks, by the whole pair and by this
+    weights: (L,) float64 of each behavior. retrieved: (n, K) ranks, by the whole pair and by this
     feature alone; None for a model without a search.
     """
 
     target: str
     history: str
-    behaviours: Behaviors
+    behaviors: Behaviors
     weights: Floats
     retrieved: Ints | None
     retrieved_by_feature: Ints | None
@@ -50,7 +50,7 @@ def read_sample(path: Path) -> Iterator[SampledPair]:
 
 def read_pair(table: pa.Table, history: str) -> SampledPair:
     lists = table["history_ids"].combine_chunks()
-    behaviours = Behaviors(
+    behaviors = Behaviors(
         targets=table["target_id"].to_numpy().astype(np.int64),
         ids=lists.flatten().to_numpy().astype(np.int64),
         lengths=pc.list_value_length(lists).to_numpy().astype(np.int64),
@@ -59,7 +59,7 @@ def read_pair(table: pa.Table, history: str) -> SampledPair:
     return SampledPair(
         target=str(table["target"][0].as_py()),
         history=history,
-        behaviours=behaviours,
+        behaviors=behaviors,
         weights=table["weights"].combine_chunks().flatten().to_numpy().astype(np.float64),
         retrieved=read_ranks(table, "retrieved"),
         retrieved_by_feature=read_ranks(table, "retrieved_by_feature"),

@@ -1,4 +1,4 @@
-"""Fields of several widths side by side → the same fields, all of one width."""
+"""Inputs of a network: numericals as vectors, and fields of several widths brought to one."""
 
 import math
 from collections.abc import Sequence
@@ -7,11 +7,23 @@ import torch
 from torch import Tensor, nn
 
 
+class NumericalEmbedding(nn.Module):
+    """(B, N) values → (B, N·D), value_n · vector_n (AutoInt, Song et al. 2019, §4.2)."""
+
+    def __init__(self, num_features: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.empty(num_features, embedding_dim))
+        nn.init.normal_(self.vectors, std=0.01)
+
+    def forward(self, dense: Tensor) -> Tensor:
+        return (dense[:, :, None] * self.vectors).flatten(1)  # (B, N·D)
+
+
 class FieldProjection(nn.Module):
     """(B, Σd) → (B, F·D): v_f · W_f for a field of width d ≠ D, v_f itself for the others.
 
-    W_f (d, D) has no bias and starts as N(0, 1/d), so that v_f · W_f has the variance of v_f.
-    Fields of equal width are one batched product; their matrices are one parameter, `from_d`.
+    W_f (d, D) has no bias and is initialized from N(0, 1/d), so that v_f · W_f has the variance of
+    v_f. Fields of equal width share one batched product and one parameter, `from_<d>`.
     """
 
     def __init__(self, widths: Sequence[int], out_width: int) -> None:
@@ -37,7 +49,7 @@ class FieldProjection(nn.Module):
 
 
 class FieldPadding(nn.Module):
-    """(B, Σd) → (B, F·D): each field followed by D - d zeros; no field is wider than D."""
+    """(B, Σd) → (B, F·D): each field padded with D - d zeros; no field is wider than D."""
 
     def __init__(self, widths: Sequence[int], out_width: int) -> None:
         super().__init__()
