@@ -6,9 +6,9 @@ from recsys.metrics.predictions import Booleans, Floats, Ints, chunks
 
 
 def sort_by_class(logits: Floats, labels: Booleans) -> tuple[Floats, Floats]:
-    """The negatives' and the positives' logits, each ascending.
+    """The logits of negatives and of positives, each ascending.
 
-    Two arrays of plain numbers sort several times faster than one array of pairs or of indices.
+    Two arrays of numbers sort several times faster than one array of pairs or of indices.
     """
     negatives, positives = logits[~labels], logits[labels]
     negatives.sort()
@@ -31,7 +31,7 @@ def sum_of_ranks(values: Floats, others: Floats) -> int:
 
 
 def twice_ranks(values: Floats, others: Floats) -> Ints:
-    """For each value: 2 × how many `others` (ascending) are smaller + how many are equal."""
+    """For each value: 2 × number of smaller `others` (ascending) + number of equal ones."""
     ranks = np.searchsorted(others, values, side="left")
     ranks += np.searchsorted(others, values, side="right")
     return ranks

@@ -1,4 +1,4 @@
-"""What all metrics share: the check of their inputs, and walking over 10⁸ rows in small pieces."""
+"""Checks of the inputs of all metrics, and iteration over 10⁸ rows in chunks."""
 
 from collections.abc import Iterator
 
@@ -18,19 +18,21 @@ Interval = tuple[float, float]
 
 
 def check_predictions(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Booleans]:
-    """Returns logits (n,) in their own floating type and labels (n,) as booleans.
+    """Returns logits (n,) as float32 or float64 and labels (n,) as booleans.
 
-    Raises RecsysError for no rows, unequal lengths, a NaN logit, a label other than 0 and 1.
+    Raises:
+        RecsysError: there are no rows, the shapes differ, a logit is NaN, or a label is neither 0
+            nor 1.
     """
     scores, clicks = np.asarray(logits), np.asarray(labels)
     if scores.ndim != 1 or scores.shape != clicks.shape:
         raise RecsysError(
-            "logits and labels do not belong together",
+            "logits and labels have different shapes",
             expected="two arrays of shape (n,)",
             got=f"logits {scores.shape}, labels {clicks.shape}",
         )
     if len(scores) == 0:
-        raise RecsysError("there are no predictions to measure", expected="at least one row")
+        raise RecsysError("there are no predictions", expected="at least one row")
     return check_logits(scores), check_labels(clicks)
 
 
@@ -39,7 +41,7 @@ def check_logits(logits: NDArray[np.generic]) -> Floats:
     missing = int(np.count_nonzero(np.isnan(scores)))
     if missing:
         raise RecsysError(
-            "some logits are NaN, so they have no order",
+            "some logits are NaN",
             where=f"row {int(np.isnan(scores).argmax())} is the first",
             expected="a number in every row",
             got=f"{missing} of {len(scores)} rows",
@@ -56,13 +58,13 @@ def check_labels(labels: NDArray[np.generic]) -> Booleans:
     if wrong.any():
         row = int(wrong.argmax())
         raise RecsysError(
-            "a label is neither 0 nor 1", where=f"row {row}", expected="0 or 1", got=labels[row]
+            "invalid label: neither 0 nor 1", where=f"row {row}", expected="0 or 1", got=labels[row]
         )
     return clicks
 
 
 def chunks(rows: int) -> Iterator[slice]:
-    """Slices that cover `rows` rows: temporaries stay small and in the cache."""
+    """Slices that cover `rows` rows, so that temporaries stay in the cache."""
     for start in range(0, rows, CHUNK_ROWS):
         yield slice(start, min(start + CHUNK_ROWS, rows))
 

@@ -1,4 +1,4 @@
-"""The ROC curve, thinned for drawing."""
+"""The ROC curve, with few points."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,10 +10,19 @@ from recsys.metrics.predictions import Floats, check_predictions
 def compute_roc(
     logits: ArrayLike, labels: ArrayLike, num_points: int = 200
 ) -> tuple[Floats, Floats] | None:
-    """False and true positive rates, both ascending from (0, 0) to (1, 1); None for one class.
+    """Points of the ROC curve.
 
-    Each point is an exact point of the curve; about `num_points` thresholds are kept, spread evenly
-    over both axes.
+    Args:
+        logits: (n,) scores, float32 or float64.
+        labels: (n,) 0 or 1, or booleans.
+        num_points: about how many thresholds are kept, spread evenly over both axes.
+
+    Returns:
+        False and true positive rates, both ascending from (0, 0) to (1, 1), exact at each kept
+        threshold. None if there is only one class.
+
+    Raises:
+        RecsysError: as `compute_auc`.
     """
     negatives, positives = sort_by_class(*check_predictions(logits, labels))
     if not len(negatives) or not len(positives):
@@ -28,7 +37,7 @@ def compute_roc(
 
 
 def evenly_spaced(ascending: Floats, count: int) -> Floats:
-    """`count` of the values, evenly spaced in rank, the smallest and the largest among them."""
+    """`count` values, evenly spaced in rank, including the smallest and the largest."""
     return ascending[np.linspace(0, len(ascending) - 1, count).astype(np.int64)]
 
 

@@ -1,4 +1,4 @@
-"""Is the difference between two runs more than chance? Asked of the same rows, in pairs."""
+"""Paired tests of two runs on the same rows."""
 
 from pathlib import Path
 
@@ -17,9 +17,19 @@ from recsys.reports.split_metrics import (
 
 
 def compare_runs(run_a: Path, run_b: Path, split: str = "test") -> PairedAucTest:
-    """DeLong's paired test on both runs' predictions of `split`; difference = AUC of b - AUC of a.
+    """DeLong's paired test on both runs' predictions.
 
-    Raises RecsysError when the two did not predict the same rows (compared by their labels).
+    Args:
+        run_a: run folder with predictions of `split`.
+        run_b: the same of the other run.
+        split: name of the split.
+
+    Returns:
+        The test of the difference, AUC of b - AUC of a.
+
+    Raises:
+        RecsysError: predictions are missing, or the runs have not scored the same rows (by their
+            labels).
     """
     paths, files = open_pair(run_a, run_b, split)
     logits_a, logits_b = (read_logits(f, path) for f, path in zip(files, paths, strict=True))
@@ -27,18 +37,18 @@ def compare_runs(run_a: Path, run_b: Path, split: str = "test") -> PairedAucTest
 
 
 def describe_test(test: PairedAucTest) -> str:
-    """The difference, and how sure it is."""
+    """The difference with its interval and p-value, as one line."""
     difference = f"difference {test.difference:+.5f}"
     if test.ci95 is None or test.p_value is None:
-        return f"{difference}; the two cannot be compared: {test.reason}"
+        return f"{difference}; no test: {test.reason}"
     low, high = test.ci95
     return f"{difference} (95 % interval {low:+.5f} to {high:+.5f}), p = {test.p_value:.3g}"
 
 
 def compare_runs_by_group(run_a: Path, run_b: Path, split: str = "test") -> PairedGroupedAuc | None:
-    """The same of GAUC, with an interval by drawing users anew.
+    """As `compare_runs` for GAUC, with a bootstrap interval over the groups.
 
-    None for a data set without groups, and where fewer than two have both classes.
+    None if the dataset has no groups, or fewer than two groups have both classes.
     """
     paths, files = open_pair(run_a, run_b, split)
     if any(GROUP_COLUMN not in file.schema_arrow.names for file in files):
@@ -51,7 +61,7 @@ def compare_runs_by_group(run_a: Path, run_b: Path, split: str = "test") -> Pair
 
 
 def open_pair(run_a: Path, run_b: Path, split: str) -> tuple[list[Path], list[pq.ParquetFile]]:
-    """Both runs' predictions of one split, once their labels agree."""
+    """Both runs' predictions of one split; refuses unequal labels."""
     paths = [run / "predictions" / f"{split}.parquet" for run in (run_a, run_b)]
     files = [open_predictions(path) for path in paths]
     labels, labels_b = (read_labels(file, path) for file, path in zip(files, paths, strict=True))
@@ -63,9 +73,9 @@ def open_pair(run_a: Path, run_b: Path, split: str) -> tuple[list[Path], list[pq
 
 def refuse_other_rows(paths: list[Path], expected: str, got: str) -> None:
     raise RecsysError(
-        "the two runs did not predict the same rows, so they cannot be compared in pairs",
+        "the two runs have not scored the same rows",
         where=f"{paths[0]} and {paths[1]}",
         expected=expected,
         got=got,
-        fix="evaluate both runs on the same data set and split",
+        fix="evaluate both runs on the same dataset and split",
     )

@@ -1,4 +1,4 @@
-"""What `report.json` holds. Its keys are stable; the page is drawn from nothing else."""
+"""The content of report.json. Its keys are stable, and report.html is drawn from it alone."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -12,7 +12,7 @@ from recsys.schema import Schema
 
 
 class SplitFacts(Record):
-    """A split of the data set, as its schema states it."""
+    """A split of the dataset, from its schema."""
 
     rows: int
     positives: int
@@ -21,8 +21,8 @@ class SplitFacts(Record):
 class DatasetFacts(Record):
     """The dataset that was trained on.
 
-    name: of its recipe. folder: the name of its folder; None if it was not at hand. dropped_rows:
-    by reason. warnings: what `recsys prepare` found unusual.
+    name: of its recipe. folder: name of its folder; None if it was not available. dropped_rows: by
+    reason. warnings: of `recsys prepare`.
     """
 
     name: str
@@ -41,15 +41,16 @@ class DatasetFacts(Record):
 
     @property
     def shown_name(self) -> str:
-        """What a title calls it: many datasets are made with one recipe."""
+        """Its name in titles: the folder's, as many datasets are made with one recipe."""
         return self.folder or self.name
 
 
 class Report(Record):
-    """One run: what it scored, what it weighs, what it cost, and what it was.
+    """One run's metrics, model size, training cost and configuration.
 
-    attention: on the main split, one entry per pair of target and history. best_epoch counts from
-    0, as in training.json; the page, the console and metrics.csv count epochs from 1.
+    monitor: the metric that chose the weights. attention: of the main split, one entry per pair of
+    target and history. best_epoch counts from 0, as in training.json; the page, the console and
+    metrics.csv count epochs from 1.
     """
 
     format: Literal[1] = 1
@@ -70,7 +71,7 @@ class Report(Record):
 
     @property
     def main_split(self) -> str:
-        """The split whose figures the page shows large: test, else valid, else the first."""
+        """The split of the page's headline: test, else valid, else the first."""
         return choose_main_split(self.splits)
 
 
@@ -80,7 +81,7 @@ def choose_main_split(splits: Iterable[str]) -> str:
 
 
 def describe_dataset(schema: Schema, folder: str | None = None) -> DatasetFacts:
-    """What a reader of the report wants to know of the data."""
+    """The facts of the dataset that a report shows."""
     return DatasetFacts(
         name=schema.name,
         folder=folder,

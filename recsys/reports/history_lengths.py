@@ -1,4 +1,4 @@
-"""AUC by how long a row's history is: does the model need one, and does a longer one help it?"""
+"""AUC by the length of a row's history."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 from recsys.config.base import BaseConfig
 from recsys.metrics import compute_auc_interval, compute_grouped_auc
 
-FIRST_LENGTHS = (0, 1, 3, 6, 11, 21, 51, 101)  # of the buckets; the last has no end
+FIRST_LENGTHS = (0, 1, 3, 6, 11, 21, 51, 101)  # of each bucket; the last is open
 
 
 class HistoryLengthMetrics(BaseConfig):
-    """The rows whose history has `low` to `high` behaviors; `high` None: as many as there are.
+    """The rows whose history has `low` to `high` behaviors; `high` None: or more.
 
-    GAUC is of these rows alone: None without groups, or where none of them has both classes.
+    GAUC is of these rows alone: None without groups, or if no group has both classes.
     """
 
     low: int
@@ -27,7 +27,7 @@ class HistoryLengthMetrics(BaseConfig):
 
     @property
     def behaviors(self) -> str:
-        """How many, in words."""
+        """The range of lengths as text."""
         if self.high is None:
             return f"{self.low} or more"
         return str(self.low) if self.low == self.high else f"{self.low} – {self.high}"
@@ -39,7 +39,7 @@ def compute_history_lengths(
     lengths: NDArray[np.integer],
     group_ids: NDArray[np.generic] | None,
 ) -> tuple[HistoryLengthMetrics, ...]:
-    """The buckets that occur, shortest first."""
+    """Metrics of the buckets that have rows, shortest first."""
     buckets = np.searchsorted(FIRST_LENGTHS, lengths, side="right") - 1
     measured = []
     for number in np.unique(buckets).tolist():

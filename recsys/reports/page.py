@@ -1,4 +1,4 @@
-"""Report → one self-contained HTML page: no script, no network, prints on A4."""
+"""Report → one self-contained HTML page, without scripts and network, printable on A4."""
 
 from pathlib import Path
 

@@ -20,11 +20,20 @@ def write_report(
     rule: SupportRule | None = None,
     record: TrainingRecord | None = None,
 ) -> dict[str, Any]:
-    """Measures every split in `run_dir`/predictions; returns what report.json says.
+    """Measures every split in `run_dir`/predictions and writes report.json and report.html.
 
-    With the data set at hand, slices carry raw values instead of ids, and what attention does is
-    compared with the labels, in rows that meet the `rule`. `record`: what to report of the training
-    of a run that has not ended.
+    Args:
+        run_dir: run folder with predictions, as `recsys evaluate` writes them.
+        dataset_dir: the run's dataset, for raw values of slices instead of ids, and to compare
+            attention with the labels; None: without them.
+        rule: rows that retrieval is measured on; None: `SupportRule()`.
+        record: facts of the training of a run that has not ended; None: read training.json.
+
+    Returns:
+        The content of report.json.
+
+    Raises:
+        RecsysError: a file of the run is missing or damaged, or the report cannot be written.
     """
     report = build_report(load_run(run_dir, record), dataset_dir, rule or SupportRule())
     files = {

@@ -1,4 +1,4 @@
-"""Reads what training left in a run folder."""
+"""Reads a run folder for its report."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ MAX_CURVE_POINTS = 300
 
 
 class TrainingFacts(Record):
-    """What the training cost; `finished: false` is there while a run has not ended."""
+    """Cost of the training; a run that has not ended has `finished: false`."""
 
     epochs: int
     steps: int
@@ -42,7 +42,7 @@ class TrainingRecord(Record):
 
 
 class Curve(Record):
-    """One logged figure over the steps, thinned by averaging neighbours."""
+    """One logged value over the steps, thinned by averaging neighbors."""
 
     step: tuple[float, ...]
     value: tuple[float, ...]
@@ -62,9 +62,14 @@ class RunFolder(Record):
 
 
 def load_run(run_dir: Path, record: TrainingRecord | None = None) -> RunFolder:
-    """Raises RecsysError naming the file that is missing or damaged.
+    """Reads the files of a run.
 
-    `record`: in place of training.json, which a run has only when training has ended.
+    Args:
+        run_dir: the run folder.
+        record: replaces training.json, which a run has only after training has ended.
+
+    Raises:
+        RecsysError: names the file that is missing or damaged.
     """
     return RunFolder(
         name=run_dir.resolve().name,
@@ -84,7 +89,7 @@ def find_predictions(run_dir: Path) -> dict[str, Path]:
     paths = sorted((run_dir / "predictions").glob("*.parquet"))
     if not paths:
         raise RecsysError(
-            "the run has no predictions to report on",
+            "the run has no predictions",
             where=run_dir / "predictions",
             expected="SPLIT.parquet",
             fix=f"run `recsys evaluate {run_dir} --split test`",
@@ -98,7 +103,7 @@ def read_text(path: Path) -> str:
         return io_paths.read_text(io_paths.file_inside(path.parent, path.name))
     except FileNotFoundError:
         raise RecsysError(
-            f"{path.parent} is not a whole run: it has no {path.name}",
+            f"{path.parent} is not a complete run: {path.name} is missing",
             expected="a folder written by `recsys train`",
         ) from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""AUC per value of a feature: where the model orders well and where it does not."""
+"""AUC by value of a feature."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +14,13 @@ from recsys.metrics import compute_auc_interval, compute_calibration
 from recsys.schema import Schema, VocabularyEncoding
 
 NUM_VALUES = 10
-MIN_ROWS = 50  # rarer values have no AUC worth reading; they go with the others
+MIN_ROWS = 50  # values with fewer rows are counted with the others
 
 
 class SliceMetrics(BaseConfig):
-    """The rows with one value of a feature; `id` None is the rows of all values not listed.
+    """The rows with one value of a feature; `id` None: the rows of all values not listed.
 
-    `value` is the raw value where the vocabulary is known. AUC is None for one class.
+    `value` is the raw value if the vocabulary is known. AUC is None for one class.
     """
 
     id: int | None
@@ -35,7 +35,7 @@ class SliceMetrics(BaseConfig):
 def compute_slices(
     logits: NDArray[np.floating], labels: NDArray[np.bool_], ids: NDArray[np.integer]
 ) -> tuple[SliceMetrics, ...]:
-    """The most frequent values, most rows first; then, if any, one entry for all the others."""
+    """The most frequent values, most rows first; then one entry for all others, if any."""
     values, rows = np.unique(ids, return_counts=True)
     by_rows = np.argsort(-rows, kind="stable")[:NUM_VALUES]
     frequent = values[by_rows[rows[by_rows] >= MIN_ROWS]]
@@ -66,7 +66,7 @@ def measure_slice(
 def name_slices(
     slices: Mapping[str, tuple[SliceMetrics, ...]], schema: Schema, dataset_dir: Path
 ) -> dict[str, tuple[SliceMetrics, ...]]:
-    """The same slices with the raw values that the data set's vocabularies know."""
+    """The same slices with raw values from the dataset's vocabularies."""
     named = {}
     for feature, entries in slices.items():
         names = read_names(

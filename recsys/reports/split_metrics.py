@@ -1,4 +1,4 @@
-"""One split's predictions → all its metrics."""
+"""Predictions of a split → its metrics."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ Array = NDArray[np.generic]
 
 
 class ReliabilityBin(BaseConfig):
-    """Rows of nearly equal probability; `ci95` is the click rate's Wilson interval."""
+    """Rows of similar probability; `ci95` is the Wilson interval of the positive rate."""
 
     rows: int
     mean_probability: float
@@ -57,11 +57,19 @@ class SplitMetrics(Record):
 
 
 def evaluate_predictions(path: Path) -> SplitMetrics:
-    """Measures the columns `label` and `logit`, and `group_id` where there is one.
+    """Measures the columns `label` and `logit`, and `group_id` if there is one.
 
-    `slice/FEATURE` and `history_length/FEATURE`, as many as there are, get an AUC by value each.
-    Raises RecsysError for a file that is missing or not Parquet, a missing column, no rows, a logit
-    that is not finite, a label other than 0 and 1.
+    Columns `slice/FEATURE` and `history_length/FEATURE` get an AUC for each of their values.
+
+    Args:
+        path: Parquet file of predictions, as `recsys evaluate` writes it.
+
+    Returns:
+        Every metric of METRICS, with curves and slices.
+
+    Raises:
+        RecsysError: the file is missing or not Parquet, a column is missing, there are no rows, a
+            logit is not finite, or a label is neither 0 nor 1.
     """
     file = open_predictions(path)
     logits, labels = read_logits(file, path), read_labels(file, path)
@@ -83,7 +91,7 @@ def evaluate_predictions(path: Path) -> SplitMetrics:
 def measure(
     logits: NDArray[np.floating], labels: NDArray[np.bool_], groups: Array | None = None
 ) -> SplitMetrics:
-    """What is measured of all rows together."""
+    """The metrics and curves of all rows."""
     figures: dict[str, Any] = {}
     for metric in METRICS.values():
         figures |= metric.figures(logits, labels, groups)
@@ -110,7 +118,7 @@ def open_predictions(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(regular_file(path))
     except FileNotFoundError:
         raise RecsysError(
-            "there are no predictions to measure",
+            "predictions not found",
             where=path,
             fix="run `recsys evaluate RUN --split SPLIT`, which writes them",
         ) from None
@@ -130,13 +138,13 @@ def read(file: pq.ParquetFile, column: str, path: Path) -> Array:
 
 
 def read_all(file: pq.ParquetFile, prefix: str, path: Path) -> dict[str, NDArray[np.integer]]:
-    """The columns whose names start so, by what follows."""
+    """The columns whose names start with the prefix, by the rest of the name."""
     names = [name for name in file.schema_arrow.names if name.startswith(prefix)]
     return {name.removeprefix(prefix): read_ids(file, name, path) for name in names}
 
 
 def without_repeats(columns: dict[str, NDArray[np.integer]]) -> dict[str, NDArray[np.integer]]:
-    """Of equal columns the first: the items and the categories of one history are as many."""
+    """The first of equal columns: items and categories of one history have equal lengths."""
     kept: dict[str, NDArray[np.integer]] = {}
     for name, column in columns.items():
         if not any(np.array_equal(column, other) for other in kept.values()):
@@ -148,7 +156,7 @@ def read_ids(file: pq.ParquetFile, column: str, path: Path) -> NDArray[np.intege
     ids = read(file, column, path)
     if not np.issubdtype(ids.dtype, np.integer):
         raise RecsysError(
-            "ids are not integers", where=f"{path}: {column}", expected="int32", got=ids.dtype
+            "invalid ids", where=f"{path}: {column}", expected="integers", got=ids.dtype
         )
     return ids.astype(np.int64, copy=False)
 
@@ -156,7 +164,7 @@ def read_ids(file: pq.ParquetFile, column: str, path: Path) -> NDArray[np.intege
 def read_labels(file: pq.ParquetFile, path: Path) -> NDArray[np.bool_]:
     labels = read(file, "label", path)
     if len(labels) == 0:
-        raise RecsysError("the split has no rows, so nothing can be measured", where=path)
+        raise RecsysError("the predictions have no rows", where=path)
     return check_labels(labels)
 
 

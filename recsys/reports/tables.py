@@ -1,4 +1,4 @@
-"""The page's tables with pictures in them: AUC per value with intervals, bytes per feature."""
+"""The page's tables: metrics by split, AUC by value with intervals, bytes by feature."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from recsys.reports.slices import SliceMetrics
 from recsys.reports.text import fixed, interval, sentence, size
 
 MAX_FEATURES = 60
-WIDEST_INTERVAL = 0.25  # wider ones would squeeze all others: they run to the edge instead
+WIDEST_INTERVAL = 0.25  # wider ones are clipped at the edge of the strip
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A horizontal axis shared by all rows; positions in percent of its width."""
+    """A horizontal axis that all rows share; positions are in percent of its width."""
 
     low: float
     high: float
@@ -43,7 +43,7 @@ class MetricTable:
 
 @dataclass(frozen=True)
 class SliceTable:
-    """One feature's values, and the sentence that sums them up."""
+    """AUC by value of one feature."""
 
     feature: str
     title: str
@@ -63,9 +63,9 @@ class HistoryLengthTable:
 
 @dataclass(frozen=True)
 class BytesTable:
-    """Features by served bytes, largest first; `rest` counts those left out of the page.
+    """Features by bytes to serve, largest first; `rest`: number of those left out of the page.
 
-    `other_bytes`: what is served beside rows of tables, such as projections and indices.
+    `other_bytes`: of projections, masks and indices, which are not rows of tables.
     """
 
     title: str
@@ -113,7 +113,7 @@ def metric_note(metric: Metric, figures: Mapping[str, Any]) -> str:
 def strip_for(
     measured: Iterable[SliceMetrics | HistoryLengthMetrics], overall: float | None
 ) -> Strip | None:
-    """One axis for all of them, so that they can be compared."""
+    """One axis for all intervals, so that they can be compared."""
     known = [each.auc_ci95 for each in measured if each.auc_ci95]
     if not known or overall is None:
         return None

@@ -80,8 +80,8 @@ def test_one_class_has_no_auc():
         ([0.0, np.nan, np.nan], [0, 1, 1], "row 1 is the first"),
         ([0.0, 1.0], [0, 2], "neither 0 nor 1"),
         ([0.0, 1.0], [0.0, np.nan], "neither 0 nor 1"),
-        ([0.0, 1.0], [0], "do not belong together"),
-        ([[0.0, 1.0]], [[0, 1]], "do not belong together"),
+        ([0.0, 1.0], [0], "different shapes"),
+        ([[0.0, 1.0]], [[0, 1]], "different shapes"),
     ],
 )
 def test_wrong_predictions_are_refused(logits, labels, message):

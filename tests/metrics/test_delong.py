@@ -126,7 +126,7 @@ RANKED = np.arange(100.0)
     [
         (2 * RANKED, 20, "no variance"),  # both are 1
         (-RANKED, 20, "no variance"),  # one is 1, the other 0
-        (np.sin(RANKED), 9, "fewer than 10 rows"),
+        (np.sin(RANKED), 9, "a class has fewer than 10 rows"),
     ],
 )
 def test_rows_that_cannot_tell_two_models_apart_give_a_reason(logits_b, positives, reason):

@@ -98,5 +98,5 @@ def test_equal_scores_retrieve_the_more_recent_and_short_histories_end_in_0():
 @pytest.mark.parametrize("wrong", [[[4]], [[-1]], [[1], [1]], [1]])
 def test_ranks_outside_the_history_are_refused(relevance, wrong):
     row = Behaviors(np.array([1]), np.array([3, 0, 2]), np.array([3]), np.array([True]))
-    with pytest.raises(RecsysError, match="does not fit the histories"):
+    with pytest.raises(RecsysError, match="do not match the histories"):
         compute_retrieval_quality(relevance, row, np.array(wrong), EVERY_ROW)

@@ -141,7 +141,7 @@ def test_weights_of_one_size_have_no_correlation(truth, run_dir, dataset_dir):
     pq.write_table(sample, run_dir / "attention" / "test.parquet")
     pair = write_report(run_dir, dataset_dir, RULE)["attention"][0]
     assert pair["categories"]["correlation"] is None
-    assert "weighs about as much" in (run_dir / "report.html").read_text()
+    assert "are about equal" in (run_dir / "report.html").read_text()
 
 
 @pytest.mark.usefixtures("truth")
@@ -227,8 +227,8 @@ def test_colours_run_from_the_lowest_where_there_are_negative_values():
 @pytest.mark.parametrize(
     ("first", "last", "words"),
     [
-        (0.5, 0.1, "weighs 5 times that of rank 9"),
-        (0.1, 0.4, "weighs 0.25 times that of rank 9"),
+        (0.5, 0.1, "is 5 times that of rank 9"),
+        (0.1, 0.4, "is 0.25 times that of rank 9"),
         (0.1, -0.4, "Mean attention weight by rank"),
     ],
 )

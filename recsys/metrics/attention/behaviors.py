@@ -1,4 +1,4 @@
-"""Behaviors: rows with a history each, as flat arrays, for measuring what attention finds."""
+"""Behaviors: rows with histories, as flat arrays, to measure attention and retrieval."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +11,10 @@ from recsys.metrics.predictions import Booleans, Floats, Ints
 
 @dataclass(frozen=True)
 class Behaviors:
-    """n rows and their L behaviors end to end, each row's oldest first.
+    """n rows and their L behaviors, concatenated, each row's oldest first.
 
-    targets: (n,) what is offered, ids: (L,) what came before, both ids of one vocabulary (of
-    categories, say). lengths: (n,) behaviors of each row. labels: (n,).
+    targets: (n,) ids of what is offered, ids: (L,) of earlier behaviors, both of one vocabulary
+    (such as categories). lengths: (n,) number of behaviors of each row. labels: (n,).
     """
 
     targets: Ints
@@ -23,11 +23,11 @@ class Behaviors:
     labels: Booleans
 
     def __post_init__(self) -> None:
-        """Refuses arrays that do not belong together."""
+        """Refuses arrays of inconsistent lengths."""
         rows = {len(self.targets), len(self.lengths), len(self.labels)}
         if len(rows) > 1 or int(self.lengths.sum()) != len(self.ids):
             raise RecsysError(
-                "targets, histories and labels do not belong together",
+                "targets, histories and labels have inconsistent lengths",
                 expected=f"{len(self.targets)} rows and {int(self.lengths.sum())} behaviors",
                 got=f"{len(self.lengths)} lengths, {len(self.labels)} labels, "
                 f"{len(self.ids)} behaviors",
@@ -49,16 +49,17 @@ class Behaviors:
         return self.ends[self.rows] - np.arange(len(self.ids))
 
     def order_by(self, scores: Floats) -> tuple[Ints, Ints]:
-        """Rows kept together, highest score first, the more recent of equals first.
+        """Sorts each row's behaviors by score, highest first, ties by recency.
 
-        Returns the order (L,) and each place's number within its row, from 0.
+        Returns:
+            The order (L,), and the position (L,) of each entry within its row, from 0.
         """
         order = np.lexsort((self.ranks, -scores, self.rows))
         starts = self.ends - self.lengths
         return order, np.arange(len(order)) - starts[self.rows]
 
     def top_ranks(self, scores: Floats, k: int) -> Ints:
-        """(n, k) ranks of each row's behaviors of the highest scores, best first; 0 = no more."""
+        """(n, k) ranks of each row's k highest scores, best first; 0 for none."""
         order, places = self.order_by(scores)
         chosen = places < k
         found = np.zeros((len(self.lengths), k), dtype=np.int64)

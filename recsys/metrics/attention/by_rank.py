@@ -1,4 +1,4 @@
-"""Where attention looks: mean weight by how long ago a behavior was, and by kind of pair."""
+"""Mean attention weight of behaviors by rank, and by cell of a map."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from recsys.metrics.predictions import Floats, Ints
 
 @dataclass(frozen=True)
 class AttentionByRank:
-    """One entry per rank from 1, the most recent; behaviors: how many rows have so many.
+    """One entry per rank from 1, the most recent; behaviors: number of rows that have the rank.
 
     share: of the sum of all absolute weights, so that the shares sum to 1 (or are all 0).
     """
@@ -20,9 +20,14 @@ class AttentionByRank:
 
 
 def compute_attention_by_rank(weights: Floats, ranks: Ints) -> AttentionByRank:
-    """weights: (L,) of all rows' behaviors, of any sign. ranks: (L,), 1 = the most recent.
+    """Means and shares of the weights at each rank.
 
-    Raises ValueError for weights that are not finite: they have no mean.
+    Args:
+        weights: (L,) of all rows' behaviors, of any sign.
+        ranks: (L,), 1 = the most recent.
+
+    Raises:
+        ValueError: a weight is not finite.
     """
     if not np.isfinite(weights).all():
         raise ValueError("attention weights must be finite")
@@ -36,7 +41,7 @@ def compute_attention_by_rank(weights: Floats, ranks: Ints) -> AttentionByRank:
 def compute_cell_means(
     values: Floats, rows: Ints, columns: Ints, shape: tuple[int, int]
 ) -> tuple[Floats, Ints]:
-    """Mean of the values of each (row, column), NaN where there are none; and their number."""
+    """Mean of the values of each (row, column), NaN for none; and their count."""
     cells, size = rows * shape[1] + columns, shape[0] * shape[1]
     counts = np.bincount(cells, minlength=size)
     means = np.full(size, np.nan)

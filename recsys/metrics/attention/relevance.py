@@ -1,8 +1,8 @@
-"""Relevance of a behavior to a target: mutual information with the label, from counted rows.
+"""Relevance of a behavior to a target: its mutual information with the label, from counts.
 
 N. Feng et al., "Long-sequence recommendation models need decoupled embeddings" (DARE), ICLR 2025,
-§4.3: for target category c, behavior category b and position p, the information between "the
-behavior at p is of b" and the label, among the rows whose target is of c.
+§4.3: for target category c, behavior category b and position p, the mutual information between
+"the behavior at p is of category b" and the label, over the rows whose target is of category c.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike
 from recsys.metrics.attention.behaviors import Behaviors
 from recsys.metrics.predictions import Floats, Ints
 
-ZERO_COUNT = 1e-5  # what stands for a count of zero, as in the authors' evaluation
+ZERO_COUNT = 1e-5  # replaces a count of zero, as in the authors' evaluation
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was counted for m cells; `information` in bits.
+    """Counts of m cells; `information` in bits.
 
-    positives, negatives: rows of the cell's target that have the behavior there, by label.
+    positives, negatives: rows of the cell's target that have its behavior at its rank, by label.
     """
 
     information: Floats
@@ -29,14 +29,14 @@ class Evidence:
 
     @property
     def support(self) -> Ints:
-        """(m,) rows of the rarer label."""
+        """(m,) rows of the less frequent label."""
         return np.minimum(self.positives, self.negatives)
 
 
 class Relevance:
-    """Counts rows for chosen cells (target, behavior, rank), chunk by chunk.
+    """Counts rows for selected cells (target, behavior, rank), chunk by chunk.
 
-    Memory grows with the cells and not with the rows. Ids lie below `num_ids`, ranks at most at
+    Memory grows with the cells and not with the rows. Ids are below `num_ids`, ranks at most
     `max_rank`; num_ids² · max_rank must fit in 62 bits.
     """
 
@@ -47,13 +47,13 @@ class Relevance:
         self.target_counts = np.zeros((2, num_ids), np.int64)
 
     def want(self, targets: Ints, ids: Ints, ranks: Ints) -> None:
-        """Names cells to count, (m,) each; before the first `add`."""
+        """Selects cells to count, (m,) each; to be called before the first `add`."""
         keys = np.sort(np.concatenate([self.keys, self._keys(targets, ids, ranks)]))
         self.keys = keys[np.flatnonzero(np.diff(keys, prepend=-1))]
         self.counts = np.zeros((2, len(self.keys)), np.int64)
 
     def add(self, behaviors: Behaviors) -> None:
-        """Counts the rows; behaviors of a rank above `max_rank` are passed over."""
+        """Counts the rows; behaviors of ranks above `max_rank` are ignored."""
         near = behaviors.ranks <= self.max_rank
         rows = behaviors.rows[near]
         keys = self._keys(behaviors.targets[rows], behaviors.ids[near], behaviors.ranks[near])
@@ -66,11 +66,11 @@ class Relevance:
             self.target_counts[label] += np.bincount(targets, minlength=self.num_ids)
 
     def evidence(self, targets: Ints, ids: Ints, ranks: Ints) -> Evidence:
-        """What was counted for these cells, (m,) each; all of them must have been wanted."""
+        """The counts of these cells, (m,) each, which must have been selected with `want`."""
         keys = self._keys(targets, ids, ranks)
         at = np.searchsorted(self.keys, keys)
         if len(keys) and not np.array_equal(self.keys[np.minimum(at, len(self.keys) - 1)], keys):
-            raise KeyError("a cell that was not wanted has no counts")
+            raise KeyError("no counts of a cell that was not selected")
         negatives, positives = self.counts[:, at]
         all_negatives, all_positives = self.target_counts[:, targets]
         information = compute_information(positives, negatives, all_positives, all_negatives)
@@ -87,10 +87,20 @@ class Relevance:
 def compute_information(
     positives: ArrayLike, negatives: ArrayLike, all_positives: ArrayLike, all_negatives: ArrayLike
 ) -> Floats:
-    """Mutual information in bits between presence and label; 0 where presence tells nothing.
+    """Mutual information between the presence of a behavior and the label.
 
-    positives, negatives: rows with the behavior; all_…: rows with and without. A joint count of
-    zero is taken as 0.00001.
+    Args:
+        positives: (m,) positive rows with the behavior.
+        negatives: (m,) negative rows with it.
+        all_positives: (m,) positive rows with and without it.
+        all_negatives: (m,) negative rows with and without it.
+
+    Returns:
+        (m,) bits; 0 if presence and label are independent. A joint count of 0 is replaced by
+        0.00001.
+
+    >>> compute_information([40], [10], [50], [50]).round(3).tolist()
+    [0.278]
     """
     with_it = np.array([positives, negatives], dtype=np.float64)
     without_it = np.array([all_positives, all_negatives], dtype=np.float64) - with_it

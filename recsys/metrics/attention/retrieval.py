@@ -1,4 +1,4 @@
-"""Retrieval quality: does the search stage find the behaviors that tell most about the label?
+"""Retrieval quality: does the search stage find the behaviors most informative of the label?
 
 N. Feng et al., "Long-sequence recommendation models need decoupled embeddings" (DARE), ICLR 2025,
 §4.3: NDCG of the retrieved behaviors with mutual information as the gain.
@@ -60,10 +60,19 @@ def compute_retrieval_quality(
     retrieved: Ints,
     rule: SupportRule | None = None,
 ) -> RetrievalQuality:
-    """NDCG of each row's retrieved behaviors against its most relevant ones, gains not scaled up.
+    """NDCG of each row's retrieved behaviors, with the information as the gain.
 
-    retrieved: (n, K) ranks, best first, 1 = the most recent, 0 = none. Every cell of `behaviors`
-    must be among those that `relevance` counted. Histories shorter than K are compared whole.
+    Args:
+        relevance: counts that include every cell of `behaviors`.
+        behaviors: n rows with histories.
+        retrieved: (n, K) ranks, best first, 1 = the most recent, 0 = none.
+        rule: rows that are measured; None: `SupportRule()`.
+
+    Returns:
+        Means over the measured rows; the ideal of a history shorter than K is the whole history.
+
+    Raises:
+        RecsysError: `retrieved` does not match the histories.
     """
     check_retrieved(behaviors, retrieved)
     rule, k = rule or SupportRule(), retrieved.shape[1]
@@ -92,7 +101,7 @@ def check_retrieved(behaviors: Behaviors, retrieved: Ints) -> None:
     fits = retrieved.ndim == 2 and len(retrieved) == len(behaviors.lengths)
     if not fits or (retrieved > behaviors.lengths[:, None]).any() or (retrieved < 0).any():
         raise RecsysError(
-            "what was retrieved does not fit the histories",
+            "the retrieved ranks do not match the histories",
             expected=f"({len(behaviors.lengths)}, K) ranks from 1 to the row's length, 0 for none",
             got=f"shape {retrieved.shape}, ranks up to {retrieved.max(initial=0)}",
         )
@@ -128,7 +137,7 @@ def most_recent_gain(behaviors: Behaviors, information: Floats, k: int) -> Float
 
 
 def random_gain(behaviors: Behaviors, information: Floats, k: int) -> Floats:
-    """The mean over all choices: each place gets the row's mean relevance."""
+    """Expected gain of a random choice: the row's mean relevance at each position."""
     means = row_sums(behaviors, information) / np.maximum(behaviors.lengths, 1)
     so_far = np.concatenate(([0.0], np.cumsum(discounts(np.arange(k)))))
     return means * so_far[np.minimum(behaviors.lengths, k)]

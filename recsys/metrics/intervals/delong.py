@@ -1,4 +1,4 @@
-"""How sure an AUC is: DeLong's interval, and his paired test of two models on the same rows.
+"""DeLong's interval of an AUC, and the paired test of two models on the same rows.
 
 E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, "Comparing the areas under two or more correlated
 receiver operating characteristic curves: a nonparametric approach", Biometrics 44 (1988), §2; by
@@ -16,7 +16,7 @@ from recsys.metrics.intervals.small_samples import few_rows_interval
 from recsys.metrics.mid_ranks import auc_of_sorted, sort_by_class, twice_ranks
 from recsys.metrics.predictions import Z95, Booleans, Floats, Interval, check_predictions, chunks
 
-# DeLong's interval is too narrow if (rows of the smaller class) · min(AUC, 1 - AUC) is below it
+# DeLong's interval is too narrow if (rows of the smaller class) · min(AUC, 1 - AUC) is less
 FEW_ERRORS = 20
 # rows of each class for a paired test; with 5 it rejects a true null in 12 % of samples, not 5 %
 FEWEST_PAIRED = 10
@@ -35,8 +35,8 @@ class AucInterval:
 class PairedAucTest:
     """Two models on the same rows: `difference` = auc_b - auc_a, with its 95 % interval.
 
-    `p_value` is the chance of a difference at least as large if both had the same true AUC.
-    `reason` says why the rows cannot tell the two apart; then interval and p-value are None.
+    `p_value` is the probability of a difference at least as large if both had the same true AUC.
+    `reason` says why there is no test; then interval and p-value are None.
     """
 
     auc_a: float
@@ -48,10 +48,13 @@ class PairedAucTest:
 
 
 def compute_auc_interval(logits: ArrayLike, labels: ArrayLike) -> AucInterval:
-    """AUC and its 95 % interval; memory as `compute_auc`.
+    """AUC and its 95 % interval; arguments, errors and memory as `compute_auc`.
 
-    DeLong's (normal approximation, cut to 0…1), or a wider one if few rows decide: see
-    `small_samples.py`.
+    The interval is DeLong's (normal approximation, clipped to 0…1), or a wider one for small
+    samples, see `small_samples.py`.
+
+    >>> compute_auc_interval([0.1, 0.4, 0.35], [0, 0, 0]).reason
+    'only negatives'
     """
     negatives, positives = sort_by_class(*check_predictions(logits, labels))
     auc = auc_of_sorted(negatives, positives)
@@ -70,7 +73,7 @@ def compute_auc_interval(logits: ArrayLike, labels: ArrayLike) -> AucInterval:
 
 
 def mean_variance(values: Floats, others: Floats, mean: float) -> float:
-    """Variance of the mean over `values` of the share of `others` (ascending) that lie below."""
+    """Variance of the mean, over `values`, of the share of `others` (ascending) below them."""
     squares = 0.0
     for part in chunks(len(values)):
         shares = twice_ranks(values[part], others) / (2 * len(others))
@@ -79,17 +82,26 @@ def mean_variance(values: Floats, others: Floats, mean: float) -> float:
 
 
 def compare_aucs(logits_a: ArrayLike, logits_b: ArrayLike, labels: ArrayLike) -> PairedAucTest:
-    """DeLong's paired two-sided test; row i of `logits_a` and `logits_b` is the same row.
+    """DeLong's paired two-sided test of two models on the same rows; about 40 bytes per row.
 
-    Raises RecsysError if a class has fewer than two rows. About 40 bytes per row.
+    Args:
+        logits_a: (n,) scores of model a.
+        logits_b: (n,) scores of model b for the same rows.
+        labels: (n,) 0 or 1, or booleans.
+
+    Returns:
+        The difference in AUC, b - a, with its interval and p-value.
+
+    Raises:
+        RecsysError: as `compute_auc`, or a class has fewer than two rows.
     """
     scores_a, clicks = check_predictions(logits_a, labels)
     scores_b, _ = check_predictions(logits_b, labels)
     num_positives = int(np.count_nonzero(clicks))
     if min(num_positives, len(clicks) - num_positives) < 2:
         raise RecsysError(
-            "the two models cannot be compared on these rows",
-            expected="two rows of each class or more",
+            "too few rows to compare two models",
+            expected="at least two rows of each class",
             got=f"{num_positives} positives, {len(clicks) - num_positives} negatives",
         )
     above_a, below_a = placements(scores_a, clicks)
@@ -105,16 +117,16 @@ def compare_aucs(logits_a: ArrayLike, logits_b: ArrayLike, labels: ArrayLike) ->
     auc_a, auc_b = float(above_a.mean()), float(above_b.mean())
     reason = None
     if min(len(above_a), len(below_a)) < FEWEST_PAIRED:
-        reason = f"fewer than {FEWEST_PAIRED} rows of a class"
+        reason = f"a class has fewer than {FEWEST_PAIRED} rows"
     elif variance_a == variance_b == 0.0 or (variance == 0.0 and auc_a != auc_b):
-        reason = "these rows show no variance of the two AUCs"
+        reason = "the AUCs have no variance on these rows"
     if reason is not None:
         return PairedAucTest(auc_a, auc_b, auc_b - auc_a, None, None, reason)
     return paired_test(auc_a, auc_b, math.sqrt(variance))
 
 
 def _variance(above: Floats, below: Floats) -> float:
-    """Of the mean: of both classes' placements, or of differences of placements."""
+    """Variance of the mean of both classes' placements, or of differences of placements."""
     return float(np.var(above, ddof=1) / len(above) + np.var(below, ddof=1) / len(below))
 
 
@@ -127,7 +139,7 @@ def placements(logits: Floats, labels: Booleans) -> tuple[Floats, Floats]:
 
 
 def paired_test(auc_a: float, auc_b: float, standard_error: float) -> PairedAucTest:
-    """The test from the standard error of the difference; 0 only where there is no difference."""
+    """The test from the standard error, which is 0 only if there is no difference."""
     difference = auc_b - auc_a
     p_value = 1.0
     if standard_error > 0:

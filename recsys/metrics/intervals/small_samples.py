@@ -1,13 +1,13 @@
-"""The 95 % interval of an AUC that few rows decide, where DeLong's is too narrow or empty.
+"""The 95 % interval of an AUC of small samples, for which DeLong's is too narrow or empty.
 
 J. A. Hanley, B. J. McNeil, "The meaning and use of the area under a ROC curve", Radiology 143
-(1982), give the variance of an AUC θ from θ and the sizes of the classes alone; here the limits are
-the θ from which the AUC that was found is 1.96 standard deviations away (a score interval, as in
-R. G. Newcombe, Statistics in Medicine 25 (2006), part 2). It is not empty at AUC 1. The interval is
-the wider, on each side, of that and DeLong's on the scale of log(AUC / (1 - AUC)).
+(1982), give the variance of an AUC θ from θ and the sizes of the classes alone. The limits are the
+values of θ for which the measured AUC is 1.96 standard deviations away (a score interval, as in
+R. G. Newcombe, Statistics in Medicine 25 (2006), part 2). It is not empty at AUC 1. Each limit is
+the wider of this one and DeLong's on the scale of log(AUC / (1 - AUC)).
 
-How many of 2,000 simulated samples of 1,000 rows had the true AUC inside, in % (in brackets: inside
-DeLong's). m positives; scores are normal, of equal spread, or twice as wide for positives (wide):
+Coverage in % of 2,000 simulated samples of 1,000 rows (in brackets: DeLong's). m positives; scores
+are normal with equal standard deviations, or twice as large for positives (wide):
 
     true AUC   0.7       0.7 wide  0.9       0.9 wide  0.99      0.99 wide
     m = 2      98 (66)   95 (60)   99 (55)   98 (40)   98 (37)   97 (15)
@@ -21,11 +21,11 @@ from collections.abc import Callable
 
 from recsys.metrics.predictions import Z95, Interval
 
-STEPS = 60  # halvings: more than a float64 can tell apart
+STEPS = 60  # bisections, more than a float64 can resolve
 
 
 def hanley_mcneil_variance(auc: float, positives: int, negatives: int) -> float:
-    """Variance of an AUC whose true value is `auc`, for scores like negative exponentials."""
+    """Variance of an AUC whose true value is `auc`, for exponentially distributed scores."""
     two_positives = auc / (2.0 - auc)  # both above one negative
     two_negatives = 2.0 * auc * auc / (1.0 + auc)  # both below one positive
     total = auc * (1.0 - auc)
@@ -50,7 +50,7 @@ def few_rows_interval(auc: float, variance: float, positives: int, negatives: in
 
 
 def _boundary(outside: float, inside: float, is_outside: Callable[[float], bool]) -> float:
-    """Where `is_outside` changes, between a bound of the range and the value that was found."""
+    """The value at which `is_outside` changes, by bisection."""
     if not is_outside(outside):
         return outside
     for _ in range(STEPS):

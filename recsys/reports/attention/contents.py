@@ -1,4 +1,4 @@
-"""What attention does with histories, and what the labels say it should do."""
+"""The attention part of a report: weights by rank, and retrieval compared with the labels."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from recsys.reports.attention.sampled import SampledPair, read_sample
 from recsys.reports.slices import read_names
 from recsys.schema import Schema
 
-MAX_RANKS = 200  # listed one by one
+MAX_RANKS = 200  # listed separately
 
 
 class RankAttention(BaseConfig):
@@ -45,10 +45,10 @@ class RankAttention(BaseConfig):
 class PairAttention(BaseConfig):
     """One pair of target and history, from `rows` sampled rows.
 
-    Information is counted from `counted_rows` rows of all splits; without the data set, and where
-    target and history have vocabularies of their own, there is none. categories: the most frequent
-    targets against the same behaviors, mean of the ranks 1 to 10. positions: behaviors by rank
-    beside `positions_target`. retrieval_by_feature: searched by this feature and the ranks alone.
+    Information is counted from `counted_rows` rows of all splits; there is none without the
+    dataset, or if target and history have different vocabularies. categories: the most frequent
+    targets against the same behaviors, mean of the ranks 1 to 10. positions: behaviors by rank for
+    `positions_target`. retrieval_by_feature: searched by this feature and the ranks alone.
     """
 
     target: str
@@ -67,7 +67,7 @@ class PairAttention(BaseConfig):
 def measure_attention(
     path: Path, schema: Schema, dataset_dir: Path | None, rule: SupportRule
 ) -> tuple[PairAttention, ...]:
-    """Every pair of a sample; what needs the labels of many rows needs the data set."""
+    """Every pair of a sample; comparisons with the labels need the dataset."""
     return tuple(measure_pair(pair, schema, dataset_dir, rule) for pair in read_sample(path))
 
 
@@ -83,13 +83,13 @@ def measure_pair(
     )
     if dataset_dir is None or not shares_vocabulary(pair, schema):
         return measured
-    return measured.model_copy(update=hold_against_labels(pair, schema, dataset_dir, rule))
+    return measured.model_copy(update=compare_with_labels(pair, schema, dataset_dir, rule))
 
 
-def hold_against_labels(
+def compare_with_labels(
     pair: SampledPair, schema: Schema, dataset_dir: Path, rule: SupportRule
 ) -> dict[str, object]:
-    """What needs many rows' labels; maps only of targets with enough of them."""
+    """Retrieval and maps, from the labels of many rows; maps of targets with enough of them."""
     rows = pair.behaviors
     targets = most_frequent(rows.targets)
     first = targets[:1]
@@ -98,8 +98,8 @@ def hold_against_labels(
     relevance = count_rows(pair, schema, dataset_dir, cells)
     found: dict[str, object] = {
         "counted_rows": int(relevance.target_rows().sum()),
-        "retrieval": judge(relevance, pair, pair.retrieved, rule),
-        "retrieval_by_feature": judge(relevance, pair, pair.retrieved_by_feature, rule),
+        "retrieval": measure_retrieval(relevance, pair, pair.retrieved, rule),
+        "retrieval_by_feature": measure_retrieval(relevance, pair, pair.retrieved_by_feature, rule),
     }
     ids = sorted({*targets.tolist(), *behaviors.tolist()})
     names = read_names(pair.target, ids, schema, dataset_dir)
@@ -131,7 +131,7 @@ def list_ranks(pair: SampledPair) -> tuple[RankAttention, ...]:
     return tuple(ranks)
 
 
-def judge(
+def measure_retrieval(
     relevance: Relevance, pair: SampledPair, retrieved: Ints | None, rule: SupportRule
 ) -> RetrievalQuality | None:
     if retrieved is None:

@@ -1,4 +1,4 @@
-"""Charts of what attention does: by rank, and in maps beside what the labels say."""
+"""Charts of attention: by rank, and as maps beside the information in the labels."""
 
 from collections.abc import Sequence
 from operator import itemgetter
@@ -10,14 +10,14 @@ from recsys.reports.charts.heat_map import draw_heat_map, value_range
 from recsys.reports.charts.svg import Axis, Chart, padded, tick_text
 from recsys.reports.text import count, fixed, percent, short
 
-FEW_BEHAVIORS = 20  # a mean of fewer is not drawn
+FEW_BEHAVIORS = 20  # means of fewer are not drawn
 RECENT = 10
 
 
 def draw_attention(pair: PairAttention) -> list[Figure]:
     figures = [draw_weight_by_rank(pair), draw_share_by_rank(pair)]
     if pair.categories is not None:
-        bits, target, behavior = strongest(pair.categories)
+        bits, target, behavior = most_informative(pair.categories)
         figures += draw_maps(
             pair.categories,
             f"Most informative pair: {pair.target} {name_of(behavior)} in the history of target "
@@ -26,7 +26,7 @@ def draw_attention(pair: PairAttention) -> list[Figure]:
             "recent ranks.",
         )
     if pair.positions is not None and pair.positions_target is not None:
-        bits, behavior, rank = strongest(pair.positions)
+        bits, behavior, rank = most_informative(pair.positions)
         beside = name_of(pair.positions_target)
         figures += draw_maps(
             pair.positions,
@@ -63,10 +63,9 @@ def weight_title(first: RankAttention, last: RankAttention) -> str:
         return "Mean attention weight by rank"
     ratio = first.mean_weight / last.mean_weight
     if 0.8 < ratio < 1.25:
-        return f"The most recent behavior weighs about as much as that of rank {last.rank}"
-    if ratio > 1:
-        return f"The most recent behavior weighs {ratio:.3g} times that of rank {last.rank}"
-    return f"The most recent behavior weighs {ratio:.2g} times that of rank {last.rank}"
+        return f"The weights of rank 1 and rank {last.rank} are about equal"
+    digits = 3 if ratio > 1 else 2
+    return f"The weight of rank 1 is {ratio:.{digits}g} times that of rank {last.rank}"
 
 
 def draw_share_by_rank(pair: PairAttention) -> Figure | None:
@@ -100,8 +99,8 @@ def rank_chart(last: int, y: Axis) -> Chart:
     return Chart(Axis(title, 0.0, 1.02 * last, short), y, f"{y.title} by rank", height=260)
 
 
-def strongest(found: AttentionMap) -> tuple[float, MapLabel, MapLabel]:
-    """The most informative cell, of equals the first: bits, row, column."""
+def most_informative(found: AttentionMap) -> tuple[float, MapLabel, MapLabel]:
+    """The most informative cell, the first of equals: bits, row, column."""
     cells = (
         (cell, row, column)
         for row, line in zip(found.rows, found.information, strict=True)
@@ -113,26 +112,26 @@ def strongest(found: AttentionMap) -> tuple[float, MapLabel, MapLabel]:
 def draw_maps(
     found: AttentionMap, title: str, axes: str, columns: Sequence[str] | None = None
 ) -> list[Figure]:
-    """Information and mean weight side by side; `columns`: their names, if they are not values."""
+    """Information and mean weight side by side; `columns`: names that replace the values."""
     rows = [name_of(each) for each in found.rows]
     columns = columns or [name_of(each) for each in found.columns]
     told = Figure(
         title,
         f"Mutual information between the label and the presence of a behavior. {axes} "
-        f"{colours(found.information, 'bits')}",
+        f"{color_scale(found.information, 'bits')}",
         draw_heat_map(found.information, rows, columns, unit="bits", label="Information"),
     )
     given = Figure(
         weight_map_title(found),
         f"Mean attention weight of the same behaviors. {axes} Empty frame: no such behavior in "
         f"the sample. Spearman's correlation of both maps: {fixed(found.rank_correlation, 2)}. "
-        f"{colours(found.weight, '')}",
+        f"{color_scale(found.weight, '')}",
         draw_heat_map(found.weight, rows, columns, unit="mean weight", label="Mean weight"),
     )
     return [told, given]
 
 
-def colours(cells: Sequence[Sequence[float | None]], unit: str) -> str:
+def color_scale(cells: Sequence[Sequence[float | None]], unit: str) -> str:
     low, high = value_range(cells)
     return f"White is {low:.3g}, the darkest {high:.3g} {unit}".rstrip() + "."
 
@@ -144,5 +143,5 @@ def weight_map_title(found: AttentionMap) -> str:
 
 
 def name_of(label: MapLabel) -> str:
-    """The raw value; where it is not known, the id, marked as one."""
+    """The raw value, or "id …" if it is not known."""
     return f"id {label.id}" if label.value is None else label.value or "(empty)"

@@ -1,4 +1,4 @@
-"""Maps of pairs: how much behaviors tell about the label, beside how much attention they get."""
+"""Maps of pairs: the information of behaviors about the label, and their attention weights."""
 
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
@@ -13,7 +13,7 @@ NUM_VALUES, NUM_RANKS = 20, 10
 
 
 class MapLabel(BaseConfig):
-    """A row or a column of a map: an id with its raw value where that is known, or a rank."""
+    """A row or a column of a map: an id with its raw value if that is known, or a rank."""
 
     id: int
     value: str | None = None
@@ -23,8 +23,8 @@ class AttentionMap(BaseConfig):
     """Information with the label, in bits, and the model's mean weight, cell by cell.
 
     rows: categories' map: targets, positions' map: behaviors. columns: behaviors or ranks.
-    weight is None where the sample has no such behavior. correlation: Pearson's, rank_correlation:
-    Spearman's, both over the other cells; None where one side is the same everywhere.
+    weight is None if the sample has no such behavior. correlation: Pearson's, rank_correlation:
+    Spearman's, both over the other cells; None if one side is constant.
     """
 
     rows: tuple[MapLabel, ...]
@@ -36,7 +36,7 @@ class AttentionMap(BaseConfig):
 
 
 def most_frequent(ids: Ints) -> Ints:
-    """At most 20 ids, most frequent first; id 0 stands for many values and is left out."""
+    """At most 20 ids, most frequent first, without id 0, which represents many values."""
     values, counts = np.unique(ids[ids > 0], return_counts=True)
     chosen: Ints = values[np.argsort(-counts, kind="stable")[:NUM_VALUES]]
     return chosen
@@ -67,7 +67,7 @@ def map_categories(
 def map_positions(
     relevance: Relevance, pair: SampledPair, target: int, ids: Ints, names: dict[int | None, str]
 ) -> AttentionMap:
-    """Behavior by rank, beside one target."""
+    """Behavior by rank, for one target."""
     cells = grid(pair, np.array([target]), ids)
     information = relevance.evidence(*cells).information.reshape(len(ids), -1)
     rows = pair.behaviors
@@ -81,7 +81,7 @@ def map_positions(
 
 
 def place_in(ids: Ints, values: Ints) -> Ints:
-    """Where each value stands among the ids, which are distinct; -1 where it does not."""
+    """Index of each value in the distinct ids; -1 if it is not among them."""
     order = np.argsort(ids)
     at = np.minimum(np.searchsorted(ids, values, sorter=order), len(ids) - 1)
     places: Ints = np.where(ids[order[at]] == values, order[at], -1)

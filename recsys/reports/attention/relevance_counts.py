@@ -1,4 +1,4 @@
-"""Counts, over the rows of a data set, what behaviors of a history have to do with the label."""
+"""Counts behaviors by label over the rows of a dataset, for their relevance."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ Cells = tuple[Ints, Ints, Ints]
 
 
 def shares_vocabulary(pair: SampledPair, schema: Schema) -> bool:
-    """Whether target and history have one set of ids, few enough for cells to have a number."""
+    """Whether target and history share a vocabulary, small enough to number all cells."""
     target, history = schema.feature(pair.target), schema.feature(pair.history)
     ranks = int(pair.behaviors.lengths.max(initial=0)) + 1
     return (

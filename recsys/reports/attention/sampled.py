@@ -1,4 +1,4 @@
-"""Reads `attention/<split>.parquet`: what attention did with a sample of a split's histories."""
+"""Reads `attention/<split>.parquet`: attention weights of a sample of a split's histories."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def read_sample(path: Path) -> Iterator[SampledPair]:
         raise RecsysError(
             "the sample of attention cannot be read",
             where=path,
-            expected="a whole Parquet file",
+            expected="a complete Parquet file",
             got=error,
             fix="run `recsys evaluate RUN`, which writes it",
         ) from None

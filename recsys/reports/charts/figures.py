@@ -1,4 +1,4 @@
-"""The page's charts. Each has a title that says what is to be read from it."""
+"""The page's charts. Each title states what the chart shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from recsys.reports.text import count, percent, sentence, short
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its message and how it was made."""
+    """A chart with its title and a caption that says how it was made."""
 
     title: str
     caption: str
@@ -77,7 +77,7 @@ def reliability_title(metrics: SplitMetrics) -> str:
         return "No positive was observed: calibration is not defined"
     error = metrics.calibration - 1
     if abs(error) < 0.0005:
-        return "Predictions are right on average"
+        return "Predictions are calibrated on average"
     return f"Predictions are {percent(abs(error))} too {'high' if error > 0 else 'low'} on average"
 
 
@@ -115,7 +115,7 @@ def draw_train_loss(curve: Curve, last_step: float) -> Figure:
 
 
 def train_loss_title(values: Sequence[float]) -> str:
-    """Single batches scatter: only means of several are compared."""
+    """Compares means, because the loss of single batches is noisy."""
     quarter = len(values) // 4
     if quarter < 2:
         return "Training loss of single batches"

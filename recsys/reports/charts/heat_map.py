@@ -1,4 +1,4 @@
-"""A heat map as inline SVG: a cell's share of the darkest colour is its value's of the range."""
+"""A heat map as inline SVG: the opacity of a cell is its value's share of the range."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ def draw_heat_map(
     unit: str,
     label: str,
 ) -> Markup:
-    """One cell for each value, framed and empty for None; the rows' order from the top down.
+    """One cell for each value, an empty frame for None; the first row is on top.
 
-    Colours run from 0, or from the lowest value where one is below 0, to the highest.
+    Colors range from 0, or the lowest value if it is negative, to the highest.
     """
     low, high = value_range(cells)
     across = (WIDTH - LEFT - 4) / len(columns)
@@ -46,7 +46,7 @@ def draw_heat_map(
 
 
 def value_range(cells: Sequence[Sequence[float | None]]) -> tuple[float, float]:
-    """What white and the darkest colour stand for."""
+    """The values of white and of the darkest color."""
     known = [cell for line in cells for cell in line if cell is not None]
     return min([0.0, *known]), max([0.0, *known])
 
@@ -70,12 +70,12 @@ def text(style: str, x: float, y: float, words: str) -> Markup:
 
 
 def upright(x: float, y: float, words: str) -> Markup:
-    """A column's name below its cells, if all names are narrower than their columns."""
+    """A column's name below its cells, for names narrower than the columns."""
     return text("tick middle", x, y + 12, words)
 
 
 def slanted(x: float, y: float, words: str) -> Markup:
-    """A column's name below its cells, at an angle at which neighbors do not overlap."""
+    """A column's name below its cells, rotated so that neighbors do not overlap."""
     return Markup(
         '<text class="tick end" transform="translate({:.1f} {:.1f}) rotate({})">{}</text>'
     ).format(x + 4, y + 8, -SLANT, words)

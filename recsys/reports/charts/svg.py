@@ -1,6 +1,6 @@
 """A line chart as inline SVG: axes with round ticks, lines, bands, intervals, labels.
 
-Colours and fonts come from the page's style sheet by class name, so a chart prints as it shows.
+Colors and fonts come from the page's style sheet, by class name.
 """
 
 import math
@@ -24,7 +24,7 @@ def round_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_text(low: float, high: float) -> Callable[[float], str]:
-    """Writes ticks between low and high with equal digits, as many as their step needs."""
+    """Formats ticks between low and high with as many digits as their step needs."""
     ticks = round_ticks(low, high)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else high - low
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -32,7 +32,7 @@ def tick_text(low: float, high: float) -> Callable[[float], str]:
 
 
 def padded(values: Iterable[float], share: float = 0.06) -> tuple[float, float]:
-    """The range of the values with some air around it; never empty."""
+    """The range of the values with a margin; never empty."""
     known = list(values)
     low, high = min(known), max(known)
     air = (high - low) * share or abs(high) * share or 1.0
@@ -41,7 +41,7 @@ def padded(values: Iterable[float], share: float = 0.06) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: its title with the unit, its range, how its ticks are written."""
+    """One axis: its title with the unit, its range, the format of its ticks."""
 
     title: str
     low: float
@@ -54,7 +54,7 @@ class Axis:
 
 @dataclass
 class Chart:
-    """Elements are drawn in the order of the calls; coordinates are data, not pixels."""
+    """A chart whose elements are drawn in the order of the calls, in data coordinates."""
 
     x: Axis
     y: Axis
@@ -78,7 +78,7 @@ class Chart:
         self.add('<polyline class="{}" points="{}"/>', style, path)
 
     def area(self, points: Points, style: str) -> None:
-        """The surface between the points and the lower axis."""
+        """The area between the points and the lower axis."""
         ends = [(points[-1][0], self.y.low), (points[0][0], self.y.low)]
         path = " ".join(f"{px},{py}" for px, py in (self.at(*p) for p in [*points, *ends]))
         self.add('<polygon class="{}" points="{}"/>', style, path)
