@@ -184,10 +184,9 @@ def _measure(logits: ArrayLike, labels: ArrayLike, group_ids: ArrayLike) -> Meas
 
 
 def _note(figures: Mapping[str, Any]) -> str:
-    return (
-        f"{figures['gauc_groups_used']:,} of {figures['gauc_groups']:,} groups have both classes, "
-        f"{100 * figures['gauc_dropped_share']:.1f} % of rows left out"
-    )
+    used, groups = figures["gauc_groups_used"], figures["gauc_groups"]
+    share = 100 * (1 - figures["gauc_dropped_share"])
+    return f"of {used:,} of {groups:,} groups, {share:.1f} % of rows"
 
 
 GAUC = Metric(

@@ -29,14 +29,14 @@ class Strip:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """One metric on each split, as text; `note` is about the main split.
+    """One metric on each split, as text; `notes` are about the main split.
 
     intervals: empty if no split has one.
     """
 
     title: str
     definition: str
-    note: str
+    notes: tuple[str, ...]
     values: dict[str, str]
     intervals: dict[str, str]
 
@@ -93,7 +93,7 @@ def tabulate_metrics(report: Report) -> list[MetricTable]:
             MetricTable(
                 title=sentence(metric.title),
                 definition=metric.definition,
-                note=metric_note(metric, splits[report.main_split]),
+                notes=metric_notes(metric, splits[report.main_split]),
                 values={n: fixed(value, metric.digits) for n, value in values.items()},
                 intervals={n: interval(ci) for n, ci in intervals.items() if has_intervals},
             )
@@ -101,25 +101,27 @@ def tabulate_metrics(report: Report) -> list[MetricTable]:
     return tables
 
 
-def metric_note(metric: Metric, figures: Mapping[str, Any]) -> str:
-    """What stands below a value: why there is none, or its interval and what it means."""
+def metric_notes(metric: Metric, figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """The lines below a value: why there is none, or its interval and its note."""
     reason, ci95 = (figures.get(f"{metric.name}_{key}") for key in ("reason", "ci95"))
     if reason is not None:
-        return str(reason)
+        return (str(reason),)
     note = metric.note if isinstance(metric.note, str) else metric.note(figures)
-    return "; ".join(filter(None, (ci95 and f"95 %: {interval(ci95)}", note)))
+    return tuple(filter(None, (ci95 and f"95 %: {interval(ci95)}", note)))
 
 
 def strip_for(
     measured: Iterable[SliceMetrics | HistoryLengthMetrics], overall: float | None
 ) -> Strip | None:
     """One axis for all intervals, so that they can be compared."""
-    known = [each.auc_ci95 for each in measured if each.auc_ci95]
+    known = [(each.auc, each.auc_ci95) for each in measured if each.auc_ci95]
     if not known or overall is None:
         return None
-    narrow = [ci for ci in known if ci[1] - ci[0] <= WIDEST_INTERVAL] or known
-    low = min(overall, *(ci[0] for ci in narrow))
-    high = max(overall, *(ci[1] for ci in narrow))
+    shown = [auc for auc, _ in known if auc is not None]
+    for _, ci in known:
+        if ci[1] - ci[0] <= WIDEST_INTERVAL:
+            shown += ci
+    low, high = min(overall, *shown), max(overall, *shown)
     air = (high - low) * 0.05 or 0.01
     return Strip(low - air, high + air)
 
@@ -136,9 +138,9 @@ def tabulate_history_lengths(
 
 
 def history_length_title(feature: str, rows: tuple[HistoryLengthMetrics, ...]) -> str:
-    known = [row for row in rows if row.auc is not None]
+    known = [row for row in rows if row.auc_ci95 is not None]
     if len(known) < 2:
-        return f"{feature}: too few lengths with both classes to compare"
+        return f"{feature}: AUC by the length of the history"
     first, last = (f"{row.auc:.3f} with {row.behaviors}" for row in (known[0], known[-1]))
     return f"{feature}: AUC {first} behaviors, {last}"
 
@@ -155,8 +157,8 @@ def tabulate_slices(slices: dict[str, tuple[SliceMetrics, ...]]) -> list[SliceTa
 def slice_title(feature: str, rows: tuple[SliceMetrics, ...]) -> str:
     aucs = [row.auc for row in rows if row.auc is not None and row.id is not None]
     if len(aucs) < 2:
-        return f"{feature}: too few values with both classes to compare"
-    return f"{feature}: AUC runs from {min(aucs):.3f} to {max(aucs):.3f} between its values"
+        return f"{feature}: AUC by value"
+    return f"{feature}: AUC by value, {min(aucs):.3f} to {max(aucs):.3f}"
 
 
 def tabulate_bytes(embeddings: EmbeddingBytes) -> BytesTable:
@@ -188,4 +190,4 @@ def bytes_title(rows: list[tuple[str, FeatureBytes]], serve_bytes: int) -> str:
     few = 1 + next(k for k, so_far in enumerate(running) if so_far >= 0.8 * total)
     verb = "holds" if few == 1 else "hold"
     share = f"{100 * running[few - 1] / total:.0f} %"
-    return f"{few} of {len(rows)} features {verb} {share} of the {size(serve_bytes)} to be served"
+    return f"{few} of {len(rows)} features {verb} {share} of the {size(serve_bytes)} to serve"

@@ -140,14 +140,14 @@ def test_the_title_compares_means_of_the_training_loss_not_single_batches(values
     assert title in train_loss_title(values)
 
 
-def test_the_page_shows_memory_beside_full_tables_and_who_pays_for_shared_ones(run_dir):
+def test_the_page_compares_memory_with_full_tables_and_names_shared_ones(run_dir):
     write_report(run_dir)
     page = read_page(run_dir)
     served = 64 * (48_211 + 13 + 4)
     assert f"Embeddings: {format_bytes(served)} to serve, 25.0 % of full tables." in page
-    assert "Of what is served, 300 B are not rows of tables" in page
-    assert f"would take {format_bytes(4 * served)} to serve: these take 25.0 % of that" in page
-    assert "the table places, 832 B, counted with city, is read by city, device." in page
+    assert "300 B of the bytes to serve are projections, masks and indices." in page
+    assert f"would take {format_bytes(4 * served)} to serve; these are 25.0 % of that" in page
+    assert "Shared table places (832 B): read by city, device, counted for city." in page
     assert page.count('<td class="number">25.0 %</td>') == 3  # each feature
 
 
