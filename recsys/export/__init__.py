@@ -1,1 +1,1 @@
-"""Export and verify. Nothing is imported here: `reader` must load without torch."""
+"""Writes exports of trained runs; recsys.serving reads them without torch."""

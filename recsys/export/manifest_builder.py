@@ -1,38 +1,21 @@
-"""What the manifest says of each feature, from the run and from what was written of it."""
+"""Describes each feature for the manifest, from the run and from the tables that were written."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from recsys.embeddings.feature_methods import ATTENTION
-from recsys.export.materialized_tables import parquet_twin
 from recsys.export.signatures import DENSE_INPUT, histories_of, input_names_of
 from recsys.schema import Feature
-from recsys.serving.features import (
-    ExportedAttention,
-    ExportedFeature,
-    ExportedPair,
-    NativeForm,
-    PhysicalTable,
-)
+from recsys.serving.features import ExportedAttention, ExportedFeature, StoredForm
 from recsys.training.run_folder.trained import TrainedRun
-
-
-class WrittenTables(NamedTuple):
-    """Files of materialized embeddings, tables by name, native embeddings, pairs, notes."""
-
-    materialized: dict[str, str]
-    physical: dict[str, PhysicalTable]
-    native: dict[str, NativeForm]
-    pairs: tuple[ExportedPair, ...]
-    notes: tuple[str, ...]
 
 
 class FeatureDescriber:
     """Feature → ExportedFeature."""
 
-    def __init__(self, trained: TrainedRun, tables: WrittenTables) -> None:
+    def __init__(self, trained: TrainedRun, forms: Mapping[str, Mapping[str, StoredForm]]) -> None:
         self.config, self.schema = trained.config.embeddings, trained.schema
-        self.embeddings, self.tables = trained.model.embeddings, tables
+        self.embeddings, self.forms = trained.model.embeddings, forms
         self.histories = histories_of(self.embeddings, self.schema)
         self.inputs = input_names_of(self.embeddings, self.histories).embeddings
 
@@ -54,14 +37,11 @@ class FeatureDescriber:
         return ExportedFeature.model_validate(known)
 
     def _vectors(self, embedding: str) -> dict[str, object]:
-        table = self.tables.materialized.get(embedding)
         return {
             "graph_input": self.inputs[embedding],
             "method": self.embeddings.methods[embedding].name,
             "dim": self.embeddings.output_dims[embedding],
-            "table": table,
-            "table_parquet": None if table is None else parquet_twin(table),
-            "native": self.tables.native.get(embedding),
+            "forms": self.forms[embedding],
             "default_row": 0,
         }
 

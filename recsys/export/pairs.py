@@ -1,4 +1,4 @@
-"""The pairs of a model of histories, and what its search stage needs beside the tables."""
+"""The pairs of a model of histories, and the vectors of ranks for its search stage."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,6 @@ from safetensors.torch import save_file
 
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.feature_methods import ATTENTION
-from recsys.export.materialized_tables import TENSOR_NAME
 from recsys.export.signatures import histories_of, input_names_of
 from recsys.history_pair import HistoryPair
 from recsys.layers.two_stage_attention import RankEmbedding, TwoStageAttention
@@ -16,10 +15,11 @@ from recsys.models.network import columns_of
 from recsys.models.two_stage import TwoStage
 from recsys.schema import Schema
 from recsys.serving.features import ExportedPair, ExportedSearch, PhysicalTable
+from recsys.serving.table_forms.base import TENSOR_NAME
 
 
 def write_pairs(model: CTRModel, schema: Schema, folder: Path) -> tuple[ExportedPair, ...]:
-    """Describes each pair; writes the positions by which its search stage scores, if it does."""
+    """Describes each pair, and writes the vectors of ranks if its search stage uses them."""
     histories = histories_of(model.embeddings, schema)
     lengths = input_names_of(model.embeddings, histories).lengths
     return tuple(
@@ -37,7 +37,7 @@ def write_pairs(model: CTRModel, schema: Schema, folder: Path) -> tuple[Exported
 
 
 def _write_search(model: CTRModel, number: int, folder: Path) -> ExportedSearch | None:
-    """The search stage of one pair; None of a model that searches by more than vectors, or not."""
+    """The search stage of one pair; None if the model has none that needs vectors alone."""
     network, pair = model.network.model, model.network.pairs[number]
     if not isinstance(network, TwoStage):
         return None
@@ -67,6 +67,6 @@ def _compared_dim(embeddings: FeatureEmbeddings, pair: HistoryPair) -> int:
 
 
 def _target_at(columns: slice, embeddings: FeatureEmbeddings, pair: HistoryPair) -> str:
-    """The target whose columns these are, among those of all targets of the pair."""
+    """The target of the pair that has these columns."""
     places = columns_of({name: embeddings.output_dims[name] for name in pair.target})
     return next(name for name, place in places.items() if place == columns)

@@ -1,4 +1,4 @@
-"""`recsys export`: a trained run → a folder that needs nothing of this toolkit to be served."""
+"""`recsys export`: a trained run → a folder that can be served without this package."""
 
 import hashlib
 import os
@@ -13,44 +13,56 @@ from safetensors import SafetensorError
 
 from recsys.data.vocabularies import read_vocabulary
 from recsys.errors import RecsysError
-from recsys.export.checks.reference_rows import count_rows
 from recsys.export.checks.written_export import compare_with_run
-from recsys.export.compact_tables import write_native
 from recsys.export.graphs import write_graphs
-from recsys.export.manifest_builder import FeatureDescriber, WrittenTables
-from recsys.export.materialized_tables import write_tables
+from recsys.export.manifest_builder import FeatureDescriber
 from recsys.export.pairs import write_pairs
-from recsys.export.table_forms import Forms, TablesChoice, choose_forms
+from recsys.export.table_writer import WrittenTables, write_tables
 from recsys.io.atomic import atomic_folder
 from recsys.io.checksums import write_checksums
 from recsys.io.paths import file_inside, new_file_inside
 from recsys.schema import SCHEMA_FILE, Feature, Schema
+from recsys.serving.features import ExportedPair
 from recsys.serving.manifest import (
     MANIFEST_FILE,
     DatasetSpec,
     Manifest,
     ModelSpec,
     RunSpec,
+    describe_path,
     now,
     write_manifest,
 )
+from recsys.serving.table_forms import BOTH
 from recsys.training.run_folder.trained import TrainedRun
+from recsys.verification.reference_rows import count_rows
 
 PACKAGES = ("recsys", "torch", "torchrec", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
-def export_run(trained: TrainedRun, out: Path, tables: TablesChoice = "both") -> Path:
-    """Writes the export folder of a run and compares it with the run; an old export is replaced.
+def export_run(trained: TrainedRun, out: Path, tables: str = BOTH) -> Path:
+    """Exports a run, compares the export with it, and gives the folder its name if they agree.
 
-    Nothing appears at `out` unless the tables in every form and both graphs score the data set's
-    rows, and the reference rows that the export keeps, as the run does.
+    Args:
+        trained: the run, as `recsys.load_run` reads it.
+        out: the folder of the export; an old export there is replaced.
+        tables: a form of `recsys.serving.table_forms`, or `both`: materialized and native.
+
+    Returns:
+        `out`.
+
+    Raises:
+        RecsysError: if `out` holds anything but an export, there is no such form, or the tables in
+            any form or a graph give other scores than the run by more than the form's tolerance.
+            Then nothing appears at `out`.
     """
-    forms = choose_forms(trained.model.embeddings, tables)
     with _new_folder(out) as folder:
         _copy_vocabularies(trained, folder)
-        written = _write_tables(trained, forms, folder)
+        shared = trained.config.embeddings.shared_tables
+        written = write_tables(trained.model.embeddings, shared, tables, folder)
+        pairs = write_pairs(trained.model, trained.schema, folder)
         model = write_graphs(trained.model, trained.schema, trained.config.model.name, folder)
-        manifest = _describe(trained, model, written, out)
+        manifest = _describe(trained, model, written, pairs, out)
         _write_schema(trained.schema, manifest, folder)
         write_manifest(manifest, folder)
         parity = compare_with_run(trained, manifest, folder)
@@ -59,20 +71,16 @@ def export_run(trained: TrainedRun, out: Path, tables: TablesChoice = "both") ->
     return out
 
 
-def _write_tables(trained: TrainedRun, forms: Forms, folder: Path) -> WrittenTables:
-    embeddings, shared = trained.model.embeddings, trained.config.embeddings.shared_tables
-    files = write_tables(embeddings, shared, forms.materialized, folder)
-    physical, native = write_native(embeddings, forms.rules, files, folder)
-    pairs = write_pairs(trained.model, trained.schema, folder)
-    return WrittenTables(files, physical, native, pairs, forms.notes)
-
-
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `out` when all went well."""
+    """A temporary folder that becomes `out` if no error occurs."""
     if out.exists() and not (out.is_dir() and _may_be_replaced(out)):
         raise RecsysError(
-            f"{out} exists and is not an export", fix="choose another --out, or remove it"
+            f"{out} exists and is not an export",
+            where="--out",
+            expected="a new folder, an empty one, or an export to replace",
+            got=describe_path(out),
+            fix="choose another --out, or remove it",
         )
     out = out.resolve()
     try:
@@ -86,15 +94,20 @@ def _may_be_replaced(out: Path) -> bool:
     return (out / MANIFEST_FILE).is_file() or not any(out.iterdir())
 
 
-def _describe(trained: TrainedRun, model: ModelSpec, tables: WrittenTables, out: Path) -> Manifest:
+def _describe(
+    trained: TrainedRun,
+    model: ModelSpec,
+    tables: WrittenTables,
+    pairs: tuple[ExportedPair, ...],
+    out: Path,
+) -> Manifest:
     config = trained.config.model_dump_json()
-    describe = FeatureDescriber(trained, tables)
+    describe = FeatureDescriber(trained, tables.forms)
     return Manifest(
         created=now(),
         model=model,
         features=tuple(describe(feature) for feature in trained.schema.features),
-        pairs=tables.pairs,
-        tables=tables.physical,
+        pairs=pairs,
         notes=tables.notes,
         label=trained.schema.label,
         dataset=DatasetSpec(name=trained.schema.name, fingerprint=trained.schema.fingerprint()),
@@ -102,7 +115,7 @@ def _describe(trained: TrainedRun, model: ModelSpec, tables: WrittenTables, out:
             folder=Path(os.path.relpath(trained.run_dir, out)).as_posix(),
             config_sha256=hashlib.sha256(config.encode()).hexdigest(),
         ),
-        reference_rows=count_rows(trained.schema.features, tables.pairs),
+        reference_rows=count_rows(trained.schema.features, pairs),
         versions={package: version(package) for package in PACKAGES},
     )
 
@@ -118,7 +131,7 @@ def _copy_vocabularies(trained: TrainedRun, folder: Path) -> None:
 
 
 def _write_schema(schema: Schema, manifest: Manifest, folder: Path) -> None:
-    """The data set's schema, which tells how raw files are read, with the export's vocabularies."""
+    """The dataset's schema, which states how raw files are read, with the export's vocabularies."""
     features = tuple(
         Feature.model_validate(f.model_dump(include=set(Feature.model_fields)))
         for f in manifest.features

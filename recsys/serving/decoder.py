@@ -1,6 +1,6 @@
 """The reference decoder: a rule and its small tables → vectors, with numpy alone.
 
-Written apart from recsys.embeddings on purpose: an export is right when the two agree.
+It shares no code with recsys.embeddings on purpose: an export is right if the two agree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from recsys.lookup_spec import (
     TableLookup,
     Vector,
 )
-from recsys.serving.encoders import finalise
+from recsys.serving.encoders import finalize
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -41,18 +41,22 @@ IDS_AT_ONCE, FLOATS_AT_ONCE = 1 << 14, 1 << 26
 
 
 class Decoder:
-    """The vectors of one feature from its native form."""
+    """The vectors of one embedding from its rule and tables."""
 
     def __init__(
         self, rule: Rule, tables: Mapping[str, Floats], tensors: Mapping[str, Array], where: object
     ) -> None:
-        """`where` is what an error speaks of. Refuses a rule whose tables or tensors do not fit."""
+        """Refuses a rule whose tables or tensors are missing; `where` is for messages."""
         self.rule, self.tables, self.tensors, self.where = rule, tables, tensors, where
-        missing = {look.table for look in rule.lookups} - set(tables)
+        missing = {lookup.table for lookup in rule.lookups} - set(tables)
         missing |= rule.tensors() - set(tensors)
         if missing:
-            raise RecsysError("the rule names what is not there", where=where, got=sorted(missing))
-        for step in (step for look in rule.lookups for step in look.steps):
+            raise RecsysError(
+                "the rule names missing tables or tensors",
+                where=where,
+                got=", ".join(sorted(missing)),
+            )
+        for step in (step for lookup in rule.lookups for step in lookup.steps):
             if isinstance(step, Hash):
                 self._check_hash(step)
 
@@ -69,7 +73,7 @@ class Decoder:
 
     @cached_property
     def _floats_per_id(self) -> int:
-        """Floats that one id takes while it is decoded; refuses a rule that takes too many."""
+        """The floats that decoding one id takes; refuses a rule that takes too many."""
         floats = sum(self._widths(self.rule.vector)) + sum(
             self.tables[lookup.table].shape[1] for lookup in self.rule.lookups
         )
@@ -83,7 +87,7 @@ class Decoder:
         return max(1, floats)
 
     def _widths(self, vector: Vector) -> list[int]:
-        """Widths of a vector (first) and of all that it is made of."""
+        """Width of a vector (first) and of all its parts."""
         if isinstance(vector, LookedUp):
             return [self.tables[self.rule.lookups[vector.index].table].shape[1]]
         if isinstance(vector, Sum | Product | Concat):
@@ -104,7 +108,7 @@ class Decoder:
                 return [inner[0], *inner]
 
     def rows(self, lookup: TableLookup, ids: Ids) -> Ids:
-        """Ids (L,) → rows of the lookup's table (L,); -1 for none."""
+        """Ids (L,) → rows of the lookup's table (L,); -1: no row."""
         rows = ids
         for step in lookup.steps:
             rows = np.where(rows < 0, -1, self._apply(step, np.maximum(rows, 0)))
@@ -160,7 +164,7 @@ class Decoder:
             got = int(hash_rows(np.array([x]), int(step.salt, 16), step.num_rows)[0])
             if got != row:
                 raise RecsysError(
-                    "the hash is not the one that the export was written with",
+                    "the hash differs from the one that the export was written with",
                     where=self.where,
                     expected=f"{x} → row {row}",
                     got=f"row {got}",
@@ -170,7 +174,7 @@ class Decoder:
 def hash_rows(x: Ids, salt: int, num_rows: int) -> Ids:
     """The salted hash, version 1, of non-negative integers (L,) → rows (L,)."""
     start = np.full(x.shape, (salt + 1) * GOLDEN % 2**64, np.uint64)
-    return ((finalise(start + x.astype(np.uint64)) >> np.uint64(1)) % np.uint64(num_rows)).astype(
+    return ((finalize(start + x.astype(np.uint64)) >> np.uint64(1)) % np.uint64(num_rows)).astype(
         np.int64
     )
 

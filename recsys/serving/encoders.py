@@ -1,6 +1,6 @@
 """Raw values → ids and numbers, from the manifest and the vocabularies alone.
 
-This is written apart from data_pipelines on purpose: `verify` compares the two.
+It shares no code with data_pipelines on purpose: `verify` compares the two.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,19 @@ from recsys.schema import (
     Transform,
     Weekday,
 )
-from recsys.serving.raw_times import clock_tokens, to_moments
-from recsys.serving.raw_values import to_numbers, to_token_lists, to_tokens
+from recsys.serving.raw_values import (
+    clock_tokens,
+    to_moments,
+    to_numbers,
+    to_token_lists,
+    to_tokens,
+)
 
 Floats = NDArray[np.float64]
 
 
 class RawEncoder:
-    """Encodes frames of raw columns as the data set's own splits are encoded."""
+    """Encodes frames of raw columns as the splits of the dataset are encoded."""
 
     def __init__(self, features: Sequence[Feature], root: Path) -> None:
         self.features = tuple(features)
@@ -67,7 +72,7 @@ class RawEncoder:
         return pl.Series(feature.name, bags)
 
     def _ids(self, feature: Feature, values: pl.Series) -> pl.Series:
-        """int32 ids; 0 for missing and for what the vocabulary does not have."""
+        """int32 ids; 0 for missing values and values that are not in the vocabulary."""
         encoding = feature.encoding
         if encoding is None:
             raise ValueError(f"{feature.name} has no encoding")
@@ -92,7 +97,7 @@ def _read_vocabulary(root: Path, file: str) -> pl.DataFrame:
 
 
 def _is_in_tail(lengths: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    """Which of the bags' items, end to end, are among the last `size` of their bag."""
+    """Whether each item of the bags, end to end, is among the last `size` of its bag."""
     ends = np.repeat(np.cumsum(lengths), lengths)
     return np.asarray(np.arange(len(ends)) >= ends - size)
 
@@ -102,10 +107,11 @@ def _raw_column(feature: Feature, raw: pl.DataFrame) -> pl.Series:
     if feature.column not in raw.columns:
         raise RecsysError(
             f"{feature.name}: the raw rows have no column {feature.column!r}",
-            expected=", ".join(raw.columns),
+            expected=f"the columns that `recsys prepare` read, among them {feature.column!r}",
+            got=", ".join(raw.columns),
             fix=did_you_mean(feature.column, raw.columns),
         )
-    column = raw[feature.column].alias("x")  # polars takes some names for patterns
+    column = raw[feature.column].alias("x")  # polars reads some names as patterns
     if isinstance(feature.transform, Hour | Weekday):
         return to_moments(column, feature.transform.unit, feature.name, feature.column)
     if feature.kind == "numerical" or feature.transform is not None:
@@ -116,7 +122,7 @@ def _raw_column(feature: Feature, raw: pl.DataFrame) -> pl.Series:
 
 
 def _transform(transform: Transform, column: pl.Series) -> pl.Series:
-    """Numbers without gaps, or integer tokens with them."""
+    """Numbers without nulls, or integer tokens with nulls."""
     is_missing = column.is_null().to_numpy()
     values = column.fill_null(0.0).to_numpy()  # (B,)
     match transform:
@@ -147,7 +153,7 @@ def _criteo_tokens(values: Floats, shift: int) -> NDArray[np.int64]:
 def hash_texts(texts: pl.Series) -> NDArray[np.uint64]:
     """hash64, version 1, of each text's UTF-8 bytes (a null as the empty text).
 
-    FNV-1a (64 bits), then splitmix64's finaliser: multiplications modulo 2⁶⁴.
+    FNV-1a (64 bits), then splitmix64's finalizer: multiplications modulo 2⁶⁴.
     """
     texts = texts.fill_null("")
     lengths = texts.str.len_bytes().to_numpy().astype(np.int64)
@@ -161,11 +167,11 @@ def hash_texts(texts: pl.Series) -> NDArray[np.uint64]:
         )  # (rows, length)
         for position in range(length):
             hashes[rows] = (hashes[rows] ^ letters[:, position]) * np.uint64(0x100000001B3)
-    return finalise(hashes)
+    return finalize(hashes)
 
 
-def finalise(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's finaliser: every input bit reaches every output bit."""
+def finalize(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finalizer: every input bit reaches every output bit."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         hashes = (hashes ^ (hashes >> np.uint64(shift))) * np.uint64(factor)
     return hashes

@@ -1,21 +1,14 @@
-"""What a manifest says of features and their embeddings, and of the pairs of a sequence model."""
+"""What a manifest states about features, their embeddings, and the pairs of a sequence model."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys.config.base import BaseConfig
 from recsys.history_pair import HistoryPair
 from recsys.io.paths import RelativePath
 from recsys.lookup_spec import Rows, Rule, Width
 from recsys.schema import Feature
-
-# "materialised" is how older exports spell it
-Form = Annotated[
-    Literal["materialized", "native"],
-    BeforeValidator(lambda form: "materialized" if form == "materialised" else form),
-]
-FORMS: tuple[Form, ...] = ("materialized", "native")
 
 
 class PhysicalTable(BaseConfig):
@@ -26,45 +19,43 @@ class PhysicalTable(BaseConfig):
     dim: Width
 
 
-class NativeForm(BaseConfig):
-    """An embedding's rule; its tables are the manifest's by name, its tensors are in a file."""
+class StoredForm(BaseConfig):
+    """The files of one embedding in one form; `recsys.serving.table_forms` lists the forms."""
 
-    rule: Rule
-    tensors: RelativePath | None = None
+    # Type of the stored values.
+    dtype: str
+    # Tensors: a table with a row for each id, or those that the rule names.
+    file: RelativePath | None = None
+    # The same table as Parquet with columns id, vector.
+    parquet: RelativePath | None = None
+    # How an id becomes a vector, if the form has no row for each id.
+    rule: Rule | None = None
+    # The tables that the rule reads, by name.
+    tables: dict[str, PhysicalTable] = {}
 
 
 class _Vectors(BaseConfig):
-    """`graph_input` of the dense graph takes the vectors of ids, each `dim` wide.
+    """`graph_input` of the dense graph takes the float32 vectors of ids, each `dim` wide.
 
-    The vector is row `id` of `table` (the materialized form), or what the rule of `native` makes of
-    small tables (the native form); either may be left out, and both agree.
+    They can be read from any of the `forms`, by name; numerical features have none.
     """
 
     graph_input: str
     method: str
     dim: Width
-    dtype: Literal["float32"] = "float32"
-    table: RelativePath | None = None
-    table_parquet: RelativePath | None = None
     default_row: Literal[0] | None = None
-    native: NativeForm | None = None
-
-    @property
-    def forms(self) -> tuple[Form, ...]:
-        """The forms in which it was written; none for numericals."""
-        has: dict[Form, object] = {"materialized": self.table, "native": self.native}
-        return tuple(form for form in FORMS if has[form] is not None)
+    forms: dict[str, StoredForm] = {}
 
 
 class ExportedAttention(_Vectors):
-    """The second embedding of a feature's ids, which attention compares and nothing else reads."""
+    """A second embedding of a feature's ids, which only attention reads."""
 
     name: str
     cardinality: Rows
 
     @property
     def num_ids(self) -> int:
-        """How many ids it has vectors of."""
+        """The number of ids that have a vector."""
         return self.cardinality
 
 

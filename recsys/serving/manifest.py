@@ -1,4 +1,4 @@
-"""manifest.json: what an export holds, and what has been compared with it so far."""
+"""manifest.json: the content of an export, and the outcome of every comparison with the model."""
 
 import hashlib
 import json
@@ -15,26 +15,18 @@ from recsys.errors import RecsysError
 from recsys.io.atomic import atomic_write
 from recsys.io.checksums import CHECKSUM_FILE, verify_checksums
 from recsys.io.paths import RelativePath, file_inside, read_bytes
-from recsys.serving.features import (
-    FORMS,
-    ExportedEmbedding,
-    ExportedFeature,
-    ExportedPair,
-    Form,
-    PhysicalTable,
-)
+from recsys.schema import SCHEMA_FILE
+from recsys.serving.features import ExportedEmbedding, ExportedFeature, ExportedPair
+from recsys.serving.table_forms import FORMS
 
 MANIFEST_FILE = "manifest.json"
 ONNX_FILE, PT2_FILE = "model/dense.onnx", "model/model.pt2"
 ROWS_FILE, LOGITS_FILE = "reference/rows.parquet", "reference/logits.parquet"
-FORMAT: Literal[3] = 3
-TOLERANCE = 1e-5  # largest allowed difference of a probability
-# Largest allowed difference of a vector's entry, relative to the feature's largest one above 1.
-VECTOR_TOLERANCE = 1e-6
+FORMAT: Literal[4] = 4
 
 
 class TensorSpec(BaseConfig):
-    """One input or output; a size that may differ from call to call is a word."""
+    """One input or output; a size that may differ from call to call is a name, such as batch."""
 
     name: str
     dtype: Literal["float32", "int64"]
@@ -78,29 +70,28 @@ class RunSpec(BaseConfig):
 
 
 class Parity(BaseConfig):
-    """One comparison of probabilities over `rows` rows; AUCs where both labels occur.
+    """The certificate of one comparison: what was compared, its largest error, the outcome."""
 
-    `candidate` is what was exported, `reference` what it must agree with: the trained run; its
-    logits `stored` with the export's reference rows; the export's other `form` of tables; None: the
-    rows were scored and nothing was there to compare with. `form`: which tables the candidate has
-    read (a feature that lacks this form was read in its other one). `cores`: of the machine;
-    onnxruntime scores with a thread on each, as it does by default.
-    `max_vector_difference`: of the first rows' vectors, where the reference shows them.
-    `search_ties`: rows that differ and are left out, because rounding decides in them which of two
-    behaviours a search finds last.
-    """
-
+    # What was exported: the ONNX graph, the .pt2 graph, or everything as the reader reads it.
     candidate: Literal["dense", "whole", "reader"]
-    form: Form | None = None
+    # The table form that was read; an embedding that lacks it was read in its first one.
+    form: str | None = None
+    # The trained run, its logits `stored` with the reference rows, or another form of the tables.
+    # None: the rows were scored, and there was nothing to compare with.
     reference: Literal["run", "stored", "form"] | None = None
     data: str
     rows: NonNegativeInt
+    # Cores of the machine: onnxruntime uses a thread on each by default.
     cores: PositiveInt | None = None
+    # The largest difference of a probability, and the largest that the form allows.
     max_abs_difference: NonNegativeFloat | None = None
-    tolerance: NonNegativeFloat = TOLERANCE
+    tolerance: NonNegativeFloat
+    # The same for a vector's entry, if the reference has vectors.
     max_vector_difference: NonNegativeFloat | None = None
-    vector_tolerance: NonNegativeFloat = VECTOR_TOLERANCE
+    vector_tolerance: NonNegativeFloat
+    # Rows that differ because rounding decides which behavior a search finds last; not counted.
     search_ties: NonNegativeInt = 0
+    # None if the rows have no labels, or labels of one class.
     candidate_auc: float | None = None
     reference_auc: float | None = None
     passed: bool
@@ -108,23 +99,20 @@ class Parity(BaseConfig):
 
 
 class Manifest(BaseConfig):
-    """Everything that a serving engineer needs to score a row from the other files.
+    """Everything that is needed to score a row from the other files."""
 
-    `tables`: the physical tables of the native form by name. `notes`: what was left out, and why.
-    `pairs`: of a model of histories, the sequences that it reads one by one. `reference_rows`: how
-    many rows `reference/` holds, with the trained model's logits.
-    """
-
-    format: Literal[3] = FORMAT
+    format: Literal[4] = FORMAT
     created: str
     model: ModelSpec
     features: tuple[ExportedFeature, ...]
+    # The sequences that a model of histories reads unpooled.
     pairs: tuple[ExportedPair, ...] = ()
-    tables: dict[str, PhysicalTable] = {}
+    # What was left out of the export, and why.
     notes: tuple[str, ...] = ()
     label: str
     dataset: DatasetSpec
     run: RunSpec
+    # Number of rows in `reference/`, which have the trained model's logits.
     reference_rows: PositiveInt
     versions: dict[str, str]
     parity: tuple[Parity, ...] = ()
@@ -134,7 +122,18 @@ class Manifest(BaseConfig):
         known = {feature.name for feature in self.sparse}
         for name in (name for pair in self.pairs for name in (*pair.target, *pair.history)):
             if name not in known:
-                raise ValueError(f"a pair speaks of {name!r}, which is no feature of ids")
+                raise ValueError(f"a pair names {name!r}, which is not a feature with ids")
+        return self
+
+    @model_validator(mode="after")
+    def _forms_are_known(self) -> Self:
+        for embedding, _ in self.embeddings:
+            unknown = sorted(set(embedding.forms) - set(FORMS))
+            if unknown or not embedding.forms:
+                raise ValueError(
+                    f"{embedding.name}: table forms must be among {', '.join(FORMS)}, "
+                    f"got {', '.join(unknown) or 'none'}"
+                )
         return self
 
     @property
@@ -144,7 +143,7 @@ class Manifest(BaseConfig):
 
     @property
     def embeddings(self) -> tuple[tuple[ExportedEmbedding, ExportedFeature], ...]:
-        """Every embedding and the feature whose ids it takes: features' own, then attention's."""
+        """Each embedding and the feature whose ids it takes: features' own, then attention's."""
         return (
             *((feature, feature) for feature in self.sparse),
             *((f.attention, f) for f in self.sparse if f.attention is not None),
@@ -156,8 +155,8 @@ class Manifest(BaseConfig):
         return frozenset(name for pair in self.pairs for name in pair.history)
 
     @property
-    def forms(self) -> tuple[Form, ...]:
-        """The forms that any embedding has."""
+    def forms(self) -> tuple[str, ...]:
+        """The table forms that any embedding has."""
         return tuple(form for form in FORMS if any(form in e.forms for e, _ in self.embeddings))
 
     @property
@@ -172,7 +171,11 @@ def now() -> str:
 
 
 def load_manifest(export_dir: Path) -> Manifest:
-    """Reads `manifest.json`; a folder without a whole one is no export."""
+    """Reads `manifest.json` of an export.
+
+    Raises:
+        RecsysError: if there is none, or it is damaged or of another format.
+    """
     path = export_dir / MANIFEST_FILE
     try:
         content = read_bytes(file_inside(export_dir, MANIFEST_FILE))
@@ -182,6 +185,8 @@ def load_manifest(export_dir: Path) -> Manifest:
         raise RecsysError(
             f"{export_dir} is not an export: it has no {MANIFEST_FILE}",
             expected="a folder that `recsys export` wrote",
+            got=describe_path(export_dir),
+            fix="export a run with `recsys export RUN --out DIR`, and give DIR",
         ) from None
     except PermissionError:
         raise RecsysError("no permission to read the manifest", where=path) from None
@@ -189,34 +194,42 @@ def load_manifest(export_dir: Path) -> Manifest:
         first = error.errors()[0]
         raise RecsysError(
             "the manifest is damaged or was written by another version",
-            where=f"{path}: {'.'.join(map(str, first['loc']))}",
-            got=first["msg"],
+            where=f"{path}: {'.'.join(map(str, first['loc']))}".removesuffix(": "),
+            expected=first["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
             fix="export the run again",
         ) from None
 
 
+def describe_path(path: Path) -> str:
+    """What a user's path leads to, for messages about a path that leads to the wrong thing."""
+    if not path.exists():
+        return "a path that does not exist"
+    if not path.is_dir():
+        return "a file"
+    kinds = {
+        MANIFEST_FILE: "an export",
+        "config.yaml": "a run folder",
+        SCHEMA_FILE: "a dataset folder",
+    }
+    found = next((kind for file, kind in kinds.items() if (path / file).is_file()), None)
+    return found or ("a folder of other files" if any(path.iterdir()) else "an empty folder")
+
+
 def _check_format(content: bytes, path: Path) -> None:
-    """Another format is named as such; anything else that is wrong is for the full check."""
+    """Refuses another format by name; any other mistake is left to the full check."""
     try:
         found = json.loads(content)["format"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return
-    if isinstance(found, int) and 0 < found < FORMAT:
+    if isinstance(found, int) and 0 < found != FORMAT:
+        age = "an earlier" if found < FORMAT else "a later"
         raise RecsysError(
-            "the export was written by an earlier version of recsys",
-            where=path,
-            expected=f"format {FORMAT}",
-            got=f"format {found}, which has no reference rows, and whose graphs of models of "
-            "histories may score wrongly on several threads",
-            fix="export the run again",
-        )
-    if isinstance(found, int) and found > FORMAT:
-        raise RecsysError(
-            "the export was written by a later version of recsys",
+            f"the export was written by {age} version of recsys",
             where=path,
             expected=f"format {FORMAT}",
             got=f"format {found}",
-            fix="install that version, or export the run again with this one",
+            fix="export the run again with this version, or read the export with the version that "
+            "its manifest.json names",
         )
 
 
@@ -230,18 +243,22 @@ def _to_json(manifest: Manifest) -> str:
 
 
 def check_export(export_dir: Path) -> Manifest:
-    """The manifest of an export whose every file has its checksum; otherwise says which has not."""
+    """Checks the checksum of every file and returns the manifest.
+
+    Raises:
+        RecsysError: names the first file that is missing, damaged or not part of the export.
+    """
     if not (export_dir / MANIFEST_FILE).is_file():
         return load_manifest(export_dir)
     verify_checksums(export_dir)
     sums = (export_dir / CHECKSUM_FILE).read_text()
-    if sums.count("\n") != len(sums.splitlines()):  # a vertical tab ends a line too, but not here
+    if sums.count("\n") != len(sums.splitlines()):  # splitlines also splits at vertical tabs
         raise RecsysError("the checksum file is damaged", where=export_dir / CHECKSUM_FILE)
     return load_manifest(export_dir)
 
 
 def add_parity(export_dir: Path, parity: Sequence[Parity]) -> Manifest:
-    """Appends comparisons to the manifest of a finished export, and mends its checksum."""
+    """Appends comparisons to the manifest of a finished export and updates its checksum."""
     manifest = load_manifest(export_dir)
     manifest = manifest.model_copy(update={"parity": (*manifest.parity, *parity)})
     text = _to_json(manifest)
@@ -254,9 +271,9 @@ def add_parity(export_dir: Path, parity: Sequence[Parity]) -> Manifest:
 
 
 def _replace(export_dir: Path, texts: dict[str, str]) -> None:
-    """New contents of files, all written before the first is renamed.
+    """Replaces files; all are written before the first is renamed.
 
-    Not inside the export: a reader would refuse a file that is not in the checksums.
+    They are written beside the export, because a reader refuses files without a checksum.
     """
     root = export_dir.resolve()
     try:

@@ -1,9 +1,9 @@
-"""What an ONNX graph of an export may hold, checked before onnxruntime loads it.
+"""Checks the ONNX graph of an export before onnxruntime loads it.
 
-Every operator must be on a list: standard ones that read and write nothing but their tensors and
-whose result does not depend on the order of threads. Scatters are not on it: onnxruntime's CPU
-kernels add to one place from several threads and lose updates. Neither are loops, random numbers,
-text, or other domains.
+Every operator must be on a list of standard ones that read and write only their tensors, and whose
+result does not depend on the order of threads. Scatters are not on it: onnxruntime's CPU kernels
+add to one place from several threads and lose updates. Neither are loops, random numbers, text, or
+other domains.
 """
 
 import math
@@ -17,7 +17,7 @@ from recsys.errors import RecsysError
 from recsys.io.paths import read_bytes
 
 LARGEST_FILE = (1 << 31) - 1  # bytes; protobuf reads no larger message
-LARGEST_TENSOR = 1 << 28  # entries of a tensor that the graph makes, for one row where it has rows
+LARGEST_TENSOR = 1 << 28  # entries of an intermediate tensor, for one row
 BY_ENTRY = """
     Abs Add And Cast Ceil Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual
     HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod
@@ -32,7 +32,7 @@ SUMS = """
     ArgMax ArgMin BatchNormalization CumSum Einsum Gemm LayerNormalization LogSoftmax MatMul
     ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
     ReduceSumSquare Softmax TopK
-"""  # products and orders too: one thread makes each result
+"""  # and products, maxima, orders: one thread computes each result
 OPERATORS = frozenset(f"{BY_ENTRY} {BY_PLACE} {SUMS}".split())
 STANDARD_DOMAINS = ("", "ai.onnx")
 TYPES = frozenset(
@@ -47,7 +47,7 @@ TYPES = frozenset(
 
 
 def read_graph(path: Path) -> bytes:
-    """The bytes of a graph file; refuses one that onnxruntime must not load."""
+    """Returns the bytes of a graph file; refuses one that onnxruntime must not load."""
     try:
         content = read_bytes(path, LARGEST_FILE)
         model = onnx.load_model_from_string(content)
@@ -60,17 +60,17 @@ def read_graph(path: Path) -> bytes:
     problem = next(problems(model), None)
     if problem is not None:
         raise RecsysError(
-            "the graph holds what no export of ours holds, and is not loaded",
+            "the graph is not safe to load",
             where=path,
             expected="standard operators on numbers, whose results do not depend on threads",
             got=problem,
-            fix="an export of an older version must be made again; trust no other",
+            fix="export the run again; do not use an export whose source you do not trust",
         )
     return content
 
 
 def problems(model: onnx.ModelProto) -> Iterator[str]:
-    """What the graph may not hold, each in words; nothing if it is as our exports are."""
+    """Descriptions of what the graph may not contain; none for the graphs of our exports."""
     for opset in model.opset_import:
         if opset.domain not in STANDARD_DOMAINS:
             yield f"operators of the domain {opset.domain!r}"
@@ -104,19 +104,20 @@ def _tensor_problems(tensor: onnx.TensorProto) -> Iterator[str]:
     if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
         yield f"the tensor {tensor.name!r}, whose values are in another file"
     elif tensor.data_type not in TYPES:
-        yield f"the tensor {tensor.name!r} of a type that is no number"
+        yield f"the tensor {tensor.name!r} of a type that is not a number"
     elif math.prod(tensor.dims) > tensor.ByteSize():  # a bit of raw data is an entry at least
-        yield f"the tensor {tensor.name!r} of {list(tensor.dims)}, but without so many values"
+        yield f"the tensor {tensor.name!r} of {list(tensor.dims)}, with fewer values than that"
 
 
 def _size_problems(model: onnx.ModelProto) -> Iterator[str]:
-    """Tensors that the graph would make, too large whatever the rows; sizes of rows count as 1."""
+    """Intermediate tensors that would be too large even for one row."""
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        yield f"shapes that do not fit: {error}"
+        yield f"inconsistent shapes: {error}"
         return
     for value in inferred.graph.value_info:
         sizes = [max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim]
         if math.prod(sizes) > LARGEST_TENSOR:
-            yield f"the tensor {value.name!r}, which would have {math.prod(sizes):,} entries a row"
+            entries = f"{math.prod(sizes):,} entries per row"
+            yield f"the tensor {value.name!r}, which would have {entries}"

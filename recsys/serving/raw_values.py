@@ -1,19 +1,24 @@
-"""Raw values of any type as the tokens and numbers that `prepare` made of them.
+"""Raw values of any type → the tokens, numbers and times that `prepare` makes of them.
 
-Written apart from data_pipelines on purpose: an export is right when the two agree. The rule is the
-table in docs/data_contract.md.
+It shares no code with data_pipelines on purpose: an export is right if the two agree. The rules are
+the table in docs/data_contract.md.
 """
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recsys.errors import RecsysError
+from recsys.schema import TICKS_PER_SECOND, Hour, TimeUnit, Weekday
 
+Floats = NDArray[np.float64]
+
+FIRST, LAST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1)
 _TICKS_PER_SECOND = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -147,8 +152,66 @@ def _without_zeros(text: str) -> str:
 
 def _unsuitable(values: pl.Series, feature: str, column: str | None, expected: str) -> RecsysError:
     return RecsysError(
-        f"{feature}: the raw column has a type that this feature cannot have",
+        f"{feature}: the raw column has an unsuitable type",
         where=f"column {column or feature!r}",
         expected=expected,
         got=str(values.dtype),
+    )
+
+
+def to_moments(values: pl.Series, unit: TimeUnit, feature: str, column: str) -> pl.Series:
+    """Values (N,) of any type → float64 whole seconds, null where missing; UTC without a zone.
+
+    Raises:
+        RecsysError: for a value that is not a date or time.
+    """
+    if isinstance(values.dtype, pl.Datetime | pl.Date):
+        seconds = to_numbers(values, feature, column).floor()
+        wrong = values.filter(~seconds.is_between(FIRST.timestamp(), LAST.timestamp()))
+        if len(wrong):
+            raise _not_a_moment(wrong[0], unit, feature, column)
+        return seconds
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
+    distinct = values.drop_nulls().unique(maintain_order=True)
+    made = [_seconds(value, unit, feature, column) for value in distinct.to_list()]
+    table = pl.DataFrame({"value": distinct, "seconds": pl.Series(made, dtype=pl.Float64)})
+    keyed = values.rename("value").to_frame()
+    return keyed.join(table, on="value", how="left", maintain_order="left")["seconds"]
+
+
+def _seconds(value: object, unit: TimeUnit, feature: str, column: str) -> float | None:
+    """Floor of the seconds; None for empty text."""
+    if value == "":
+        return None
+    try:
+        seconds = float(str(value)) / TICKS_PER_SECOND[unit]
+    except ValueError:
+        seconds = _seconds_of_text(str(value), feature, column)
+    if not FIRST.timestamp() <= seconds <= LAST.timestamp():
+        raise _not_a_moment(value, unit, feature, column)
+    return seconds // 1
+
+
+def _seconds_of_text(text: str, feature: str, column: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _not_a_moment(text, "s", feature, column) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // 1
+
+
+def clock_tokens(transform: Hour | Weekday, seconds: Floats) -> NDArray[np.int64]:
+    """Hours 0 … 23, or days of the week with 0 for Sunday, in UTC; 1970 began on a Thursday."""
+    if isinstance(transform, Hour):
+        return (seconds % 86_400 // 3600).astype(np.int64)
+    return ((seconds // 86_400).astype(np.int64) + 4) % 7
+
+
+def _not_a_moment(value: object, unit: TimeUnit, feature: str, column: str) -> RecsysError:
+    return RecsysError(
+        f"{feature}: a raw value is not a date or time",
+        where=f"column {column!r}",
+        expected=f"ISO 8601, or a number since 1970 ({unit!r}), between 1980 and 2200",
+        got=repr(value),
     )

@@ -1,79 +1,101 @@
-"""The independent reader: an export scored with numpy, polars, safetensors and onnxruntime.
+"""Scores an export with numpy, polars, safetensors and onnxruntime; torch is never imported.
 
-torch is never imported here, nor anything of the training side: what this reads, a serving stack
-can read. It is also the reference for writing one in another language.
+This is also the reference for a reader in another language. `recsys verify` compares it with the
+trained model.
 """
 
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
-from safetensors.numpy import save_file
 
 from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
-from recsys.serving.decoder import Floats, Ids
 from recsys.serving.encoders import RawEncoder
-from recsys.serving.features import ExportedEmbedding, ExportedFeature, ExportedPair, Form
+from recsys.serving.features import ExportedEmbedding, ExportedFeature, ExportedPair
 from recsys.serving.manifest import GraphSpec, check_export, load_manifest
-from recsys.serving.onnx_checks import read_graph
+from recsys.serving.table_forms.base import Floats, Ids
 from recsys.serving.tables import FeatureTables
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 Inputs = Floats | Ids
-GRAPH_ERRORS = (
-    onnx_errors.Fail,
-    onnx_errors.InvalidGraph,
-    onnx_errors.InvalidProtobuf,
-    onnx_errors.InvalidArgument,
-    onnx_errors.NoSuchFile,
-    onnx_errors.NotImplemented,
-    onnx_errors.RuntimeException,
-)
-# scored at once: rows, and behaviours if every history were as long as it may be
-CHUNK_ROWS, CHUNK_BEHAVIOURS = 1 << 12, 1 << 18
+# Scored at once: rows, and behaviors if every history were as long as it may be.
+CHUNK_ROWS, CHUNK_BEHAVIORS = 1 << 12, 1 << 18
 
 
 class Scores(NamedTuple):
-    """logits and probabilities, (B,) each."""
+    """Scores of B rows: logits and probabilities, (B,) float32 each."""
 
     logits: Floats
     probabilities: Floats
 
 
 class ExportReader:
-    """Scores raw rows, or rows that are encoded already, by either form of the tables."""
+    """Scores raw or encoded rows with an export.
 
-    def __init__(self, export_dir: Path, *, check: bool = True, threads: int = 0) -> None:
-        """`threads`: of onnxruntime within an operator; 0 is its default, a thread a core."""
+    >>> reader = ExportReader("exports/dcn_v2")                      # doctest: +SKIP
+    >>> rows = pl.DataFrame({"C1": ["68fd1e64"], "I1": [3.0], ...})  # doctest: +SKIP
+    >>> reader.score_raw(rows).probabilities                         # doctest: +SKIP
+    array([0.2476], dtype=float32)
+    """
+
+    def __init__(self, export_dir: Path | str, *, check: bool = True, threads: int = 0) -> None:
+        """Reads the manifest and loads the network; tables are read when they are first needed.
+
+        Args:
+            export_dir: a folder that `recsys export` wrote.
+            check: whether the checksum of every file is verified first.
+            threads: threads of onnxruntime within an operator; 0: one for each core.
+
+        Raises:
+            RecsysError: if the folder is not an export, or a file is missing or damaged.
+        """
+        export_dir = Path(export_dir)
         self.manifest = check_export(export_dir) if check else load_manifest(export_dir)
-        self.tables = FeatureTables(export_dir, self.manifest)
+        self.tables = FeatureTables(export_dir, (e for e, _ in self.manifest.embeddings))
         spec = self.manifest.model.dense
         self.graph_file = file_inside(export_dir, spec.file)
         self.session = _load_graph(self.graph_file, spec, threads)
         self.encoder = RawEncoder(self.manifest.features, export_dir)
         self.longest = max((pair.max_length for pair in self.manifest.pairs), default=0)
 
-    def score_raw(self, raw: pl.DataFrame, form: Form = "materialized") -> Scores:
-        """Raw columns, as the data set's reader gives them → scores."""
+    def score_raw(self, raw: pl.DataFrame, form: str | None = None) -> Scores:
+        """Scores rows of raw values.
+
+        Args:
+            raw: B rows with the columns that `recsys prepare` read, before any encoding.
+            form: the table form to read, such as `native`; by default each feature's first one.
+
+        Raises:
+            RecsysError: if a column is missing, or a value cannot be encoded.
+        """
         return self.score(self.encoder.encode(raw), form)
 
-    def score(self, encoded: pl.DataFrame, form: Form = "materialized") -> Scores:
-        """Columns of ids and numbers, as a data set's splits have them → scores."""
+    def score(self, encoded: pl.DataFrame, form: str | None = None) -> Scores:
+        """Scores encoded rows.
+
+        Args:
+            encoded: B rows with a column for each feature, as the splits of a dataset have them:
+                int32 ids, lists of int32 ids, float32 numbers.
+            form: the table form to read, such as `native`; by default each feature's first one.
+
+        Raises:
+            RecsysError: if a column is missing, an id is outside its table, or a history is longer
+                than the model reads.
+        """
         empty = np.empty(0, np.float32)
         scored = (self._score_chunk(chunk, form) for chunk in chunks(encoded, self.longest))
         parts = [(empty, empty), *scored]
         logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Scores(logits, probabilities)
 
-    def inputs(self, encoded: pl.DataFrame, form: Form = "materialized") -> dict[str, Inputs]:
-        """What the dense graph takes: embeddings' vectors, lengths (B,), numericals (B, N)."""
+    def inputs(self, encoded: pl.DataFrame, form: str | None = None) -> dict[str, Inputs]:
+        """The inputs of the network: embeddings' vectors, lengths (B,), numericals (B, N)."""
         vectors = self.vectors(encoded, form)
         inputs: dict[str, Inputs] = {
             embedding.graph_input: vectors[embedding.name]
@@ -86,15 +108,15 @@ class ExportReader:
             inputs[numerical[0].graph_input] = pl.DataFrame(columns).to_numpy()
         return inputs
 
-    def vectors(self, encoded: pl.DataFrame, form: Form = "materialized") -> dict[str, Floats]:
-        """Of each embedding, by name: (B, D), pooled; of a history (L, D), rows' end to end."""
+    def vectors(self, encoded: pl.DataFrame, form: str | None = None) -> dict[str, Floats]:
+        """Vectors by embedding: (B, D), pooled; of a history (L, D), all rows' end to end."""
         return {
             embedding.name: self._vectors(embedding, feature, encoded, form)
             for embedding, feature in self.manifest.embeddings
         }
 
     def check_forms_agree(self) -> None:
-        """Refuses an export whose two forms make different vectors of an id."""
+        """Raises RecsysError if two table forms hold different vectors of an id."""
         for embedding, _ in self.manifest.embeddings:
             self.tables.check_forms_agree(embedding)
 
@@ -103,7 +125,7 @@ class ExportReader:
         embedding: ExportedEmbedding,
         feature: ExportedFeature,
         encoded: pl.DataFrame,
-        form: Form,
+        form: str | None,
     ) -> Floats:
         column = _column(feature, encoded)
         if feature.kind == "categorical":
@@ -116,7 +138,7 @@ class ExportReader:
         return _pool(vectors, lengths.to_numpy(), is_mean=feature.pooling == "mean")
 
     def _lengths(self, pair: ExportedPair, encoded: pl.DataFrame) -> Ids:
-        """(B,); refuses histories of one pair that differ in length, or are too long."""
+        """(B,); refuses histories of one pair that differ in length or are too long."""
         features = {feature.name: feature for feature in self.manifest.sparse}
         columns = [_column(features[name], encoded) for name in pair.history]
         first, *others = [column.list.len().to_numpy().astype(np.int64) for column in columns]
@@ -125,38 +147,56 @@ class ExportReader:
             if len(differs):
                 row = int(differs[0])
                 raise RecsysError(
-                    f"{pair.history[0]} and {name} are not of one length in every row",
-                    expected="histories that describe the same behaviours",
-                    got=f"{first[row]} and {lengths[row]} behaviours in a row",
+                    f"{pair.history[0]} and {name} differ in length in a row",
+                    expected="equal lengths: both describe the same behaviors",
+                    got=f"{first[row]} and {lengths[row]} behaviors in a row",
                 )
         if first.max(initial=0) > pair.max_length:
             raise RecsysError(
                 f"{pair.history[0]}: a history is longer than the model reads",
-                expected=f"at most {pair.max_length} behaviours, the last ones",
+                expected=f"at most {pair.max_length} behaviors, the last ones",
                 got=int(first.max()),
-                fix="give rows of the data set that the model was trained on",
+                fix="give rows of the dataset that the model was trained on",
             )
         return first
 
-    def _score_chunk(self, encoded: pl.DataFrame, form: Form) -> Scores:
+    def _score_chunk(self, encoded: pl.DataFrame, form: str | None) -> Scores:
         inputs = self.inputs(encoded, form)
         try:
             return Scores(*self.session.run(list(Scores._fields), inputs))
-        except GRAPH_ERRORS as error:
+        except _graph_errors() as error:
             raise RecsysError(
                 "the graph cannot score the rows", where=self.graph_file, got=error
             ) from None
 
 
-def _load_graph(path: Path, spec: GraphSpec, threads: int) -> onnxruntime.InferenceSession:
-    """From bytes that were checked, so that no other file is read and nothing changes between."""
+def _graph_errors() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    return (
+        errors.Fail,
+        errors.InvalidGraph,
+        errors.InvalidProtobuf,
+        errors.InvalidArgument,
+        errors.NoSuchFile,
+        errors.NotImplemented,
+        errors.RuntimeException,
+    )
+
+
+def _load_graph(path: Path, spec: GraphSpec, threads: int) -> "onnxruntime.InferenceSession":
+    """Loads the bytes that were checked: no other file is read, and none can change in between."""
+    import onnxruntime  # onnx and onnxruntime take a second to import
+
+    from recsys.serving.onnx_checks import read_graph
+
     content = read_graph(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-    except GRAPH_ERRORS as error:
+    except _graph_errors() as error:
         raise RecsysError("the graph is damaged", where=path, got=error) from None
     for expected, got in (
         (spec.inputs, session.get_inputs()),
@@ -166,7 +206,7 @@ def _load_graph(path: Path, spec: GraphSpec, threads: int) -> onnxruntime.Infere
         found = [tensor.name for tensor in got]
         if names != found:
             raise RecsysError(
-                "the graph and the manifest do not belong together",
+                "the graph does not fit the manifest",
                 where=path,
                 expected=f"tensors {', '.join(names)}",
                 got=", ".join(found),
@@ -175,8 +215,8 @@ def _load_graph(path: Path, spec: GraphSpec, threads: int) -> onnxruntime.Infere
 
 
 def chunks(frame: pl.DataFrame, longest: int = 0) -> Iterator[pl.DataFrame]:
-    """The frame's rows, so many at a time that memory is bounded; no history is above `longest`."""
-    rows = min(CHUNK_ROWS, CHUNK_BEHAVIOURS // max(longest, 1))
+    """The frame in slices whose memory is bounded, for histories of at most `longest` behaviors."""
+    rows = min(CHUNK_ROWS, CHUNK_BEHAVIORS // max(longest, 1))
     return frame.iter_slices(max(rows, 1))
 
 
@@ -200,44 +240,10 @@ def _column(feature: ExportedFeature, encoded: pl.DataFrame) -> pl.Series:
     if feature.name not in encoded.columns:
         raise RecsysError(
             f"the rows have no column for the feature {feature.name!r}",
-            expected="an encoded split of the data set that the model was trained on",
+            expected=f"a column {feature.name!r}, encoded as in the dataset of the model",
             got=", ".join(encoded.columns),
         )
     column = encoded[feature.name]
     if column.null_count():
         raise RecsysError(f"{feature.name}: an encoded value is missing", got="null")
     return column
-
-
-def serve(export_dir: Path) -> None:
-    """Answers requests, one JSON object a line, with {error}; rows and answers are files.
-
-    {check_forms: true} → nothing more.
-    {rows: file, raw: bool, vector_rows: n, out: folder} → `scores.FORM.arrow` and, of the first n
-    rows, `vectors.FORM.safetensors` for each form; `encoded.arrow` when the rows were raw.
-    """
-    reader = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            reader = reader or ExportReader(export_dir)
-            if "check_forms" in request:
-                reader.check_forms_agree()
-            else:
-                _answer(reader, request, Path(request["out"]))
-            error = None
-        except RecsysError as refusal:
-            error = str(refusal)
-        sys.stdout.write(json.dumps({"error": error}) + "\n")
-        sys.stdout.flush()
-
-
-def _answer(reader: ExportReader, request: dict[str, Any], out: Path) -> None:
-    encoded = pl.read_ipc(Path(request["rows"]).read_bytes())
-    if request["raw"]:
-        encoded = reader.encoder.encode(encoded)
-        encoded.write_ipc(out / "encoded.arrow")
-    head = encoded[: request["vector_rows"]]
-    for form in reader.manifest.forms:
-        pl.DataFrame(reader.score(encoded, form)._asdict()).write_ipc(out / f"scores.{form}.arrow")
-        save_file(reader.vectors(head, form), out / f"vectors.{form}.safetensors")

@@ -1,5 +1,6 @@
-"""The vectors of an export's features, read from either form with numpy and safetensors alone."""
+"""The vectors of an export's embeddings, in any of its table forms; needs numpy and safetensors."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from recsys.errors import RecsysError
 from recsys.io.file_sizes import check_size
 from recsys.io.memory import check_memory
 from recsys.io.paths import file_inside
-from recsys.serving.decoder import Array, Decoder, Floats, Ids
-from recsys.serving.features import ExportedEmbedding, Form, PhysicalTable
-from recsys.serving.manifest import VECTOR_TOLERANCE, Manifest
+from recsys.serving.features import ExportedEmbedding, PhysicalTable
+from recsys.serving.table_forms import get_form
+from recsys.serving.table_forms.base import Array, Floats, Ids, Lookup
+from recsys.serving.table_forms.native import read_physical
 
 COMPARED_IDS = 1 << 20  # of each feature, spread evenly
 IDS_AT_ONCE = 1 << 16
@@ -23,88 +25,76 @@ IDS_AT_ONCE = 1 << 16
 class FeatureTables:
     """Ids → vectors; files are read when they are first needed, and once."""
 
-    def __init__(self, export_dir: Path, manifest: Manifest) -> None:
-        self.export_dir, self.manifest = export_dir, manifest
-        self._tensors = cache(self._load_tensors)
-        self._decoder = cache(self._build_decoder)
+    def __init__(self, export_dir: Path, embeddings: Iterable[ExportedEmbedding]) -> None:
+        self.export_dir = export_dir
+        self.embeddings = {embedding.name: embedding for embedding in embeddings}
+        self._read = cache(self._load_tensors)
+        self._lookup = cache(self._open)
 
-    def vectors(self, embedding: ExportedEmbedding, ids: Ids, form: Form) -> Floats:
-        """Ids (L,) → (L, D) from this form, or from the other where the embedding lacks it."""
+    def vectors(self, embedding: ExportedEmbedding, ids: Ids, form: str | None = None) -> Floats:
+        """Returns the vectors of ids.
+
+        Args:
+            embedding: one of the manifest's.
+            ids: (L,), each in [0, embedding.num_ids).
+            form: a table form; another one is read if it is None or the embedding lacks it.
+
+        Returns:
+            (L, D) float32.
+
+        Raises:
+            RecsysError: for an id outside the table, an unknown form, or a damaged file.
+        """
         if len(ids) and not 0 <= ids.min() <= ids.max() < embedding.num_ids:
             raise RecsysError(
                 f"{embedding.name}: an id is outside the feature's table",
                 expected=f"0 … {embedding.num_ids - 1}",
                 got=f"{ids.min()} … {ids.max()}",
-                fix="give rows of the data set that the model was trained on",
+                fix="give rows of the dataset that the model was trained on",
             )
-        if form not in embedding.forms:
-            form = next(iter(embedding.forms), form)
-        if form == "native":
-            return self._decoder(embedding.name).vectors(ids)
-        shape = (embedding.num_ids, embedding.dim)
-        return self._table(str(embedding.table), shape)[ids]
+        return self._lookup(embedding.name, _stored_form(embedding, form))(ids)
 
     def check_forms_agree(self, embedding: ExportedEmbedding) -> None:
-        """Compares the vectors of up to a million ids, where the embedding has two forms."""
-        if len(embedding.forms) < 2 or self._is_same_file(embedding):
-            return
+        """Compares every form of an embedding with its first one, for up to a million ids.
+
+        Raises:
+            RecsysError: if the vectors of an id differ by more than the less exact form may.
+        """
         count = min(embedding.num_ids, COMPARED_IDS)
         ids = np.linspace(0, embedding.num_ids - 1, count, dtype=np.int64)
-        for start in range(0, count, IDS_AT_ONCE):
-            block = ids[start : start + IDS_AT_ONCE]
-            plain, native = (self.vectors(embedding, block, form) for form in embedding.forms)
-            differs = np.flatnonzero(vector_differences(native, plain) > VECTOR_TOLERANCE)
-            if len(differs):
-                row = int(differs[0])
-                raise RecsysError(
-                    f"{embedding.name}: the two forms of the vector of id {block[row]} differ",
-                    where=self.export_dir,
-                    expected=f"as in {embedding.table}: {plain[row]}",
-                    got=f"by its rule: {native[row]}",
-                    fix="export the run again",
-                )
+        first, *others = embedding.forms
+        for form in others:
+            if not self._is_same_file(embedding, first, form):
+                for start in range(0, count, IDS_AT_ONCE):
+                    self._compare(embedding, ids[start : start + IDS_AT_ONCE], (first, form))
+
+    def _compare(self, embedding: ExportedEmbedding, ids: Ids, forms: tuple[str, str]) -> None:
+        expected, got = (self.vectors(embedding, ids, form) for form in forms)
+        tolerance = max(get_form(form).vector_tolerance for form in forms)
+        differs = np.flatnonzero(vector_differences(got, expected) > tolerance)
+        if len(differs):
+            row = int(differs[0])
+            raise RecsysError(
+                f"{embedding.name}: the {forms[0]} and {forms[1]} forms of the vector of id "
+                f"{ids[row]} differ",
+                where=self.export_dir,
+                expected=f"{forms[0]}: {expected[row]} ± {tolerance:g}",
+                got=f"{forms[1]}: {got[row]}",
+                fix="export the run again",
+            )
 
     def physical(self, table: PhysicalTable) -> Floats:
         """A table as it was trained, (num_rows, dim)."""
-        return self._table(table.file, (table.num_rows, table.dim))
+        return read_physical(table, self._read, self.export_dir)
 
-    def _is_same_file(self, embedding: ExportedEmbedding) -> bool:
-        lookups = embedding.native.rule.lookups if embedding.native is not None else ()
-        files = {t.file for k in lookups if (t := self.manifest.tables.get(k.table)) is not None}
-        return files == {embedding.table}
+    def _is_same_file(self, embedding: ExportedEmbedding, first: str, second: str) -> bool:
+        tables = embedding.forms[second].tables.values()
+        return {table.file for table in tables} == {embedding.forms[first].file}
 
-    def _build_decoder(self, name: str) -> Decoder:
-        embedding = next(e for e, _ in self.manifest.embeddings if e.name == name)
-        native = embedding.native
-        assert native is not None  # `forms` says so
-        where = f"{self.export_dir}: the rule of {name}"
-        tables = {
-            look.table: self.physical(self.manifest.tables[look.table])
-            for look in native.rule.lookups
-            if look.table in self.manifest.tables
-        }
-        tensors = {} if native.tensors is None else self._tensors(native.tensors)
-        decoder = Decoder(native.rule, tables, tensors, where)
-        width = decoder.vectors(np.zeros(1, np.int64)).shape[1]
-        if width != embedding.dim:
-            raise RecsysError(
-                "the rule makes vectors of another width",
-                where=where,
-                expected=embedding.dim,
-                got=width,
-            )
-        return decoder
-
-    def _table(self, file: str, shape: tuple[int, int]) -> Floats:
-        table = self._tensors(file).get("vectors")
-        if table is None or table.shape != shape or table.dtype != np.float32:
-            raise RecsysError(
-                "the table is damaged",
-                where=self.export_dir / file,
-                expected=f"float32 vectors, {shape[0]} × {shape[1]}",
-                got=None if table is None else f"{table.dtype} {table.shape}",
-            )
-        return table  # type: ignore[return-value]  # float32, as was just checked
+    def _open(self, name: str, form: str) -> Lookup:
+        embedding = self.embeddings[name]
+        stored = embedding.forms[form]
+        return get_form(form).open(embedding, stored, self._read, self.export_dir)
 
     def _load_tensors(self, file: str) -> dict[str, Array]:
         try:
@@ -118,8 +108,20 @@ class FeatureTables:
             ) from None
 
 
+def _stored_form(embedding: ExportedEmbedding, form: str | None) -> str:
+    """The form itself if the embedding has it, otherwise the first that it has."""
+    if form in embedding.forms:
+        return str(form)
+    if form is not None:
+        get_form(form)
+    return next(iter(embedding.forms))
+
+
 def vector_differences(got: Floats, expected: Floats) -> NDArray[np.float64]:
-    """Largest difference in each row (L,), relative to the largest entry of all where above 1."""
+    """The largest difference in each row, (L,), relative to the largest entry if that is above 1.
+
+    NaN counts as infinity.
+    """
     difference = np.abs(got.astype(np.float64) - expected)
     difference[np.isnan(difference)] = np.inf
     scale = max(1.0, float(np.abs(expected).max(initial=0.0)))

@@ -1,34 +1,56 @@
-"""The run that an export is compared with: a named one, or the exported one if it is there."""
+"""Verifies an export against a trained run: a named one, or the exported one if it exists."""
 
 import hashlib
 import os
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.errors import RecsysError
 from recsys.schema import Schema, load_schema
-from recsys.serving.manifest import Manifest
-from recsys.serving.rows import meaning_of
+from recsys.serving.encoded_rows import meaning_of
+from recsys.serving.manifest import Manifest, Parity, describe_path
+from recsys.verification.verify import RawChunk, verify_export
 
 if TYPE_CHECKING:
-    from recsys.export.checks.reference import RunReference
+    from recsys.export.checks.trained_model import RunReference
 
 CONFIG_FILE = "config.yaml"
 
 
-def find_run(export_dir: Path, manifest: Manifest, run_dir: Path | None) -> "RunReference | None":
-    """The run as a reference; None where none is named and the exported one is gone.
+def verify_with_run(
+    export_dir: Path,
+    data: Path,
+    raw_chunks: Iterable[RawChunk] | None = None,
+    *,
+    run_dir: Path | None = None,
+) -> tuple[Parity, ...]:
+    """As `verify_export`, with the run `run_dir` or, by default, the exported run if it exists."""
+    return verify_export(export_dir, data, raw_chunks, find_run=partial(find_run, run_dir=run_dir))
 
-    A folder that now holds another run is as good as gone.
+
+def find_run(
+    export_dir: Path, manifest: Manifest, run_dir: Path | None = None
+) -> "RunReference | None":
+    """The run as a reference; None if none is named and the exported one is gone.
+
+    A folder that now holds another run counts as gone.
     """
     is_named = run_dir is not None
     if run_dir is None:
         run_dir = Path(os.path.normpath(export_dir / manifest.run.folder))
-        if not (run_dir / CONFIG_FILE).is_file():
+    if not (run_dir / CONFIG_FILE).is_file():
+        if not is_named:
             return None
-    from recsys.export.checks.reference import (
-        RunReference,  # torch, which a verify alone does without
-    )
+        raise RecsysError(
+            f"{run_dir} is not a run folder: it has no {CONFIG_FILE}",
+            where="--run",
+            expected="a folder that `recsys train` wrote",
+            got=describe_path(run_dir),
+            fix="give the run that was exported, or leave --run out",
+        )
+    from recsys.export.checks.trained_model import RunReference  # torch, which takes seconds
     from recsys.training.run_folder.folder import load_run_config
     from recsys.training.run_folder.trained import load_trained
 
@@ -42,14 +64,14 @@ def find_run(export_dir: Path, manifest: Manifest, run_dir: Path | None) -> "Run
 
 
 def check_features(schema: Schema, manifest: Manifest, run_dir: Path) -> None:
-    """Refuses a run of other features than the export has."""
+    """Refuses a run whose features differ from the export's."""
     own = {feature.name: meaning_of(feature) for feature in schema.features}
     exported = {feature.name: meaning_of(feature) for feature in manifest.features}
     differing = [n for n in sorted(own.keys() | exported) if own.get(n) != exported.get(n)]
     if differing:
         name = differing[0]
         raise RecsysError(
-            f"the run has other features than the export: {', '.join(differing[:5])}"
+            f"the features of the run and the export differ: {', '.join(differing[:5])}"
             + (" …" if len(differing) > 5 else ""),
             where=run_dir,
             expected=f"{name}: {exported.get(name, 'no such feature')}, as in the export",

@@ -1,4 +1,7 @@
-"""The independent reader in a process of its own, in which torch cannot be imported."""
+"""Runs the reader in a process of its own, in which torch cannot be imported.
+
+Requests and answers are JSON objects, one a line; rows, scores and vectors are files in a folder.
+"""
 
 import json
 import signal
@@ -7,29 +10,30 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from recsys.errors import RecsysError
-from recsys.export.checks.comparison import COMPARED_VECTOR_ROWS
-from recsys.serving.features import Form
+from recsys.serving.reader import ExportReader
+
+COMPARED_VECTOR_ROWS = 4096
 
 # None in sys.modules makes an import fail: the reader cannot use torch even by accident.
 READER_PROGRAM = """
 import sys
 sys.modules.update(dict.fromkeys(("torch", "torchrec", "fbgemm_gpu", "lightning")))
 from pathlib import Path
-from recsys.serving.reader import serve
-serve(Path(sys.argv[1]))
+from recsys.verification.reader_process import answer_requests
+answer_requests(Path(sys.argv[1]))
 """
 
 
 class ReaderProcess:
-    """The independent reader in a process of its own, in which torch cannot be imported."""
+    """Sends requests to the process, and reads its answers."""
 
     def __init__(
         self, process: "subprocess.Popen[str]", errors: IO[str], exchange: Path, export_dir: Path
@@ -38,11 +42,11 @@ class ReaderProcess:
         self.export_dir = export_dir
 
     def check_forms_agree(self) -> None:
-        """Refuses an export whose two forms make different vectors of an id."""
+        """Raises RecsysError if two table forms hold different vectors of an id."""
         self._request({"check_forms": True})
 
     def score(self, rows: pl.DataFrame, *, raw: bool, is_first: bool) -> None:
-        """Scores rows by every form; looks at vectors too when they are the first rows."""
+        """Scores rows with every form; for the first rows of the data, reads their vectors too."""
         rows.write_ipc(self.exchange / "rows.arrow")
         self._request(
             {
@@ -53,11 +57,11 @@ class ReaderProcess:
             }
         )
 
-    def logits(self, form: Form) -> NDArray[np.float32]:
-        """(B,) of the rows scored last."""
+    def logits(self, form: str) -> NDArray[np.float32]:
+        """Logits (B,) of the rows scored last."""
         return np.asarray(self._read(f"scores.{form}.arrow")["logits"].to_numpy())
 
-    def vectors(self, form: Form) -> dict[str, NDArray[np.float32]]:
+    def vectors(self, form: str) -> dict[str, NDArray[np.float32]]:
         """Each embedding's vectors of the first rows, (B, D); of a history (L, D)."""
         return dict(load_file(self.exchange / f"vectors.{form}.safetensors"))
 
@@ -66,7 +70,7 @@ class ReaderProcess:
         return self._read("encoded.arrow")
 
     def _read(self, name: str) -> pl.DataFrame:
-        # The bytes and not the path: polars would map a file that the next answer overwrites.
+        # Bytes, not the path: polars would map a file that the next answer overwrites.
         return pl.read_ipc((self.exchange / name).read_bytes())
 
     def _request(self, request: Mapping[str, object]) -> None:
@@ -92,11 +96,11 @@ class ReaderProcess:
         code = self.process.wait()
         if code < 0:
             raise RecsysError(
-                "the process that scores the export was ended by the system",
+                "the system ended the process that scores the export",
                 where=self.export_dir,
                 got=signal.Signals(-code).name,
-                fix="SIGKILL: there is too little memory for this export; else: the graph is "
-                "damaged in a way that onnxruntime does not survive",
+                fix="for SIGKILL: use a machine with more memory; otherwise the graph is damaged "
+                "and crashes onnxruntime: export the run again",
             )
         self.errors.seek(0)
         raise RuntimeError(f"the reader's process died:\n{self.errors.read()[-2000:]}")
@@ -104,7 +108,7 @@ class ReaderProcess:
 
 @contextmanager
 def start_reader(export_dir: Path, exchange: Path) -> Iterator[ReaderProcess]:
-    """Files are handed over in the folder `exchange`."""
+    """Starts the process; files are exchanged in the folder `exchange`."""
     with (exchange / "errors.txt").open("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", READER_PROGRAM, str(export_dir)],
@@ -118,3 +122,37 @@ def start_reader(export_dir: Path, exchange: Path) -> Iterator[ReaderProcess]:
                 yield ReaderProcess(process, errors, exchange, export_dir)
             finally:
                 process.kill()
+
+
+def answer_requests(export_dir: Path) -> None:
+    """The process's main loop: reads requests from stdin, and writes {error} to stdout for each.
+
+    {check_forms: true} compares the table forms. {rows: file, raw: bool, vector_rows: n,
+    out: folder} writes `scores.FORM.arrow` and, of the first n rows, `vectors.FORM.safetensors`
+    for each form, and `encoded.arrow` if the rows are raw.
+    """
+    reader = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reader = reader or ExportReader(export_dir)
+            if "check_forms" in request:
+                reader.check_forms_agree()
+            else:
+                _score_rows(reader, request, Path(request["out"]))
+            error = None
+        except RecsysError as refusal:
+            error = str(refusal)
+        sys.stdout.write(json.dumps({"error": error}) + "\n")
+        sys.stdout.flush()
+
+
+def _score_rows(reader: ExportReader, request: dict[str, Any], out: Path) -> None:
+    encoded = pl.read_ipc(Path(request["rows"]).read_bytes())
+    if request["raw"]:
+        encoded = reader.encoder.encode(encoded)
+        encoded.write_ipc(out / "encoded.arrow")
+    head = encoded[: request["vector_rows"]]
+    for form in reader.manifest.forms:
+        pl.DataFrame(reader.score(encoded, form)._asdict()).write_ipc(out / f"scores.{form}.arrow")
+        save_file(reader.vectors(head, form), out / f"vectors.{form}.safetensors")

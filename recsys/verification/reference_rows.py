@@ -1,7 +1,7 @@
-"""Rows with the trained model's scores, kept in the export: what every later reading must give.
+"""Reference rows: kept in the export with the trained model's logits, which it must reproduce.
 
 They are generated, not taken from the data: ids from the whole range of each feature, histories of
-every length up to the longest. Who has the export alone can tell by them that it scores right.
+every length up to the longest. With them an export can be verified without anything else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ from recsys.serving.manifest import LOGITS_FILE, ROWS_FILE, Manifest
 
 Range = tuple[float, float]
 NUM_ROWS, FEWEST_ROWS = 2048, 64
-BEHAVIOURS = 1 << 18  # of a history in all rows, about
+BEHAVIORS = 1 << 18  # of a history in all rows, approximately
 POOLED_LENGTH = 50  # of a sequence without max_length
 LARGEST_FILE = 1 << 28  # bytes of values
 
 
 def count_rows(features: Sequence[Feature], pairs: Sequence[ExportedPair]) -> int:
-    """How many rows are generated: fewer where histories may be very long."""
+    """The number of rows to generate: fewer if histories may be very long."""
     groups = _length_groups(features, pairs).values()
     longest = max((most for _, most in groups), default=1)
-    return min(NUM_ROWS, max(FEWEST_ROWS, 2 * BEHAVIOURS // longest))
+    return min(NUM_ROWS, max(FEWEST_ROWS, 2 * BEHAVIORS // longest))
 
 
 def generate_rows(manifest: Manifest, ranges: Mapping[str, Range], seed: int = 0) -> pl.DataFrame:
-    """Encoded rows of the manifest's features; `ranges`: of each numerical feature."""
+    """Encoded rows of the manifest's features, with numbers in the `ranges`."""
     rng, rows = np.random.default_rng(seed), manifest.reference_rows
     lengths: dict[str, NDArray[np.int64]] = {}
     for names, most in _length_groups(manifest.features, manifest.pairs).values():
@@ -52,7 +52,7 @@ def generate_rows(manifest: Manifest, ranges: Mapping[str, Range], seed: int = 0
 
 
 def write_reference(folder: Path, rows: pl.DataFrame, logits: NDArray[np.float32]) -> None:
-    """Writes the rows, and beside them what the trained model gives for each."""
+    """Writes the rows, and the trained model's logits (B,) beside them."""
     (folder / ROWS_FILE).parent.mkdir(exist_ok=True)
     pq.write_table(rows.to_arrow(), folder / ROWS_FILE, compression="zstd")
     table = pa.table({"logits": pa.array(logits, pa.float32())})
@@ -60,7 +60,7 @@ def write_reference(folder: Path, rows: pl.DataFrame, logits: NDArray[np.float32
 
 
 def read_reference(folder: Path, manifest: Manifest) -> tuple[pl.DataFrame, NDArray[np.float32]]:
-    """Rows and logits as `export` wrote them, or a message that they are damaged."""
+    """Reads what `write_reference` wrote; refuses damaged files."""
     rows = _read(folder / ROWS_FILE, manifest.reference_rows)
     logits = _read(folder / LOGITS_FILE, manifest.reference_rows)
     names = [feature.name for feature in manifest.features]
@@ -97,7 +97,7 @@ def _read(path: Path, expected_rows: int) -> pl.DataFrame:
 def _length_groups(
     features: Sequence[Feature], pairs: Sequence[ExportedPair]
 ) -> dict[str, tuple[list[str], int]]:
-    """Sequences that are of one length in every row, and how long they may be."""
+    """Groups of sequences of equal length in every row, and their largest length."""
     groups: dict[str, tuple[list[str], int]] = {}
     leaders = {name: pair.lengths for pair in pairs for name in pair.history}
     for feature in features:
@@ -110,7 +110,7 @@ def _length_groups(
 
 
 def _lengths(rng: np.random.Generator, rows: int, most: int) -> NDArray[np.int64]:
-    """(rows,): 0, 1, 2 and the longest first, then any."""
+    """(rows,): 0, 1, 2 and the longest first, then random ones."""
     first = np.minimum([0, 1, 2, most - 1, most, most], most)
     return np.concatenate([first, rng.integers(0, most + 1, rows - len(first))]).astype(np.int64)
 
@@ -118,7 +118,7 @@ def _lengths(rng: np.random.Generator, rows: int, most: int) -> NDArray[np.int64
 def _ids(rng: np.random.Generator, count: int, num_ids: int) -> NDArray[np.int32]:
     """(count,): id 0 and the last first, then half from the whole range, half frequent ones."""
     ids = rng.integers(0, num_ids, count)
-    frequent = rng.random(count) < 0.5  # a power of a uniform share: low ids, which are frequent
+    frequent = rng.random(count) < 0.5  # a power of a uniform number: low ids, which are frequent
     ids[frequent] = (num_ids * rng.random(int(frequent.sum())) ** 4).astype(np.int64)
     ids[:2] = (0, num_ids - 1)[:count]
     return ids.astype(np.int32)

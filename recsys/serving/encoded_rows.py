@@ -1,4 +1,4 @@
-"""The encoded rows that a comparison reads: a data set, one of its splits, or a Parquet file."""
+"""Reads encoded rows: of a dataset, one of its splits, or a Parquet file."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -10,16 +10,24 @@ import pyarrow.parquet as pq
 
 from recsys.errors import RecsysError
 from recsys.schema import SCHEMA_FILE, Feature, Schema, load_schema
-from recsys.serving.manifest import Manifest
+from recsys.serving.manifest import Manifest, describe_path
 
 CHUNK_ROWS = 1 << 15
 MAGIC = b"PAR1"
-SPLITS = ("test", "valid", "train")  # a data set's own rows, most telling first
+SPLITS = ("test", "valid", "train")  # of a dataset folder the first that it has
 
 
 def read_encoded(data: Path, manifest: Manifest) -> Iterator[pl.DataFrame]:
-    """The feature columns, and the label where there is one, in chunks of whole rows."""
-    files = _files(data, manifest)  # now, so that wrong data are refused before any work
+    """Yields the feature columns, and the label if there is one, in chunks of rows.
+
+    Args:
+        data: a dataset folder, the folder of one split, or a Parquet file.
+        manifest: of the export that will score the rows.
+
+    Raises:
+        RecsysError: if there are no such rows, or they do not fit the export's features.
+    """
+    files = _files(data, manifest)  # before any row is read
     return chain.from_iterable(_read_file(path, manifest) for path in files)
 
 
@@ -29,8 +37,12 @@ def _files(data: Path, manifest: Manifest) -> list[Path]:
     dataset_dir = data if (data / SCHEMA_FILE).exists() else data.parent
     if not data.is_dir() or not (dataset_dir / SCHEMA_FILE).exists():
         raise RecsysError(
-            f"there are no rows to score at {data}",
-            expected="a data set, the folder of one of its splits, a Parquet file or a raw file",
+            f"no rows to score at {data}",
+            where="--data",
+            expected="a dataset folder that `recsys prepare` wrote, the folder of one of its "
+            "splits, a Parquet file of encoded rows, or a raw file",
+            got=describe_path(data),
+            fix="give a dataset such as datasets/criteo_kaggle, or one raw file",
         )
     schema = load_schema(dataset_dir)
     _check_features(schema, manifest)
@@ -46,21 +58,20 @@ def _check_features(schema: Schema, manifest: Manifest) -> None:
         expected, got = (meaning_of(f) for f in (exported, feature))
         if expected != got:
             raise RecsysError(
-                f"{feature.name}: the data set {schema.name!r} encodes it in another way",
-                expected=f"as in {manifest.dataset.name!r}, which the model was trained on: "
-                f"{expected}",
+                f"{feature.name}: the dataset {schema.name!r} encodes it differently",
+                expected=f"as in {manifest.dataset.name!r}, the dataset of the model: {expected}",
                 got=got,
-                fix="give the data set that the model was trained on, or raw rows",
+                fix="give the dataset that the model was trained on, or raw rows",
             )
 
 
 def meaning_of(feature: Feature) -> tuple[object, ...]:
-    """What an encoded value of a feature depends on."""
+    """Everything that an encoded value of a feature depends on."""
     return feature.kind, feature.cardinality, feature.transform
 
 
 def parquet_schema(path: Path) -> pa.Schema | None:
-    """The columns of a Parquet file; None of any other file."""
+    """The columns of a Parquet file; None for any other file."""
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -71,7 +82,7 @@ def parquet_schema(path: Path) -> pa.Schema | None:
 
 
 def has_encoded_columns(columns: pa.Schema, manifest: Manifest) -> bool:
-    """Whether there is a column of every feature, of the type that `recsys prepare` writes."""
+    """Whether every feature has a column of the type that `recsys prepare` writes."""
     return all(
         feature.name in columns.names and TYPES[feature.kind][1](columns.field(feature.name).type)
         for feature in manifest.features
@@ -79,7 +90,7 @@ def has_encoded_columns(columns: pa.Schema, manifest: Manifest) -> bool:
 
 
 def _check_types(columns: pa.Schema, manifest: Manifest, path: Path) -> None:
-    """Refuses values that are no ids or numbers of a prepared data set."""
+    """Refuses columns that cannot hold the ids or numbers of a prepared dataset."""
     for feature in manifest.features:
         expected, fits = TYPES[feature.kind]
         found = columns.field(feature.name).type
@@ -89,7 +100,7 @@ def _check_types(columns: pa.Schema, manifest: Manifest, path: Path) -> None:
                 where=path,
                 expected=f"{expected}, as `recsys prepare` writes a {feature.kind} feature",
                 got=found,
-                fix="is the file raw? then verify it with --raw",
+                fix="if the file holds raw values, add --raw",
             )
 
 
@@ -115,8 +126,9 @@ def _read_file(path: Path, manifest: Manifest) -> Iterator[pl.DataFrame]:
                     raise RecsysError(
                         f"the rows have no column for the feature {name!r}",
                         where=path,
-                        expected="an encoded split (raw rows need their data set's recipe)",
+                        expected=f"a column for each feature: {', '.join(names)}",
                         got=", ".join(known),
+                        fix="if the file holds raw values, add --raw",
                     )
             _check_types(file.schema_arrow, manifest, path)
             wanted = [*names, *({manifest.label} & set(known))]
@@ -126,5 +138,9 @@ def _read_file(path: Path, manifest: Manifest) -> Iterator[pl.DataFrame]:
         raise RecsysError("no permission to read the rows", where=path) from None
     except (OSError, pa.ArrowException) as error:
         raise RecsysError(
-            "this is not a whole Parquet file", where=path, got=str(error).splitlines()[0]
+            "not a complete Parquet file",
+            where=path,
+            expected="encoded rows in Parquet, as `recsys prepare` writes them",
+            got=str(error).splitlines()[0],
+            fix="if the file holds raw values, add --raw; otherwise copy or prepare it again",
         ) from None

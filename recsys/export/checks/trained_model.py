@@ -1,4 +1,4 @@
-"""Scores of encoded rows by torch: the trained model's, and the freshly written .pt2 file's."""
+"""Scores of encoded rows with torch: by the trained model, and by a newly written .pt2 file."""
 
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ Ids = NDArray[np.int64]
 
 
 class RunReference:
-    """The trained model, its own tables and its own lookup."""
+    """The trained model with its own tables and lookups."""
 
     name: Literal["run"] = "run"
 
@@ -36,7 +36,7 @@ class RunReference:
         self.device = next(iter(model.embeddings.store.weights().values())).device
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
-        """Columns as a data set's splits have them → (B,)."""
+        """Encoded columns → logits (B,)."""
         with torch.no_grad():
             batches = map(self._physical, chunks(encoded, self.longest))
             logits = [self.model(batch)[0] for batch in batches]
@@ -55,7 +55,7 @@ class RunReference:
         return {name: found.cpu().numpy() for name, found in vectors.items()}
 
     def retrieve(self, encoded: pl.DataFrame, k: int, pair: int) -> tuple[Ids, Floats]:
-        """What the search stage of a pair finds: ranks (B, k), 0 for none, and scores (B, k)."""
+        """Results of the search stage of a pair: ranks (B, k), 0 for none, and scores (B, k)."""
         network = self.model.network
         assert isinstance(network.model, TwoStage)  # as the pair's `search` says
         with torch.no_grad():
@@ -78,7 +78,7 @@ class RunReference:
 
 
 class WholeGraphFile:
-    """The .pt2 file of an export that this process has just written; no other is ever loaded."""
+    """The .pt2 file of an export that this process has just written; no other is loaded."""
 
     def __init__(self, export_dir: Path, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -86,7 +86,7 @@ class WholeGraphFile:
         self.longest = max((pair.max_length for pair in manifest.pairs), default=0)
 
     def logits(self, encoded: pl.DataFrame) -> Floats:
-        """Columns as a data set's splits have them → (B,)."""
+        """Encoded columns → logits (B,)."""
         with torch.no_grad():
             parts = chunks(encoded, self.longest)
             logits = [self.graph(*self._inputs(chunk))[0] for chunk in parts]

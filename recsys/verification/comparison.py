@@ -1,4 +1,4 @@
-"""Two scores of the same rows: how far apart they are, and where they first differ."""
+"""Compares two scores of the same rows: how far apart they are, and where they first differ."""
 
 import os
 from collections.abc import Mapping
@@ -9,55 +9,61 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import RecsysError
-from recsys.export.checks.search_check import SearchTies
-from recsys.metrics import compute_auc
-from recsys.serving.features import ExportedFeature, Form
-from recsys.serving.manifest import TOLERANCE, VECTOR_TOLERANCE, Manifest, Parity, now
+from recsys.metrics.auc import compute_auc
+from recsys.serving.features import ExportedFeature
+from recsys.serving.manifest import Manifest, Parity, now
 from recsys.serving.reader import ExportReader
+from recsys.serving.table_forms import get_form
+from recsys.serving.table_forms.base import PROBABILITY_TOLERANCE, VECTOR_TOLERANCE, Floats
 from recsys.serving.tables import vector_differences
+from recsys.verification.search_ties import SearchTies
 
-Floats = NDArray[np.float32]
 Vectors = Mapping[str, Floats]
-COMPARED_VECTOR_ROWS = 4096
-ROWS_PER_TIE = 1000  # of so many rows one may differ by what its search happens to find
+ROWS_PER_TIE = 1000  # one of so many rows may have a tie in its search
 
 
-# What may cause a difference, by what was compared with.
-CAUSES = {
-    "run": "if the run was trained on after the export, export it again; if not, look for another "
-    "run in this folder, or another build of torch or onnxruntime than manifest.json names",
-    "stored": "the files here do not score as they did where they were exported: is onnxruntime "
-    "another version than manifest.json names? if not, copy the export again from its source",
-    "form": "the two forms of the tables do not belong together: copy the export from its source",
+# What to do about a difference, by what was compared with.
+FIXES = {
+    "run": "if the run was trained further after the export, export it again; if not, check that "
+    "this folder has the exported run, and that torch and onnxruntime are the versions that "
+    "manifest.json names",
+    "stored": "install the onnxruntime that manifest.json names; if it is installed, copy the "
+    "export again from its source",
+    "form": "the forms of the tables belong to different exports: copy the export from its source",
 }
-
-
 REFERENCES = {
     "run": "the trained run",
     "stored": "the trained model's logits, stored at export",
-    "form": "the export's other form of tables",
+    "form": "another form of the export's tables",
 }
 
 
 class Reference(Protocol):
-    """Scores that the export must give."""
+    """The scores that an export must reproduce."""
 
     @property
     def name(self) -> Literal["run", "stored", "form"]:
-        """As the manifest calls it."""
+        """Its name in the manifest."""
 
     def vectors(self, encoded: pl.DataFrame) -> Mapping[str, NDArray[np.float32]]:
-        """Each embedding's vectors, (B, D), of histories (L, D), as far as they can be seen."""
+        """Vectors by embedding, (B, D), of histories (L, D); none if only scores are known."""
+
+
+class ModelReference(Reference, Protocol):
+    """A trained model, which can score any rows."""
+
+    def logits(self, encoded: pl.DataFrame) -> Floats:
+        """Logits (B,) of encoded rows."""
 
 
 class KnownScores:
-    """A reference of which nothing is known but scores."""
+    """A reference with scores alone."""
 
     def __init__(self, name: Literal["stored", "form"]) -> None:
         self.name: Literal["stored", "form"] = name
 
     def vectors(self, encoded: pl.DataFrame) -> Vectors:
-        """None are known."""
+        """No vectors are known."""
         return {}
 
 
@@ -71,7 +77,7 @@ class VectorFailure(NamedTuple):
 
 
 class Comparison:
-    """Collects the logits of both sides, chunk by chunk, and compares the first rows' vectors."""
+    """Collects the logits of both sides, chunk by chunk; compares the vectors of the first rows."""
 
     def __init__(
         self,
@@ -79,15 +85,25 @@ class Comparison:
         reference: Reference | None,
         data: str,
         manifest: Manifest,
-        form: Form | None = None,
+        form: str | None = None,
         ties: SearchTies | None = None,
     ) -> None:
-        """`ties`: of rows that differ, those that it knows are counted apart, if they are few.
+        """Judges by the form's own tolerances; without a form, by those of float32.
 
-        Without a reference rows are counted and scored, and cannot differ.
+        Args:
+            candidate: what was exported.
+            reference: without one, rows are scored and cannot differ.
+            data: the rows' origin, for messages.
+            manifest: of the export.
+            form: the table form that the candidate reads.
+            ties: finds rows that differ because of a tie; these are counted apart, if few.
         """
         self.candidate, self.reference, self.data = candidate, reference, data
         self.form, self.ties, self.num_ties = form, ties, 0
+        self.tolerance = PROBABILITY_TOLERANCE if form is None else get_form(form).tolerance
+        self.vector_tolerance = (
+            VECTOR_TOLERANCE if form is None else get_form(form).vector_tolerance
+        )
         self.label = manifest.label
         self.embeddings, self.histories = manifest.embeddings, manifest.histories
         self.max_vector_difference: float | None = None
@@ -99,11 +115,11 @@ class Comparison:
         self.labels: list[NDArray[np.int8]] = []
 
     def add(self, encoded: pl.DataFrame, candidate: Floats, reference: Floats) -> None:
-        """More rows; logits (B,) of both sides."""
+        """Adds rows and the logits (B,) of both sides."""
         got, expected = _sigmoid(candidate), _sigmoid(reference)
         differences = np.abs(got - expected)
         differences[np.isnan(differences)] = np.inf
-        for row in map(int, np.flatnonzero(differences > TOLERANCE)):
+        for row in map(int, np.flatnonzero(differences > self.tolerance)):
             if self.first_failure is None:
                 one = encoded[row : row + 1]
                 if self._is_tie(one):
@@ -127,7 +143,7 @@ class Comparison:
         return True
 
     def add_vectors(self, encoded: pl.DataFrame, candidate: Vectors, reference: Vectors) -> None:
-        """The first rows, and their vectors by embedding as far as the reference has them."""
+        """Compares vectors of the first rows, for the embeddings that the reference has."""
         for embedding, feature in self.embeddings:
             name = embedding.name
             if name not in reference:
@@ -136,21 +152,21 @@ class Comparison:
             differences = vector_differences(got, expected)
             worst = min(float(differences.max(initial=0.0)), np.finfo(np.float64).max)
             self.max_vector_difference = max(self.max_vector_difference or 0.0, worst)
-            failed = np.flatnonzero(differences > VECTOR_TOLERANCE)
+            failed = np.flatnonzero(differences > self.vector_tolerance)
             if len(failed) and self.vector_failure is None:
                 first = int(failed[0])
                 row = self._row_of(first, feature, encoded)
                 self.vector_failure = VectorFailure(name, row, expected[first], got[first])
 
     def _row_of(self, vector: int, feature: ExportedFeature, encoded: pl.DataFrame) -> int:
-        """The row that a vector belongs to: of histories there are as many as behaviours."""
+        """The row that a vector belongs to; a history has a vector for each behavior."""
         if feature.name not in self.histories:
             return vector
         ends = encoded[feature.name].list.len().cum_sum().to_numpy()
         return int(np.searchsorted(ends, vector, side="right"))
 
     def result(self) -> Parity:
-        """What goes into the manifest."""
+        """The certificate for the manifest."""
         candidate_auc, reference_auc = (self._auc(logits) for logits in self.logits)
         return Parity(
             candidate=self.candidate,
@@ -160,7 +176,9 @@ class Comparison:
             rows=self.rows,
             cores=len(os.sched_getaffinity(0)),
             max_abs_difference=None if self.reference is None else min(self.max_difference, 1.0),
+            tolerance=self.tolerance,
             max_vector_difference=self.max_vector_difference,
+            vector_tolerance=self.vector_tolerance,
             search_ties=self.num_ties,
             candidate_auc=candidate_auc,
             reference_auc=None if self.reference is None else reference_auc,
@@ -175,7 +193,7 @@ class Comparison:
         return None if np.isnan(scores).any() else compute_auc(scores, np.concatenate(self.labels))
 
     def raise_if_failed(self, reader: ExportReader) -> None:
-        """Names the first row that differs, and the first feature whose vector does."""
+        """Raises RecsysError with the first row that differs, and the first vector that does."""
         if self.reference is None:
             return
         name = self.reference.name
@@ -185,24 +203,24 @@ class Comparison:
                 f"row {row}: {self._subject} and {REFERENCES[name]} give different scores; "
                 f"{self._culprit(reader, encoded)}",
                 where=f"{self.data}, row {row} (counted from 0)",
-                expected=f"probability {expected:.7f} ± {TOLERANCE}, from {REFERENCES[name]}",
+                expected=f"probability {expected:.7f} ± {self.tolerance:g}, by {REFERENCES[name]}",
                 got=f"{got:.7f}; {self.num_differing} of {self.rows} rows differ, "
-                f"by {self.max_difference:.3g} at most",
-                fix=CAUSES[name],
+                f"by at most {self.max_difference:.3g}",
+                fix=FIXES[name],
             )
         if self.vector_failure is not None:
             feature, row, expected_vector, got_vector = self.vector_failure
             raise RecsysError(
                 f"row {row}: the vector of feature {feature} differs from the model's",
                 where=f"{self.data}, row {row} (counted from 0), {self._subject}",
-                expected=f"{expected_vector} ± {VECTOR_TOLERANCE}",
+                expected=f"{expected_vector} ± {self.vector_tolerance:g}",
                 got=got_vector,
-                fix=CAUSES[name],
+                fix=FIXES[name],
             )
 
     @property
     def _subject(self) -> str:
-        """What was exported, in words."""
+        """The candidate, for messages."""
         if self.candidate == "whole":
             return "the .pt2 graph"
         cores = len(os.sched_getaffinity(0))
@@ -211,10 +229,10 @@ class Comparison:
     def _culprit(self, reader: ExportReader, encoded: pl.DataFrame) -> str:
         assert self.reference is not None  # nothing differs from none
         vectors = self.reference.vectors(encoded)
-        for name, exported in reader.vectors(encoded, self.form or "materialized").items():
+        for name, exported in reader.vectors(encoded, self.form).items():
             if name not in vectors:
-                return "vectors cannot be compared without the run"
-            if vector_differences(exported, vectors[name]).max(initial=0.0) > VECTOR_TOLERANCE:
+                return "vectors can only be compared with a run"
+            if vector_differences(exported, vectors[name]).max(initial=0.0) > self.vector_tolerance:
                 return f"the vector of feature {name} differs"
         return "every feature's vector agrees, so the dense part differs"
 
@@ -222,26 +240,3 @@ class Comparison:
 def _sigmoid(logits: Floats) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
         return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
-
-
-def check_encoding(
-    manifest: Manifest, raw: pl.DataFrame, own: pl.DataFrame, encoded: pl.DataFrame, first_row: int
-) -> None:
-    """Refuses raw rows that the reader and the data pipeline encode differently."""
-    for feature in manifest.features:
-        got, expected = own[feature.name], encoded[feature.name]
-        if feature.kind == "numerical":
-            same = np.isclose(got.to_numpy(), expected.to_numpy(), rtol=1e-5, atol=1e-6)
-            differs = ~same
-        else:
-            differs = (got != expected.cast(got.dtype)).to_numpy()
-        if differs.any():
-            row = int(np.flatnonzero(differs)[0])
-            raise RecsysError(
-                f"{feature.name}: the export and the data pipeline encode a raw value differently",
-                where=f"row {first_row + row} (counted from 0), column {feature.column!r}",
-                expected=f"{raw[feature.column][row]!r} → {expected[row]!r}, by the data pipeline",
-                got=f"{got[row]!r}, by the export's reader",
-                fix="are the export's schema.json, manifest.json and vocabularies those of one "
-                "export, and recsys the version that manifest.json names?",
-            )
