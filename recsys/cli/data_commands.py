@@ -4,14 +4,13 @@ Imports are inside the commands: `recsys --help` loads no library that it does n
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperCommand
 
-from recsys.cli.arguments import Overrides
+from recsys.cli.arguments import ListingCommand, Overrides
 from recsys.errors import RecsysError
 
 console = Console()
@@ -48,22 +47,13 @@ def demo(
     run_demo(out, rows)
 
 
-class PrepareCommand(TyperCommand):
+class PrepareCommand(ListingCommand):
     """The command `prepare`, whose help lists the built-in datasets."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # click's
-        super().__init__(*arguments, **options)
-        self.short_help = self._text.partition("\n")[0]
-
-    @property
-    def help(self) -> str:
+    def describe(self) -> str:
         from data_pipelines import describe_datasets
 
-        return f"{self._text}\n\n{describe_datasets()}"
-
-    @help.setter
-    def help(self, text: str | None) -> None:
-        self._text = text or ""
+        return describe_datasets()
 
 
 def prepare(

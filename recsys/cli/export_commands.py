@@ -4,23 +4,27 @@ Imports are inside the commands: `recsys --help` loads no library that it does n
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from recsys.cli.arguments import MovedData
+from recsys.cli.arguments import ListingCommand, MovedData
+
+
+class ExportCommand(ListingCommand):
+    """The command `export`, whose help lists the table forms."""
+
+    def describe(self) -> str:
+        from recsys.serving.table_forms import describe_forms
+
+        return describe_forms()
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     out: Annotated[Path, typer.Option(help="the folder of the new export")],
     tables: Annotated[
-        Literal["both", "materialized", "native"],
-        typer.Option(
-            help="materialized: one table id → vector for each feature. native: the tables as "
-            "trained, and the rule that computes a vector from them. both: the two, but no "
-            "materialized tables of compressed features if they take more than 16 GiB in total"
-        ),
+        str, typer.Option(help="the form of the tables: both, or one of the list", metavar="FORM")
     ] = "both",
     data: MovedData = None,
 ) -> None:

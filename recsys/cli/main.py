@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from recsys.cli.data_commands import PrepareCommand, demo, doctor, prepare
-from recsys.cli.export_commands import export, verify
+from recsys.cli.export_commands import ExportCommand, export, verify
 from recsys.cli.run_commands import compare, evaluate, plan, search, train
 from recsys.errors import RecsysError
 from recsys.io.memory import is_out_of_memory, out_of_memory
@@ -26,8 +26,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+LISTING = {prepare: PrepareCommand, export: ExportCommand}  # their help shows a list
 for command in COMMANDS:
-    app.command(cls=PrepareCommand if command is prepare else TyperCommand)(command)
+    app.command(cls=LISTING.get(command, TyperCommand))(command)
 
 # Errors of the operating system that are not failures of ours: disk, quota, limits, permissions,
 # file names.
@@ -67,7 +68,7 @@ def _outside_cause(error: Exception) -> RecsysError | None:
 
 
 def _exit_if_rank_lost(error: Exception) -> None:
-    if isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError) and "torch" in sys.modules:
         from recsys.distributed.launch import LOST_CONTACT, is_lost_contact
 
         if is_lost_contact(error):

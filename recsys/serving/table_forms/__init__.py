@@ -17,10 +17,14 @@ def form_choices() -> list[str]:
 
 
 def describe_forms() -> str:
-    """The forms as one text, for the command's help."""
-    forms = [f"{form.name}: {form.description}." for form in FORMS.values()]
-    defaults = ", ".join(form.name for form in FORMS.values() if form.is_default)
-    return f"{' '.join(forms)} {BOTH}: {defaults}; see docs/export.md."
+    """The choices of `recsys export --tables` as Markdown, for the command's help."""
+    forms = [f"- {form.name}: {form.description}" for form in FORMS.values()]
+    default = " and ".join(form.name for form in FORMS.values() if form.is_default)
+    both = (
+        f"- {BOTH}: {default}, but no materialized tables of compressed features if they would "
+        "take more than 16 GiB"
+    )
+    return "\n".join(["Table forms:\n", *forms, both])
 
 
 def get_form(name: str) -> TableForm:
