@@ -26,12 +26,12 @@ from benchmarks.generated import HISTORIES, PAIR, lists_of, write_history_datase
 from benchmarks.tables import table
 from recsys.config.run import RunConfig
 from recsys.distributed.context import Ranks
-from recsys.export.checks.reference import RunReference
+from recsys.export.checks.trained_model import RunReference
 from recsys.export.write import export_run
 from recsys.schema import load_schema
-from recsys.serving.manifest import TOLERANCE
+from recsys.serving.encoded_rows import read_encoded
 from recsys.serving.reader import ExportReader
-from recsys.serving.rows import read_encoded
+from recsys.serving.table_forms.base import PROBABILITY_TOLERANCE
 from recsys.training.run_folder.trained import TrainedRun, build_model
 
 ITEMS, CATEGORIES, LONGEST = 20_000, 20, 200
@@ -64,7 +64,7 @@ class Stress(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        return self.variants == 1 and self.difference <= TOLERANCE
+        return self.variants == 1 and self.difference <= PROBABILITY_TOLERANCE
 
 
 def write_rows(folder: Path, rows: int, longest: int = LONGEST) -> Path:

@@ -120,8 +120,8 @@ def test_a_rule_that_does_not_fit_is_refused():
             Decoder(rule, TABLES, TENSORS, "the rule of f").vectors(np.arange(6))
 
     lookups = (TableLookup(table="t"),)
-    refuses(identity("nowhere"), r"(?s)names what is not there.*rule of f.*nowhere")
-    refuses(Rule(lookups=lookups, vector=Linear(of=FIRST, matrix="m")), "(?s)not there.*'m'")
+    refuses(identity("nowhere"), r"(?s)names missing tables.*rule of f.*nowhere")
+    refuses(Rule(lookups=lookups, vector=Linear(of=FIRST, matrix="m")), "(?s)missing tables.*m")
     refuses(Rule(lookups=lookups, vector=Mask(of=FIRST, by="matrix")), "does not fit its tables")
     refuses(identity("narrow"), "does not fit its tables")  # ids beyond its two rows
     wide = Rule(lookups=lookups, vector=Pad(of=FIRST, dim=4, columns=(0, 4)))
@@ -133,7 +133,7 @@ def test_a_rule_that_does_not_fit_is_refused():
 def test_a_hash_that_misses_its_test_vectors_is_refused():
     step = Hash(salt="0x0000000000000000", num_rows=5, test_vectors=((0, 2), (9, 9)))
     rule = Rule(lookups=(TableLookup(table="t", steps=(step,)),), vector=FIRST)
-    with pytest.raises(RecsysError, match=r"(?s)hash is not the one.*(0 → row 2|9 → row 9)"):
+    with pytest.raises(RecsysError, match=r"(?s)hash differs.*(0 → row 2|9 → row 9)"):
         Decoder(rule, TABLES, {}, "the rule of f")
 
 

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from recsys.errors import RecsysError
-from recsys.export.checks.reference import RunReference, WholeGraphFile
-from recsys.export.checks.verify import verify_export
+from recsys.export.checks.exported_run import verify_with_run
+from recsys.export.checks.trained_model import RunReference, WholeGraphFile
 from recsys.export.write import export_run
 from recsys.serving.manifest import load_manifest
 from recsys.serving.reader import ExportReader
@@ -45,7 +45,7 @@ def test_every_reader_scores_histories_as_the_run_does(place_of_histories, model
 @each_model
 def test_verify_compares_whole_sequences(place_of_histories, model, tmp_path):
     trained, export = place_of_histories(model)
-    comparisons = verify_export(export, trained.dataset_dir)
+    comparisons = verify_with_run(export, trained.dataset_dir)
     assert [(p.form, p.rows, p.passed) for p in comparisons] == [
         ("materialized", ROWS, True),
         ("native", ROWS, True),
@@ -54,7 +54,7 @@ def test_verify_compares_whole_sequences(place_of_histories, model, tmp_path):
     ]
     assert all(p.reference == "run" and p.max_vector_difference < 1e-6 for p in comparisons[:2])
     far = shutil.copytree(export, tmp_path / "far" / "away")  # the run is not beside it
-    comparisons = verify_export(far, trained.dataset_dir)
+    comparisons = verify_with_run(far, trained.dataset_dir)
     assert [p.reference for p in comparisons] == [None, "form", "stored", "stored"]
     assert all(p.passed for p in comparisons)
 
@@ -63,14 +63,14 @@ def test_attention_has_tables_of_its_own(place_of_histories):
     trained, export = place_of_histories("dare")
     features = {f.name: f for f in load_manifest(export).sparse}
     item, history = features["item"], features["item_history"]
-    assert (item.table, item.attention.table) == (
-        "tables/item.safetensors",
-        "tables/item@attention.safetensors",
-    )
-    assert (history.table, history.attention.table) == (item.table, item.attention.table)
+    files = [f.forms["materialized"].file for f in (item, item.attention)]
+    assert files == ["tables/item.safetensors", "tables/item@attention.safetensors"]
+    assert [f.forms["materialized"].file for f in (history, history.attention)] == files
     assert (item.dim, item.attention.dim) == (4, 3)
     assert (item.method, item.attention.method) == ("full_table", "hashed")
-    assert [look.table for look in history.attention.native.rule.lookups] == ["item@attention"] * 2
+    assert [k.table for k in history.attention.forms["native"].rule.lookups] == [
+        "item@attention"
+    ] * 2
     assert features["tags"].attention is None
     for name in ("item", "item@attention", "category@attention", "user@attention"):
         expected = trained.model.embeddings.materialize(name).numpy()
@@ -125,7 +125,7 @@ def test_rows_that_a_model_of_histories_cannot_read_are_refused(place_of_histori
         with pytest.raises(RecsysError, match=match):
             reader.score(row.with_columns(lists))
 
-    refuses("(?s)are not of one length.*1 and 2", item_history=[3], category_history=[3, 3])
+    refuses("(?s)differ in length.*1 and 2", item_history=[3], category_history=[3, 3])
     refuses("longer than the model reads", item_history=[3] * 7, category_history=[3] * 7)
 
 
@@ -153,7 +153,7 @@ def test_a_behaviour_whose_vector_differs_is_named_by_its_row(place_of_histories
     state = changed.embeddings.store.state()
     save_weights(changed.dense_state_dict(), state, run / "checkpoints" / "best-000000")
     with pytest.raises(RecsysError, match=f"row {row}: the vector of feature item_history differs"):
-        verify_export(export, trained.dataset_dir, run_dir=run)
+        verify_with_run(export, trained.dataset_dir, run_dir=run)
 
 
 def _occurs(item, rows):

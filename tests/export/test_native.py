@@ -14,7 +14,7 @@ from recsys.config.run import RunConfig
 from recsys.embeddings.memory import OptimizerNames, count_bytes
 from recsys.embeddings.methods.hashed import Hashed
 from recsys.errors import RecsysError
-from recsys.export.checks.verify import verify_export
+from recsys.export.checks.exported_run import verify_with_run
 from recsys.export.write import export_run
 from recsys.io.checksums import write_checksums
 from recsys.lookup_spec import identity
@@ -131,7 +131,7 @@ def test_verify_compares_every_form_with_the_model(exports, trained):
     export, data = exports("both"), trained.dataset_dir
     forms = [(p.candidate, p.form) for p in load_manifest(export).parity[:3]]
     assert forms == [("dense", "materialized"), ("dense", "native"), ("whole", None)]
-    comparisons = verify_export(export, data / "test")
+    comparisons = verify_with_run(export, data / "test")
     assert [(p.form, p.rows, p.passed) for p in comparisons] == [
         ("materialized", ROWS, True),
         ("native", ROWS, True),
@@ -144,57 +144,64 @@ def test_verify_compares_every_form_with_the_model(exports, trained):
 
 def test_the_native_form_has_the_bytes_that_the_report_counts(trained, exports):
     manifest = load_manifest(exports("native"))
-    files = {table.file for table in manifest.tables.values()}
-    files |= {f.native.tensors for f in manifest.sparse if f.native is not None} - {None}
+    forms = [f.forms["native"] for f in manifest.sparse if "native" in f.forms]
+    files = {table.file for form in forms for table in form.tables.values()}
+    files |= {form.file for form in forms} - {None}
     written = sum(
         tensor.nbytes for file in files for tensor in load_file(exports("native") / file).values()
     )
     optimizers = OptimizerNames(tables="sgd", dense="sgd")
     methods = trained.model.embeddings.methods
     counted = count_bytes(methods, trained.config.embeddings, optimizers, {}).features
-    assert written == sum(counted[f.name].serve_bytes for f in manifest.sparse if f.native)
+    assert written == sum(
+        counted[f.name].serve_bytes for f in manifest.sparse if "native" in f.forms
+    )
 
 
 def test_the_forms_of_every_method_are_compared_when_the_run_is_gone(exports, trained, tmp_path):
     out = shutil.copytree(exports("both"), tmp_path / "far" / "away")
-    comparisons = verify_export(out, trained.dataset_dir / "test")
+    comparisons = verify_with_run(out, trained.dataset_dir / "test")
     found = [(p.reference, p.passed) for p in comparisons]
     assert found == [(name, True) for name in (None, "form", "stored", "stored")]
 
 
 def test_a_shared_table_is_written_once(exports):
-    features = {f.name: f for f in load_manifest(exports("both")).sparse}
+    plain, native = (
+        {f.name: f.forms.get(form) for f in load_manifest(exports("both")).sparse}
+        for form in ("materialized", "native")
+    )
     for reader, owner in SHARED.items():
-        tables = [[k.table for k in features[f].native.rule.lookups] for f in (reader, owner)]
+        tables = [native[f].tables for f in (reader, owner)]
         assert tables[0] == tables[1]
-    assert features["hashed_bag"].table == features["hashed"].table
+    assert plain["hashed_bag"].file == plain["hashed"].file
     # each makes something else of its rows, with a projection of its own
-    own = [features[f] for f in ("mixed_dimension_bag", "mixed_dimension")]
-    assert own[0].table != own[1].table
-    assert own[0].native.tensors != own[1].native.tensors
-    unified = [features[f].native.rule.lookups[0] for f in ("unified", "unified_bag")]
+    own = ("mixed_dimension_bag", "mixed_dimension")
+    assert plain[own[0]].file != plain[own[1]].file
+    assert native[own[0]].file != native[own[1]].file
+    unified = [native[f].rule.lookups[0] for f in ("unified", "unified_bag")]
     assert unified[0].table == unified[1].table
     assert unified[0].steps != unified[1].steps  # salted apart
 
 
 def test_an_export_may_have_one_form_only(exports, trained):
     native, plain = (load_manifest(exports(tables)) for tables in ("native", "materialized"))
-    assert {f.forms for f in plain.sparse} == {("materialized",)}
+    assert {tuple(f.forms) for f in plain.sparse} == {("materialized",)}
     assert not (exports("materialized") / "native").exists()
     for feature in native.sparse:
         has_rule = feature.method not in WITHOUT_NATIVE_FORM
-        assert feature.forms == (("native",) if has_rule else ("materialized",))
-    assert all(p.passed for p in verify_export(exports("native"), trained.dataset_dir / "test"))
-    scores = [ExportReader(exports(t)).tables for t in ("native", "materialized")]
-    vectors = [t.vectors(t.manifest.sparse[2], np.arange(9), "native") for t in scores]
+        assert list(feature.forms) == ["native" if has_rule else "materialized"]
+    assert all(p.passed for p in verify_with_run(exports("native"), trained.dataset_dir / "test"))
+    readers = [ExportReader(exports(t)) for t in ("native", "materialized")]
+    vectors = [r.tables.vectors(r.manifest.sparse[2], np.arange(9), "native") for r in readers]
     np.testing.assert_allclose(*vectors, rtol=1e-6, atol=1e-6)
 
 
 def test_a_plain_table_is_one_file_in_both_forms(exports):
     manifest = load_manifest(exports("both"))
     feature = next(f for f in manifest.sparse if f.method == "full_table")
-    assert feature.native.rule == identity(feature.name)
-    assert manifest.tables[feature.name].file == feature.table
+    native = feature.forms["native"]
+    assert native.rule == identity(feature.name)
+    assert native.tables[feature.name].file == feature.forms["materialized"].file
     assert not (exports("both") / f"native/tables/{feature.name}.safetensors").exists()
 
 
@@ -203,15 +210,15 @@ def test_a_method_without_a_rule_is_materialized_and_the_manifest_says_so(
 ):
     monkeypatch.setattr(Hashed, "rule", lambda _: None)
     manifest = load_manifest(exports.tables(tmp_path / "export", "native"))
-    forms = {f.name: f.forms for f in manifest.sparse}
+    forms = {f.name: tuple(f.forms) for f in manifest.sparse}
     assert forms["hashed"] == forms["hashed_bag"] == ("materialized",)
     assert "hashed: hashed has no native form" in manifest.notes
 
 
 def test_tables_that_would_be_too_large_are_left_out_with_a_note(exports, tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys.export.table_forms.MATERIALIZED_LIMIT", 1000)
+    monkeypatch.setattr("recsys.export.table_writer.MATERIALIZED_LIMIT", 1000)
     manifest = load_manifest(exports.tables(tmp_path / "export", "both"))
-    forms = {f.name: f.forms for f in manifest.sparse}
+    forms = {f.name: tuple(f.forms) for f in manifest.sparse}
     assert forms["full_table"] == ("materialized", "native")
     assert forms["hashed"] == ("native",)
     assert any("not materialized" in note and "hashed" in note for note in manifest.notes)
@@ -226,7 +233,8 @@ def export(exports, tmp_path):
 def change_rule(export, feature, change):
     path = export / "manifest.json"
     manifest = json.loads(path.read_text())
-    change(next(f["native"]["rule"] for f in manifest["features"] if f["name"] == feature))
+    forms = next(f["forms"] for f in manifest["features"] if f["name"] == feature)
+    change(forms["native"]["rule"])
     path.write_text(json.dumps(manifest))
     write_checksums(export)
 
@@ -238,9 +246,12 @@ def change_rule(export, feature, change):
         (lambda rule: rule["vector"].update(operation="median"), "median"),
         (lambda rule: rule.update(version=2), "rule.version"),
         (lambda rule: rule["lookups"][0]["steps"][0].update(version=2), "version"),
-        (lambda rule: rule["lookups"][0]["steps"][0].update(salt="0x0123456789abcdef"), "hash is"),
+        (lambda rule: rule["lookups"][0]["steps"][0].update(salt="0x0123456789abcdef"), "hash differs"),
         (lambda rule: rule["lookups"][0].update(table="nowhere"), "nowhere"),
-        (lambda rule: rule["vector"].update(operation="product"), "hashed.*forms.*id 0 differ"),
+        (
+            lambda rule: rule["vector"].update(operation="product"),
+            "hashed.*native form.*id 0 differ",
+        ),
         (lambda rule: rule["vector"].update(operation="concat"), "another width"),
     ],
 )
@@ -251,11 +262,12 @@ def test_a_rule_that_is_unknown_or_wrong_is_refused(export, change, match):
 
 
 def test_a_native_table_of_another_shape_is_refused_by_verify(export, trained):
-    tables = load_manifest(export).tables
-    shutil.copyfile(export / tables["full_table"].file, export / tables["hashed"].file)
+    native = [f.forms["native"] for f in load_manifest(export).sparse if "native" in f.forms]
+    tables = {name: table.file for form in native for name, table in form.tables.items()}
+    shutil.copyfile(export / tables["full_table"], export / tables["hashed"])
     write_checksums(export)
-    with pytest.raises(RecsysError, match=r"(?s)the table is damaged.*20 × 4.*50, 4"):
-        verify_export(export, trained.dataset_dir / "test")
+    with pytest.raises(RecsysError, match=r"(?s)the table is damaged.*20, 4.*50, 4"):
+        verify_with_run(export, trained.dataset_dir / "test")
 
 
 def test_two_exports_of_one_run_have_equal_native_files(exports):

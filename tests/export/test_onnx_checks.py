@@ -95,9 +95,9 @@ def test_values_in_another_file_are_refused(tmp_path):
 def test_tensors_of_text_and_tensors_without_their_values_are_refused(tmp_path):
     text = helper.make_tensor("w", TensorProto.STRING, [1], [b"a"])
     node = helper.make_node("Add", ["x", "w"], ["y"])
-    assert "no number" in refusal(graph_of(node, initializers=[text]), tmp_path)
+    assert "not a number" in refusal(graph_of(node, initializers=[text]), tmp_path)
     empty = TensorProto(name="w", data_type=FLOAT, dims=[6_000_000_000])
-    assert "without so many values" in refusal(graph_of(node, initializers=[empty]), tmp_path)
+    assert "with fewer values" in refusal(graph_of(node, initializers=[empty]), tmp_path)
 
 
 @pytest.mark.parametrize("operator", ["ConstantOfShape", "Expand", "Tile", "Range"])

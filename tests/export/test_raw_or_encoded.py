@@ -102,5 +102,5 @@ def test_the_option_wins_and_wrong_types_are_refused(place, tmp_path):
 
 
 def test_data_that_is_not_there_is_named(place, tmp_path):
-    with pytest.raises(RecsysError, match="the data was not found"):
+    with pytest.raises(RecsysError, match="data not found"):
         verify(place.export, tmp_path / "nothing.parquet")

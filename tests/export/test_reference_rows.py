@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.errors import RecsysError
-from recsys.export.checks.reference import RunReference
-from recsys.export.checks.reference_rows import count_rows, read_reference
-from recsys.export.checks.verify import verify_export
+from recsys.export.checks.exported_run import verify_with_run
+from recsys.export.checks.trained_model import RunReference
 from recsys.io.checksums import write_checksums
 from recsys.serving.manifest import load_manifest
+from recsys.verification.reference_rows import count_rows, read_reference
 from tests.export.histories import LONGEST
 
 
@@ -60,7 +60,7 @@ def test_logits_that_the_export_does_not_give_are_a_failure_of_the_files(place):
     pq.write_table(pa.table({"logits": logits}), path)
     write_checksums(export)
     with pytest.raises(RecsysError) as caught:
-        verify_export(export, trained.dataset_dir)
+        verify_with_run(export, trained.dataset_dir)
     message = str(caught.value)
     assert "row 7: the export (materialized tables, ONNX graph on" in message
     assert "1 of 2048 rows differ" in message
@@ -80,11 +80,11 @@ def test_damaged_reference_rows_are_refused(place, damage):
         (rows[:5] if damage == "fewer rows" else rows.rename({"item": "items"})).write_parquet(path)
     write_checksums(export)
     with pytest.raises(RecsysError, match=r"rows\.parquet"):
-        verify_export(export, trained.dataset_dir)
+        verify_with_run(export, trained.dataset_dir)
 
 
 @pytest.mark.parametrize(
-    ("found", "words"), [(2, "earlier version"), (1, "earlier version"), (4, "later version")]
+    ("found", "words"), [(3, "earlier version"), (1, "earlier version"), (5, "later version")]
 )
 def test_an_export_of_another_format_is_named_as_such(place, found, words):
     manifest = json.loads((place[1] / "manifest.json").read_text())
@@ -96,15 +96,17 @@ def test_an_export_of_another_format_is_named_as_such(place, found, words):
 def test_a_run_of_other_features_is_one_message(place, workplace):
     trained, export = place
     other = workplace("dcn_v2").trained.run_dir
-    with pytest.raises(RecsysError, match="the run has other features than the export: %rate, age"):
-        verify_export(export, trained.dataset_dir, run_dir=other)
+    with pytest.raises(
+        RecsysError, match="the features of the run and the export differ: %rate, age"
+    ):
+        verify_with_run(export, trained.dataset_dir, run_dir=other)
 
 
 def test_a_folder_that_holds_another_run_now_is_no_reference(place_of_histories, tmp_path):
     trained, export = place_of_histories("twin")
     shutil.copytree(trained.run_dir, tmp_path / trained.run_dir.name)
     copy = shutil.copytree(export, tmp_path / "export")
-    assert verify_export(copy, trained.dataset_dir)[0].reference == "run"
+    assert verify_with_run(copy, trained.dataset_dir)[0].reference == "run"
     config = tmp_path / trained.run_dir.name / "config.yaml"
     config.write_text(config.read_text().replace("epochs: 1", "epochs: 2"))
-    assert verify_export(copy, trained.dataset_dir)[0].reference is None
+    assert verify_with_run(copy, trained.dataset_dir)[0].reference is None

@@ -17,8 +17,8 @@ import data_pipelines
 from recsys.config.base import validate
 from recsys.config.run import RunConfig
 from recsys.errors import RecsysError
-from recsys.export.checks.reference import RunReference
-from recsys.export.checks.verify import verify_export
+from recsys.export.checks.exported_run import verify_with_run
+from recsys.export.checks.trained_model import RunReference
 from recsys.export.signatures import graph_input_names
 from recsys.export.write import export_run
 from recsys.serving.manifest import check_export, load_manifest
@@ -55,8 +55,10 @@ def test_a_table_file_holds_the_vector_of_each_id(workplace):
     manifest = load_manifest(place.export)
     for feature in manifest.sparse:
         expected = place.trained.model.embeddings.materialize(feature.name).numpy()
-        np.testing.assert_array_equal(load_file(place.export / feature.table)["vectors"], expected)
-        table = pq.read_table(place.export / feature.table_parquet)
+        np.testing.assert_array_equal(
+            load_file(place.export / feature.forms["materialized"].file)["vectors"], expected
+        )
+        table = pq.read_table(place.export / feature.forms["materialized"].parquet)
         assert table.schema.field("id").type == "int32"
         assert table.schema.field("vector").type.list_size == feature.dim
         assert table["id"].to_pylist() == list(range(feature.cardinality))
@@ -66,7 +68,7 @@ def test_a_table_file_holds_the_vector_of_each_id(workplace):
 
 def test_features_that_share_a_table_share_its_file(workplace):
     place = workplace("dcn_v2")
-    tables = {f.name: f.table for f in load_manifest(place.export).sparse}
+    tables = {f.name: f.forms["materialized"].file for f in load_manifest(place.export).sparse}
     assert tables["history"] == tables["color"] == "tables/color.safetensors"
     assert not (place.export / "tables/history.safetensors").exists()
 
@@ -198,7 +200,7 @@ def test_an_export_from_before_there_were_histories_is_read(workplace, tmp_path)
 def test_forms_and_reference_rows_are_compared_when_the_run_is_gone(workplace, tmp_path):
     place = workplace("dcn_v2")
     out = shutil.copytree(place.export, tmp_path / "elsewhere")
-    alone, parity, *stored = verify_export(out, place.dataset / "valid")
+    alone, parity, *stored = verify_with_run(out, place.dataset / "valid")
     assert (alone.reference, alone.rows, alone.max_abs_difference) == (None, 30, None)
     assert (parity.reference, parity.rows, parity.passed) == ("form", 30, True)
     assert parity.max_vector_difference is None
@@ -229,4 +231,4 @@ def test_features_may_have_the_names_of_values_in_the_graph(tmp_path):
     }
     train(validate(RunConfig, content, "test"), tmp_path / "run")
     export_run(load_trained(tmp_path / "run"), tmp_path / "export")
-    verify_export(tmp_path / "export", tmp_path / "data[1]")
+    verify_with_run(tmp_path / "export", tmp_path / "data[1]")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.errors import RecsysError
-from recsys.export.checks.reference import RunReference
+from recsys.export.checks.trained_model import RunReference
 from recsys.serving.search_stage import SearchStage
 from tests.export.histories import ITEMS, LONGEST, rows_of
 
@@ -47,9 +47,9 @@ def test_searches_that_cannot_be_are_refused(place_of_histories):
     trained, export = place_of_histories("dare")
     row = rows_of(trained).row(0, named=True)
     stage = SearchStage(export)
-    refuses("are not of one length", item_history=[1, 2, 3, 4, 5, 6, 7])
+    refuses("differ in length", item_history=[1, 2, 3, 4, 5, 6, 7])
     seven = {"item_history": [1] * 7, "category_history": [1] * 7}
-    refuses("(?s)longer than the model has ranks for.*at most 6.*7", **seven)
+    refuses("(?s)longer than the model reads.*at most 6.*7", **seven)
     refuses("item@attention: an id is outside", item=ITEMS)
     with pytest.raises(RecsysError, match="no ids of the feature 'item'"):
         stage.retrieve({"items": 3}, row)

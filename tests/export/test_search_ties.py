@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from recsys.cli.verification import describe_parity
-from recsys.export.checks.comparison import Comparison
-from recsys.export.checks.search_check import SearchTies
 from recsys.serving.search_stage import Retrieved
+from recsys.verification.comparison import Comparison
+from recsys.verification.search_ties import SearchTies
 
 MANIFEST = SimpleNamespace(label="label", embeddings=(), histories=frozenset())
 REFERENCE = SimpleNamespace(name="run")
@@ -33,8 +33,8 @@ def compare(differing, ties, rows=ROWS):
 def test_a_tie_is_counted_and_left_out():
     parity = compare([1], Ties()).result()
     assert (parity.passed, parity.search_ties, parity.max_abs_difference) == (True, 1, 0.0)
-    assert "searches rounding decides: 1" in describe_parity([parity])
-    assert "rounding" not in describe_parity([compare([], Ties()).result()])
+    assert "because of ties in their search: 1" in describe_parity([parity])
+    assert "ties" not in describe_parity([compare([], Ties()).result()])
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_invalid_times_are_refused_with_their_row(clicks, value, unit):
 @pytest.mark.parametrize("value", ["20141021", 0, 1709510400000, "1970-01-01", "yesterday"])
 def test_serving_refuses_invalid_times(clicks, value):
     clicks.prepare(TEXTS)
-    with pytest.raises(RecsysError, match=r"(?s)at_hour: a raw value is no moment.*'at'"):
+    with pytest.raises(RecsysError, match=r"(?s)at_hour: a raw value is not a date or time.*'at'"):
         clicks.serve(pl.DataFrame({"at": [value]}))
 
 
