@@ -1,8 +1,8 @@
 """The rule of an embedding: how an id becomes a vector, in a few primitives for any language.
 
-A rule is data (JSON in an export's manifest). Each lookup makes a row of a physical table of the
-id; `vector` makes one vector of the rows that were looked up. `recsys/serving/decoder.py` evaluates
-rules with numpy; an embedding method that can say its rule needs no decoder of its own.
+A rule is data (JSON in an export's manifest). Each lookup maps an id to a row of a physical table;
+`vector` combines the rows that were looked up. `recsys/serving/decoder.py` evaluates rules with
+numpy; an embedding method that states its rule needs no decoder of its own.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from recsys.config.base import BaseConfig
 Rows = Annotated[int, Field(gt=0, le=2**31)]  # ids and rows are 32-bit
 Width = Annotated[int, Field(gt=0, le=2**20)]
 
-# Steps: id → row. -1 means none, and stays -1 through every later step.
+# Steps: id → row. -1 means no row, and stays -1 in every later step.
 
 
 class Modulo(BaseConfig):
@@ -48,7 +48,7 @@ class Hash(BaseConfig):
 
 
 class Band(BaseConfig):
-    """x - `first` where `first` ≤ x < `end`, else -1."""
+    """x - `first` if `first` ≤ x < `end`, else -1."""
 
     step: Literal["band"] = "band"
     first: NonNegativeInt
@@ -68,7 +68,7 @@ Step = Annotated[Modulo | FloorDivide | Hash | Band | Remap, Field(discriminator
 class TableLookup(BaseConfig):
     """Id → row by `steps` in order (none: the id itself) → that row of `table`.
 
-    Where there is no row (-1), it is `missing_row`, and without one a vector of zeros.
+    If there is no row (-1), it is `missing_row` or, without one, a vector of zeros.
     """
 
     table: str
@@ -80,7 +80,7 @@ class TableLookup(BaseConfig):
 
 
 class LookedUp(BaseConfig):
-    """What lookup number `index` found."""
+    """The rows of lookup number `index`."""
 
     operation: Literal["looked_up"] = "looked_up"
     index: NonNegativeInt
@@ -116,7 +116,7 @@ class Linear(BaseConfig):
 
 
 class LinearByRow(BaseConfig):
-    """V · M + b with weights of each id's own.
+    """V · M + b, with M and b looked up for each id.
 
     `weights`, (L, (d + 1) · D), are the d rows of M one after the other, then b.
     """
@@ -157,7 +157,7 @@ Vector = Annotated[
 
 
 class Rule(BaseConfig):
-    """How an id becomes a vector. Tensors are named; tables are too, and may be shared by rules."""
+    """How an id becomes a vector; it names the tables, which rules may share, and the tensors."""
 
     version: Literal[1] = 1
     lookups: tuple[TableLookup, ...] = Field(min_length=1)
@@ -167,19 +167,19 @@ class Rule(BaseConfig):
     def _lookups_exist(self) -> Self:
         for vector in _walk(self.vector):
             if isinstance(vector, LookedUp) and vector.index >= len(self.lookups):
-                raise ValueError(f"lookups 0 to {len(self.lookups) - 1}, and not {vector.index}")
+                raise ValueError(f"lookups 0 to {len(self.lookups) - 1}, not {vector.index}")
         return self
 
     def tensors(self) -> set[str]:
-        """The names of the tensors that it needs beside its tables."""
-        remaps = {s.rows for look in self.lookups for s in look.steps if isinstance(s, Remap)}
+        """The names of the tensors that it needs in addition to its tables."""
+        remaps = {s.rows for k in self.lookups for s in k.steps if isinstance(s, Remap)}
         matrices = {v.matrix for v in _walk(self.vector) if isinstance(v, Linear)}
         masks = {v.by for v in _walk(self.vector) if isinstance(v, Mask)}
         return remaps | matrices | masks
 
 
 def looked_up(count: int) -> tuple[LookedUp, ...]:
-    """What the first `count` lookups found."""
+    """The rows of the first `count` lookups."""
     return tuple(LookedUp(index=index) for index in range(count))
 
 
@@ -189,7 +189,7 @@ def identity(table: str) -> Rule:
 
 
 def _walk(vector: Vector) -> Iterator[Vector]:
-    """A vector and all that it is made of."""
+    """A vector and all its parts."""
     yield vector
     if isinstance(vector, Sum | Product | Concat):
         for part in vector.of:

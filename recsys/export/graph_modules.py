@@ -1,4 +1,4 @@
-"""What is traced: the dense part of a model from vectors, and the whole of it from ids."""
+"""The modules that are traced: a model's dense part from vectors, and the whole from ids."""
 
 import copy
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from recsys.models.network import Network, history_of
 class DenseGraph(nn.Module):
     """Vectors of each embedding, lengths (B,) of histories, numericals (B, N) if any → scores.
 
-    Vectors are (B, D) of a field, (L, D) of a history; those of attention come after all others.
+    Vectors are (B, D) for a field, (L, D) for a history; those of attention come last.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DenseGraph(nn.Module):
 class WholeGraph(nn.Module):
     """Ids (B,) of each categorical feature, values (L,) and lengths (B,) of each sequence → scores.
 
-    The tables keep the form that their methods gave them, so a compressed one stays compressed.
+    Tables stay as they were trained, so a compressed one stays compressed.
     """
 
     def __init__(

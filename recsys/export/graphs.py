@@ -1,6 +1,6 @@
-"""The model as graphs: its dense part as ONNX, the whole of it as torch.export ATen ops.
+"""The model as graphs: its dense part in ONNX, and the whole as ATen ops of torch.export.
 
-Both take their tensors by position and answer logits (B,) and probabilities (B,).
+Both take tensors by position and return logits (B,) and probabilities (B,).
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from recsys.schema import Schema
 from recsys.serving.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
 from recsys.serving.onnx_checks import read_graph
 
-LARGEST = 1 << 48  # rows, or behaviours of all rows: a graph needs a bound to add 1 to a size
-# Operators that add to one place from several threads, on a GPU at least, or draw numbers.
+LARGEST = 1 << 48  # rows, or behaviors of all rows: torch.export needs a bound to add 1 to a size
+# Operators that add to one place from several threads, at least on a GPU, or draw random numbers.
 NOT_REPEATABLE = r"scatter|index_add|index_put|index_reduce|rand|normal|bernoulli|multinomial"
 PT2_OVERHEAD = 1 << 20  # bytes of a .pt2 file beside its tensors, at most
 
@@ -43,7 +43,7 @@ class _ForOnnxruntime(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  whatever the function answers
+    ) -> Any:  # noqa: ANN401  whatever the function returns
         if function in _PRODUCTS and args[0].shape[-1] == 0:
             return args[0].new_zeros(args[0].shape[:-1] + args[1].shape[1:])
         return function(*args, **(kwargs or {}))
@@ -53,14 +53,14 @@ _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
 def write_graphs(model: CTRModel, schema: Schema, name: str, folder: Path) -> ModelSpec:
-    """Writes both graphs below `folder` and says what they take."""
+    """Writes both graphs below `folder` and returns their signatures."""
     embeddings = model.embeddings
     spec = describe_graphs(embeddings, schema, name)
     histories = histories_of(embeddings, schema)
     (folder / ONNX_FILE).parent.mkdir()
     network = copy.deepcopy(model.network).cpu()
     if isinstance(network.model, TwoStage):
-        network.model.auxiliary_tail = None  # never scores
+        network.model.auxiliary_tail = None  # only used in training
     with _quiet(), torch.no_grad():
         dense = DenseGraph(network, embeddings, histories).eval()
         _write_onnx(_trace(dense, spec.dense.inputs), spec.dense, folder)
@@ -77,7 +77,7 @@ def _trace(graph: nn.Module, inputs: Sequence[TensorSpec]) -> ExportedProgram:
         for size in spec.shape
         if isinstance(size, str)
     }
-    # A size of 0 or 1 would be taken for a constant.
+    # torch.export treats a size of 0 or 1 as a constant.
     examples = tuple(
         torch.zeros([size if isinstance(size, int) else 2 for size in spec.shape]).to(
             getattr(torch, spec.dtype)
@@ -95,12 +95,12 @@ def _trace(graph: nn.Module, inputs: Sequence[TensorSpec]) -> ExportedProgram:
             node.meta.pop(key, None)  # the exporting machine's paths
     for node in program.graph.nodes:
         if node.op == "call_function" and re.search(NOT_REPEATABLE, str(node.target)):
-            raise RuntimeError(f"a graph with {node.target} does not always give the same scores")
+            raise RuntimeError(f"a graph with {node.target} does not always give equal scores")
     return program
 
 
 def _check_onnx(path: Path) -> None:
-    """A graph that no reader would load is a failure of ours; so is one that gives other scores."""
+    """A graph that the reader would refuse is a bug, not a mistake of the user."""
     try:
         read_graph(path)
     except RecsysError as error:
@@ -116,7 +116,7 @@ def _write_onnx(program: ExportedProgram, spec: GraphSpec, folder: Path) -> None
         output_names=[tensor.name for tensor in spec.outputs],
     )
     if onnx_program is None:
-        raise RuntimeError("torch.onnx.export answered nothing")
+        raise RuntimeError("torch.onnx.export returned None")
     graph = onnx_program.model.graph
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     for thing in (*graph, *values):
@@ -124,7 +124,7 @@ def _write_onnx(program: ExportedProgram, spec: GraphSpec, folder: Path) -> None
     inner = (value for node in graph for value in node.outputs if value not in graph.outputs)
     for number, value in enumerate((*graph.initializers.values(), *inner)):
         value.name = f"/{number}"  # a feature may have the name that torch gave a value
-    words = {  # of symbols such as s21
+    sizes = {  # names of symbols such as s21
         symbol: size
         for value, tensor in zip(graph.inputs, spec.inputs, strict=True)
         for symbol, size in zip(value.shape or (), tensor.shape, strict=True)
@@ -132,8 +132,8 @@ def _write_onnx(program: ExportedProgram, spec: GraphSpec, folder: Path) -> None
     }
     for shape in (value.shape for value in values if value.shape is not None):
         for axis, size in enumerate(shape):
-            if size in words:
-                shape[axis] = words[size]
+            if size in sizes:
+                shape[axis] = sizes[size]
     onnx_program.save(folder / spec.file, external_data=False)
 
 
@@ -142,14 +142,14 @@ def _write_pt2(program: ExportedProgram, folder: Path) -> None:
     values = (*program.state_dict.values(), *program.constants.values())
     size = sum(value.nbytes for value in values if isinstance(value, Tensor))
     with (folder / PT2_FILE).open("wb") as file:
-        # Room first: on a full disk torch's writer would end the whole process.
+        # Reserves the space first: on a full disk torch's writer would abort the process.
         os.posix_fallocate(file.fileno(), 0, size + PT2_OVERHEAD)
     torch.export.save(program, folder / PT2_FILE)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps them silent: torch and onnxscript print progress and warn about one another."""
+    """Silences torch and onnxscript, which print progress and warn about each other."""
     previous = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

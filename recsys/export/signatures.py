@@ -1,4 +1,4 @@
-"""What both graphs take and answer: the inputs of each, their names, and in which order."""
+"""The signatures of both graphs: inputs and outputs, their names and order."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ _OURS = {DENSE_INPUT, *(output.name for output in OUTPUTS)}
 
 
 class InputNames(NamedTuple):
-    """Inputs of the dense graph: of each embedding, and of the lengths of each leading history."""
+    """Input names of the dense graph: by embedding, and by history for the lengths."""
 
     embeddings: dict[str, str]
     lengths: dict[str, str]
@@ -28,7 +28,8 @@ class InputNames(NamedTuple):
 class Histories(NamedTuple):
     """The pairs of a model, and the largest length of each.
 
-    leaders: each history → the first of those that are as long in every row, whose lengths it has.
+    leaders: history → the first history that has the same lengths in every row; one input of the
+    dense graph holds the lengths of all of them.
     """
 
     pairs: tuple[HistoryPair, ...]
@@ -41,12 +42,12 @@ class Histories(NamedTuple):
         return list(dict.fromkeys(self.leaders.values()))
 
     def leader_of(self, pair: HistoryPair) -> str:
-        """The history whose lengths this pair has."""
+        """The history whose lengths are those of this pair."""
         return self.leaders[pair.history[0]]
 
 
 def histories_of(embeddings: FeatureEmbeddings, schema: Schema) -> Histories:
-    """The pairs of a model; refuses histories without a bound, which a graph must know."""
+    """The pairs of a model; refuses histories without max_length, which a graph needs."""
     leaders: dict[str, str] = {}
     for pair in embeddings.pairs:
         joined = [leaders[name] for name in pair.history if name in leaders]
@@ -62,8 +63,8 @@ def _max_length(schema: Schema, name: str) -> int:
     found = schema.feature(name).max_length
     if found is None:
         raise RecsysError(
-            f"{name} has no max_length, and a graph must know how long a history may be",
-            where=f"schema.json of the data set {schema.name!r}",
+            f"{name} has no max_length, which the graph of a history needs",
+            where=f"schema.json of the dataset {schema.name!r}",
             expected="a max_length for each sequence of model.pairs",
             fix=f"prepare the data with a max_length for {name} and train again",
         )
@@ -109,12 +110,12 @@ def _whole_inputs(embeddings: FeatureEmbeddings, histories: Histories) -> Iterab
 
 
 def _total(feature: str, embeddings: FeatureEmbeddings) -> str:
-    """The size of a sequence's ids, end to end; histories of one length share it."""
+    """The name of the size of a sequence's ids, end to end; histories of equal length share it."""
     return f"total_{[f.name for f in embeddings.features].index(feature)}"
 
 
 def input_names_of(embeddings: FeatureEmbeddings, histories: Histories) -> InputNames:
-    """Features' inputs first, so that attention's and lengths give way to them."""
+    """Features get their names first; the inputs of attention and lengths avoid these."""
     features = [feature.name for feature in embeddings.features]
     names = graph_input_names(features)
     taken = {*_OURS, *features, *names.values()}
@@ -126,13 +127,13 @@ def input_names_of(embeddings: FeatureEmbeddings, histories: Histories) -> Input
 
 
 def graph_input_names(features: Sequence[str]) -> dict[str, str]:
-    """A feature's input has its name, made different where a tensor of ours has that name too."""
+    """The input of a feature has its name, changed if it is the name of a tensor of ours."""
     taken = {*_OURS, *features}
     return {name: _free_name(name, taken) if name in _OURS else name for name in features}
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """The name, with underscores until it is not taken; then it is."""
+    """Appends underscores until the name is free, and takes it."""
     while name in taken:
         name += "_"
     taken.add(name)

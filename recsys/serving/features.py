@@ -60,13 +60,13 @@ class ExportedAttention(_Vectors):
 
 
 class ExportedFeature(_Vectors, Feature):
-    """A feature of the data set, and how its value enters the model.
+    """A feature of the dataset, and how its value enters the model.
 
-    Categorical: the graph takes the vector of its id, (batch, dim). Sequence: its ids' vectors as
-    `pooling` says, (batch, dim); without `pooling` it is a history, and the graph takes the vectors
-    of all its ids end to end, (total, dim), rows in order and each row's oldest first.
-    `attention`: a second vector of each id, and an input of its own, where the model has such.
-    Numerical: the value goes to column `dense_column` of the input `graph_input`.
+    Categorical: the graph takes the vector of its id, (batch, dim). Sequence: the sum or mean of
+    its ids' vectors, (batch, dim), as `pooling` states; without `pooling` it is a history, and the
+    graph takes the vectors of all its ids end to end, (total, dim), rows in order and each row's
+    oldest first. `attention`: a second vector of each id, with an input of its own, if the model
+    has one. Numerical: the value goes to column `dense_column` of the input `graph_input`.
     """
 
     dense_column: NonNegativeInt | None = None
@@ -78,14 +78,14 @@ ExportedEmbedding = ExportedFeature | ExportedAttention
 
 
 class ExportedSearch(BaseConfig):
-    """How the search stage of a pair orders a row's behaviours; the first `num_found` are weighed.
+    """How the search stage of a pair orders a row's behaviors; the first `num_found` are used.
 
-    score = `scale` · ⟨q, k⟩ + `position_scale` · ⟨p₀, p_rank⟩, highest first, of equal ones the
-    most recent. q and k: the target's and the behaviour's vectors, the pair's features side by
-    side, each by its `attention` where it has one. p: rows of the table `positions`; rank 1 is the
-    most recent behaviour, row 0 the target's. Without `positions` ranks do not count.
-    With `same`, a target of the pair: score = -rank, and only of behaviours whose own vector of
-    that feature's history equals the target's.
+    score = `scale` · ⟨q, k⟩ + `position_scale` · ⟨p₀, p_rank⟩, descending; the most recent of equal
+    ones comes first. q and k: the vectors of the target and the behavior, the pair's features side
+    by side, from `attention` if the feature has it. p: rows of the table `positions`; rank 1 is the
+    most recent behavior, row 0 the target. Without `positions` ranks do not count.
+    With `same`, a target of the pair: score = -rank, for behaviors whose vector of that feature's
+    history equals the target's; others are not found.
     """
 
     num_found: PositiveInt
@@ -96,11 +96,10 @@ class ExportedSearch(BaseConfig):
 
 
 class ExportedPair(HistoryPair):
-    """A target's features and the histories that are compared with them, of one length in a row.
+    """A target's features and the histories compared with them, of equal length in a row.
 
-    `lengths`: the input of the dense graph that says how many behaviours each row has, (batch,).
-    No row may have more than `max_length`; the last ones count. `search`: of models with a search
-    stage that needs no more than these vectors.
+    `lengths`: the input of the dense graph with the number of behaviors of each row, (batch,), at
+    most `max_length`: the last ones. `search`: for models whose search stage needs vectors alone.
     """
 
     lengths: str

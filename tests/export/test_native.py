@@ -246,7 +246,10 @@ def change_rule(export, feature, change):
         (lambda rule: rule["vector"].update(operation="median"), "median"),
         (lambda rule: rule.update(version=2), "rule.version"),
         (lambda rule: rule["lookups"][0]["steps"][0].update(version=2), "version"),
-        (lambda rule: rule["lookups"][0]["steps"][0].update(salt="0x0123456789abcdef"), "hash differs"),
+        (
+            lambda rule: rule["lookups"][0]["steps"][0].update(salt="0x0123456789abcdef"),
+            "hash differs",
+        ),
         (lambda rule: rule["lookups"][0].update(table="nowhere"), "nowhere"),
         (
             lambda rule: rule["vector"].update(operation="product"),
