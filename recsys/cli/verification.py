@@ -10,7 +10,7 @@ import data_pipelines
 from recsys.errors import RecsysError
 from recsys.schema import SCHEMA_FILE, load_schema
 from recsys.serving.encoded_rows import has_encoded_columns, parquet_schema
-from recsys.serving.manifest import Parity, load_manifest
+from recsys.serving.manifest import MANIFEST_FILE, Parity, load_manifest
 from recsys.verification.comparison import REFERENCES
 from recsys.verification.verify import verify_export
 
@@ -35,7 +35,8 @@ def verify(
     Raises:
         RecsysError: if the data or the export cannot be read, or a comparison fails.
     """
-    load_manifest(export_dir)  # first: a wrong path is reported before anything is read
+    if not (export_dir / MANIFEST_FILE).exists():
+        load_manifest(export_dir)  # says what the path leads to
     if not data.exists():
         raise RecsysError(
             "data not found",

@@ -5,7 +5,7 @@ Only the ONNX graph of the export is executed, after a check, and our own decode
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from itertools import repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,12 @@ def verify_export(
     """
     manifest = check_export(export_dir)
     stored_rows, logits = read_reference(export_dir, manifest)
+    pairs: Iterable[tuple[pl.DataFrame | None, pl.DataFrame]]
+    pairs = zip(repeat(None), read_encoded(data, manifest)) if raw_chunks is None else raw_chunks
+    chunks = ((raw, encoded) for raw, encoded in pairs if len(encoded))
+    first = list(islice(chunks, 1))  # wrong data is reported before a run is loaded
+    if not first:
+        raise RecsysError("the data has no rows to compare", where=data, fix="give data with rows")
     run = find_run(export_dir, manifest)
     ties = SearchTies(export_dir, manifest)
     stored = {
@@ -63,22 +69,18 @@ def verify_export(
         form: Comparison("reader", reference, str(data), manifest, form, ties)
         for form, reference in _references(manifest, run).items()
     }
-    chunks: Iterable[tuple[pl.DataFrame | None, pl.DataFrame]]
-    chunks = zip(repeat(None), read_encoded(data, manifest)) if raw_chunks is None else raw_chunks
     with tempfile.TemporaryDirectory() as out, start_reader(export_dir, Path(out)) as reader:
         reader.check_forms_agree()
         reader.score(stored_rows, raw=False, is_first=False)
         for form, comparison in stored.items():
             comparison.add(stored_rows, reader.logits(form), logits)
         rows = 0
-        for raw, encoded in chunks:
+        for raw, encoded in chain(first, chunks):
             reader.score(encoded if raw is None else raw, raw=raw is not None, is_first=rows == 0)
             if raw is not None:
                 check_encoding(manifest, raw, reader.encoded(), encoded, rows)
             _compare(compared, reader, encoded, run, is_first=rows == 0)
             rows += len(encoded)
-    if not rows:
-        raise RecsysError("the data has no rows to compare", where=data, fix="give data with rows")
     return _record(export_dir, [*compared.values()], [*stored.values()])
 
 

@@ -65,7 +65,7 @@ def test_logits_that_the_export_does_not_give_are_a_failure_of_the_files(place):
     assert "row 7: the export (materialized tables, ONNX graph on" in message
     assert "1 of 2048 rows differ" in message
     assert "stored at export" in message
-    assert "is onnxruntime another version than manifest.json names?" in message
+    assert "install the onnxruntime that manifest.json names" in message
     assert "export it again" not in message
 
 

@@ -59,7 +59,8 @@ def test_a_form_is_written_read_and_verified_at_its_own_tolerance(workplace, exp
     assert manifest.forms == ("float16",)
     for feature in manifest.sparse:
         stored = feature.forms["float16"]
-        assert load_file(export / stored.file)["vectors"].dtype == np.float16 == stored.dtype
+        assert stored.dtype == "float16"
+        assert load_file(export / stored.file)["vectors"].dtype == np.float16
     rows = pl.read_parquet(place.dataset / "test")
     logits = RunReference(place.trained.model, place.trained.schema).logits(rows)
     scores = ExportReader(export).score(rows, "float16")

@@ -230,7 +230,7 @@ def test_the_pt2_graph_of_a_stranger_is_not_opened(lonely, tiny_dataset, tmp_pat
 def test_an_export_is_verified_without_its_run(lonely, tiny_dataset):
     outcome = run("verify", lonely, "--data", tiny_dataset / "test")
     assert outcome.code == 0, outcome.err
-    assert "the exported run is not there" in outcome.out
+    assert "because the run was not found" in outcome.out
 
 
 def test_a_report_is_written_over_and_never_read_as_code(trained, tmp_path):
