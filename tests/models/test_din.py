@@ -169,7 +169,7 @@ def test_padded_statistics_are_of_the_data_sets_length_whatever_the_batchs():
         model(vectors, dense, random_history(max_length=longest))
         averages.append(model.attention[0].unit.mlp[1].running_mean)
     torch.testing.assert_close(*averages)
-    with pytest.raises(RecsysError, match=r"(?s)no max_length.*pairs.0: items, categories"):
+    with pytest.raises(RecsysError, match=r"(?s)needs the max_length.*pairs.0: items, categories"):
         config.build(FIELDS, 1, [HistoryShape((2, 2), (2, 2), None)])
 
 

@@ -274,7 +274,7 @@ def test_the_width_of_a_batchs_blocks_changes_nothing():
 
 def test_ranks_without_a_bound_are_refused():
     with pytest.raises(
-        RecsysError, match=r"(?s)no max_length.*items, categories.*position_dim: null"
+        RecsysError, match=r"(?s)needs the max_length.*items, categories.*position_dim: null"
     ):
         build(TWINConfig(**SMALL), max_length=None)
     build(TWINConfig(**{**SMALL, "position_dim": None}), max_length=None)
