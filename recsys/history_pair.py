@@ -1,5 +1,6 @@
 """HistoryPair: which sequences hold what came before which targets."""
 
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -23,3 +24,8 @@ class HistoryPair(BaseConfig):
                 f"target at its place ({len(self.target)} and {len(self.history)} here)"
             )
         return self
+
+
+def history_features(pairs: Sequence[HistoryPair]) -> list[str]:
+    """The sequences of all pairs, each once: a model reads them id by id."""
+    return list(dict.fromkeys(name for pair in pairs for name in pair.history))

@@ -6,10 +6,10 @@ import torch
 from recsys.cli import doctor
 from recsys.compat import fbgemm as fbgemm_kernels
 from recsys.compat.torchrec import KeyedJaggedTensor
-from recsys.embeddings.collection import build_embeddings
+from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.methods.full_table import FullTableConfig
-from recsys.embeddings.tables.optimizers import SgdConfig
+from recsys.embeddings.optimizers import SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema
 
@@ -121,7 +121,7 @@ def test_fused_tables_are_refused_on_a_gpu_without_kernels(monkeypatch):
     config = EmbeddingsConfig(default=FullTableConfig(embedding_dim=4))
     feature = Feature(name="a", kind="categorical", column="a", cardinality=3)
     schema = Schema(name="x", features=(feature,), splits={})
-    with pytest.raises(RecsysError, match=r"without its CUDA kernels(.|\n)*store=plain"):
+    with pytest.raises(RecsysError, match=r"has no CUDA kernels(.|\n)*store=plain"):
         build_embeddings(config, schema, SgdConfig(learning_rate=1.0), torch.device("cuda"))
 
 

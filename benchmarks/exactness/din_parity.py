@@ -22,12 +22,13 @@ from pydantic import TypeAdapter
 from benchmarks import harness
 from benchmarks.exactness.oracle import part
 from benchmarks.tables import table
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
+from recsys.data.jagged_ids import JaggedIds
+from recsys.distributed.build import build_ctr_model
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.tables.optimizers import SgdConfig
+from recsys.embeddings.optimizers import SgdConfig
 from recsys.models import ModelConfig
-from recsys.models.ctr_model import CTRModel, build_ctr_model
+from recsys.models.ctr_model import CTRModel
 from recsys.schema import Feature, Schema
 
 TOLERANCE = 1e-5
@@ -171,7 +172,7 @@ def make_batch(inputs: dict[str, np.ndarray]) -> Batch:
     """Jagged: what is -1 there is nothing here."""
     flat = [torch.from_numpy(ids[ids >= 0]) for ids in inputs.values()]
     lengths = [torch.from_numpy((ids.reshape(ROWS, -1) >= 0).sum(1)) for ids in inputs.values()]
-    sparse = KeyedJaggedTensor(
+    sparse = JaggedIds(
         keys=list(inputs), values=torch.cat(flat).int(), lengths=torch.cat(lengths).int()
     )
     labels, dense = torch.zeros(ROWS), torch.zeros(ROWS, 0)

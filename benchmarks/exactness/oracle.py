@@ -19,12 +19,13 @@ from pydantic import TypeAdapter
 
 from benchmarks import harness
 from benchmarks.tables import table
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
+from recsys.data.jagged_ids import JaggedIds
+from recsys.distributed.build import build_ctr_model
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.tables.optimizers import SgdConfig
+from recsys.embeddings.optimizers import SgdConfig
 from recsys.models import ModelConfig
-from recsys.models.ctr_model import CTRModel, build_ctr_model
+from recsys.models.ctr_model import CTRModel
 from recsys.schema import Feature, Schema
 
 TOLERANCE = 1e-5
@@ -168,7 +169,7 @@ def make_batch(inputs: dict[str, np.ndarray]) -> Batch:
     history = tensors[SEQUENCE]
     values.append(history[history > 0])
     lengths.append((history > 0).sum(1).int())
-    sparse = KeyedJaggedTensor(
+    sparse = JaggedIds(
         keys=[*CARDINALITIES, SEQUENCE],
         values=torch.cat(values).int(),
         lengths=torch.cat(lengths),

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from benchmarks.gpu.setting import Point, Setting
 from recsys.compat.torchrec import KeyedJaggedTensor
-from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
+from recsys.data.batch import RowLookups
+from recsys.embeddings.build import build_embeddings
+from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.config import EmbeddingsConfig, FeatureConfig
 from recsys.embeddings.methods.full_table import FullTableConfig
-from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig
+from recsys.embeddings.optimizers import RowwiseAdagradConfig
 from recsys.schema import Feature, Schema
 
 TABLES = 26
@@ -61,7 +63,7 @@ def measure(setting: Setting, size: Size, copy: float) -> Point:
     embeddings = build_tables(size, setting.device)
     ids = draw_ids(size, setting.device)
     gradient = torch.randn(size.batch_size, TABLES * size.dim, device=setting.device)
-    (kernel,) = embeddings.store.bags.kernels()
+    (kernel,) = embeddings.store.groups["pooled"].kernels()
     offsets = ids.offsets()
 
     def look_up() -> Tensor:
@@ -69,7 +71,9 @@ def measure(setting: Setting, size: Size, copy: float) -> Point:
 
     forward = setting.median_milliseconds(look_up)
     both = setting.median_milliseconds(lambda: look_up().backward(gradient))
-    ours = setting.median_milliseconds(lambda: embeddings(ids)[0].vectors.backward(gradient))
+    ours = setting.median_milliseconds(
+        lambda: embeddings({"pooled": RowLookups(ids)})[0].fields.backward(gradient)
+    )
     read, written = bytes_moved(ids, size)
     update = max(both - forward, 1e-6)
     return {

@@ -14,12 +14,13 @@ from torch.nn import functional as F
 from benchmarks.generated import CRITEO_CARDINALITIES, capped_cardinalities, criteo_features
 from benchmarks.gpu.setting import Point, Setting, peak_memory_bytes
 from benchmarks.speed.training_contenders import MODELS
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
-from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
+from recsys.data.jagged_ids import JaggedIds
+from recsys.embeddings.build import build_embeddings
+from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.methods.full_table import FullTableConfig
-from recsys.embeddings.tables.optimizers import (
+from recsys.embeddings.optimizers import (
     RowwiseAdagradConfig,
     SparseAdamConfig,
     TableOptimizerConfig,
@@ -115,7 +116,7 @@ def training_step(
     model = CTRModel(embeddings, network.to(device)).train()
     optimizer = torch.optim.Adam(model.dense_parameters(), lr=1e-3)
     batches = itertools.cycle(
-        [draw_batch(schema, int(str(what["batch_size"])), setting) for _ in range(HELD_BATCHES)]
+        [draw_batch(embeddings, schema, what, setting) for _ in range(HELD_BATCHES)]
     )
 
     def step() -> None:
@@ -131,8 +132,11 @@ def training_step(
     return step
 
 
-def draw_batch(schema: Schema, size: int, setting: Setting) -> Batch:
+def draw_batch(
+    embeddings: FeatureEmbeddings, schema: Schema, what: Point, setting: Setting
+) -> Batch:
     """A batch in page-locked memory of the host; numbers are drawn on the device."""
+    size = int(str(what["batch_size"]))
     ids = [
         torch.exp(torch.rand(size, device=setting.device) * torch.tensor(f.num_ids + 1.0).log())
         .sub(1)
@@ -140,11 +144,11 @@ def draw_batch(schema: Schema, size: int, setting: Setting) -> Batch:
         .clamp(0, f.num_ids - 1)
         for f in schema.sparse
     ]
-    sparse = KeyedJaggedTensor(
+    sparse = JaggedIds(
         keys=[f.name for f in schema.sparse],
         values=torch.cat(ids).cpu(),
         lengths=torch.ones(size * len(ids), dtype=torch.int32),
-    ).sync()
+    )
     batch = Batch(
         dense=torch.randn(size, len(schema.numerical)),
         sparse=sparse,
@@ -152,4 +156,5 @@ def draw_batch(schema: Schema, size: int, setting: Setting) -> Batch:
         cursor=Cursor(0, 0),
         global_rows=size,
     )
+    batch = embeddings.to_physical(batch)
     return batch.pin_memory() if setting.is_cuda else batch

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.harness import CONFIGS
 from recsys.config.base import apply_overrides, read_yaml, validate
 from recsys.config.run import RunConfig
-from recsys.distributed.planner.dry_run import count_run_bytes
+from recsys.distributed.run_memory import count_run_bytes
 from recsys.errors import RecsysError
 from recsys.schema import Schema, load_schema
 

@@ -31,8 +31,11 @@ from recsys.distributed.context import Ranks, join_ranks
 from recsys.distributed.planner.cluster import this_cluster
 from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.run_plan import plan_run
-from recsys.embeddings.tables.fused import torch_optimizer
-from recsys.embeddings.tables.torchrec_collection import build_collection
+from recsys.embeddings.tables.torchrec_collection import (
+    build_collection,
+    fused_optimizer,
+    keyed_jagged_tensor,
+)
 from recsys.models.network import build_network
 from recsys.schema import load_schema
 from recsys.training.run_folder.folder import TRAINING_FILE
@@ -49,10 +52,11 @@ class BareModel(nn.Module):
         schema = load_schema(config.data.path)
         features = DryRun(config, schema, this_cluster(1, 1, "cpu")).embeddings()
         store = features.store
-        self.collection = build_collection(store.tables, store.lookups, torch.device("meta"))
-        optimizer, kwargs = torch_optimizer(config.train.embedding_optimizer, torch.device("cpu"))
+        lookups = [look for group in store.groups.values() for look in group.lookups]
+        self.collection = build_collection(store.tables, lookups, torch.device("meta"))
+        optimizer, kwargs = fused_optimizer(config.train.embedding_optimizer, torch.device("cpu"))
         apply_optimizer_in_backward(optimizer, self.collection.parameters(), kwargs)
-        self.keys = [look.key for look in store.lookups]
+        self.keys = [look.key for look in lookups]
         self.network = build_network(config.model, config.embeddings, schema, features.output_dims)
 
     def forward(self, dense: Tensor, sparse: object) -> Tensor:
@@ -84,7 +88,9 @@ def run_bare(config: RunConfig, steps: int, ranks: Ranks) -> float:
     ends = []
     for number in range(steps):
         batch = batches[number % len(batches)]
-        loss = F.binary_cross_entropy_with_logits(model(batch.dense, batch.sparse), batch.labels)
+        loss = F.binary_cross_entropy_with_logits(
+            model(batch.dense, keyed_jagged_tensor(batch.sparse)), batch.labels
+        )
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()

@@ -4,7 +4,7 @@
     python -m benchmarks.speed.loader --rows 50000 --batches 4 --rounds 1 --no-record
 
 Criteo's shape: 26 int32 ids, 13 float32, a label, as `recsys prepare` writes them; batch 4096;
-rows shuffled; a KeyedJaggedTensor out. Each run is a process of its own, the contenders alternate,
+rows shuffled; ids by feature out. Each run is a process of its own, the contenders alternate,
 medians count. Ours is timed over whole epochs, decoding from Parquet included; FuxiCTR's over
 `--batches` batches, reading the file into memory not included (its streaming mode reads as it
 goes).

@@ -3,7 +3,7 @@
     python -m benchmarks.speed.methods
 
 26 categorical features of Criteo's shape (2 M ids, 4096 rows a batch), one thread. `rows`: ids to
-row numbers, for each method over all features. `step`: lookup, combination, backward and update of
+row numbers, for each method over all features. `step`: lookup, combine, backward and update of
 a mix of all methods, beside full tables whose vectors have as many floats as the mix looks up; the
 DCN-V2 network over the mix's vectors is timed once and added to both. Alternating, medians.
 """
@@ -20,11 +20,12 @@ from benchmarks.generated import capped_cardinalities, criteo_features
 from benchmarks.speed.training_contenders import MODELS
 from benchmarks.tables import table
 from recsys.compat.malloc import keep_freed_memory
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.config.base import validate
-from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
+from recsys.data.jagged_ids import JaggedIds
+from recsys.embeddings.build import build_embeddings
+from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig
+from recsys.embeddings.optimizers import RowwiseAdagradConfig
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.models.network import build_network
 from recsys.schema import Schema
@@ -71,7 +72,7 @@ def build(content: Mapping[str, object]) -> FeatureEmbeddings:
     return embeddings
 
 
-def draw(batches: int) -> list[KeyedJaggedTensor]:
+def draw(batches: int) -> list[JaggedIds]:
     """Log-uniform ids, as `speed.training` draws them."""
     generator = torch.Generator().manual_seed(7)
     sizes = capped_cardinalities(TOTAL_IDS)
@@ -83,7 +84,7 @@ def draw(batches: int) -> list[KeyedJaggedTensor]:
         ids = (torch.exp(uniform * torch.log(limits + 1.0)) - 1).int()
         values = torch.minimum(ids, limits.int() - 1).reshape(-1)
         lengths = torch.ones(len(values), dtype=torch.int32)
-        drawn.append(KeyedJaggedTensor(keys=keys, values=values, lengths=lengths))
+        drawn.append(JaggedIds(keys=keys, values=values, lengths=lengths))
     return drawn
 
 
@@ -113,17 +114,17 @@ def median_ms(run: Callable[[int], None], repeats: int) -> float:
     return statistics.median(times[3:]) * 1e3
 
 
-def rows_ms(embeddings: FeatureEmbeddings, batches: list[KeyedJaggedTensor]) -> float:
+def rows_ms(embeddings: FeatureEmbeddings, batches: list[JaggedIds]) -> float:
     return median_ms(lambda i: embeddings.physical_ids(batches[i % len(batches)]), 30)
 
 
-def step_ms(embeddings: FeatureEmbeddings, batches: list[KeyedJaggedTensor], steps: int) -> float:
+def step_ms(embeddings: FeatureEmbeddings, batches: list[JaggedIds], steps: int) -> float:
     physical = [embeddings.physical_ids(batch) for batch in batches]
     parameters = list(embeddings.method_modules.parameters())
     optimizer = torch.optim.Adam(parameters) if parameters else None
 
     def step(number: int) -> None:
-        vectors = embeddings(*physical[number % len(physical)])[0].vectors
+        vectors = embeddings(physical[number % len(physical)])[0].fields
         embeddings.zero_grad()
         vectors.backward(torch.full_like(vectors, 1e-4))
         embeddings.store.step()
@@ -152,7 +153,7 @@ def network_ms(embeddings: FeatureEmbeddings, steps: int) -> float:
 
 def looked_up_floats(embeddings: FeatureEmbeddings) -> int:
     dims = {table.name: table.dim for table in embeddings.store.tables}
-    return sum(dims[look.table] for look in embeddings.store.lookups)
+    return sum(dims[look.table] for look in embeddings.store.groups["pooled"].lookups)
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
-"""Whether fbgemm has kernels for CUDA here, and what stands in where it has none.
+"""Whether fbgemm is installed and has CUDA kernels, and the one operator that replaces them.
 
 Machines with a GPU often have the CPU build of fbgemm only. torchrec imports there, and of all its
-operators a batch on the GPU needs one (lengths → offsets): with that one, the plain store serves.
+operators a batch on the GPU needs one (lengths → offsets).
 """
+
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -20,10 +22,19 @@ def has_cuda_kernels() -> bool:
 
 
 def check_fused(device: torch.device) -> None:
-    """Refuses the fused store on a GPU for which fbgemm has no kernels."""
+    """Refuses the fused store without torchrec and fbgemm, or without kernels for this GPU."""
+    missing = [name for name in ("torchrec", "fbgemm_gpu") if find_spec(name) is None]
+    if missing:
+        raise RecsysError(
+            "fused tables need torchrec and fbgemm",
+            where="embeddings.store",
+            expected="plain, or both packages installed",
+            got=f"fused, without {' and '.join(missing)}",
+            fix="set embeddings.store=plain, or install what `recsys doctor` prints for this torch",
+        )
     if device.type == "cuda" and not has_cuda_kernels():
         raise RecsysError(
-            "fused tables cannot run on this GPU: fbgemm is here without its CUDA kernels",
+            "fused tables cannot run on this GPU: the installed fbgemm has no CUDA kernels",
             where="embeddings.store",
             expected="plain, or the package fbgemm-gpu",
             got="fused, with the package fbgemm-gpu-cpu",

@@ -1,7 +1,13 @@
-"""The only place that imports torchrec: its import-time warnings are not for our users."""
+"""The only place that imports torchrec: its import-time warnings are not for our users.
+
+Whoever imports this module needs torchrec and fbgemm; the plain store does without it.
+"""
 
 import logging
 import warnings
+from collections.abc import Iterator
+
+from torch import nn
 
 from recsys.compat.fbgemm import stand_in_for_missing
 
@@ -21,7 +27,6 @@ with warnings.catch_warnings():
         )
         from torchrec.distributed import DistributedModelParallel
         from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
-        from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
         from torchrec.distributed.types import ShardingEnv, ShardingPlan
         from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
         from torchrec.optim.optimizers import in_backward_optimizer_filter
@@ -55,7 +60,12 @@ __all__ = [
     "RowWiseAdagrad",
     "ShardingEnv",
     "ShardingPlan",
-    "TrainPipelineSparseDist",
     "apply_optimizer_in_backward",
+    "fused_kernels",
     "in_backward_optimizer_filter",
 ]
+
+
+def fused_kernels(collection: FusedEmbeddingBagCollection) -> Iterator[nn.Module]:
+    """Fbgemm's lookups, which count their own steps; torchrec keeps them out of `modules()`."""
+    return (lookup._emb_module for lookup in collection._emb_modules)

@@ -13,7 +13,7 @@ from pydantic import (
 
 from recsys.config.base import AbsolutePath, BaseConfig, NameIn
 from recsys.config.dense_optimizers import DenseOptimizerConfig
-from recsys.embeddings.tables.optimizers import TableOptimizer
+from recsys.embeddings.optimizers import TableOptimizer
 from recsys.metrics import METRICS, SupportRule
 
 

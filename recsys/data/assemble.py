@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
-from recsys.data.columns import Int32s, WindowColumns
+from recsys.data.checks import Int32s
+from recsys.data.jagged_ids import JaggedIds
+from recsys.data.parquet import WindowColumns
 from recsys.schema import Schema
 
 Part = tuple[WindowColumns, int, int]
@@ -26,7 +27,7 @@ class Run(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """What a KeyedJaggedTensor knows of its values: given whole, it recomputes none of it."""
+    """The lengths of JaggedIds and all that follows from them, so that nothing is recomputed."""
 
     lengths: Tensor
     offsets: Tensor
@@ -68,7 +69,7 @@ class BatchAssembler:
             group_ids=None if group_ids is None else torch.from_numpy(group_ids),
         )
 
-    def _sparse(self, parts: Sequence[Part], rows: int) -> KeyedJaggedTensor:
+    def _sparse(self, parts: Sequence[Part], rows: int) -> JaggedIds:
         lengths = self._single_lengths(rows) if self.all_single else self._lengths(parts, rows)
         values = np.empty(lengths.offset_per_key[-1], np.int32)
         key = 0
@@ -79,7 +80,7 @@ class BatchAssembler:
             else:
                 _copy_lists(values, at, parts, run)
             key += run.stop - run.start
-        return KeyedJaggedTensor(
+        return JaggedIds(
             keys=self.keys,
             values=torch.from_numpy(values),
             lengths=lengths.lengths,

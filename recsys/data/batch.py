@@ -5,82 +5,55 @@ features, L ids in the batch (jagged total), T positions of a padded sequence, D
 H hidden width.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from recsys.compat.torchrec import KeyedJaggedTensor
-from recsys.data.occurrences import Occurrences
+from recsys.data.jagged_ids import JaggedIds, KeyedIds
+from recsys.data.tensor_record import TensorRecord
 
 
 class Cursor(NamedTuple):
-    """Where a batch stands: global batch `batch` of `epoch`. The next one to train is one later."""
+    """The place of a batch: global batch `batch` of `epoch`. The next one to train is one later."""
 
     epoch: int
     batch: int
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowLookups(TensorRecord):
+    """Row numbers that one group of tables looks up for a batch.
+
+    rows: by lookup key, in the form that the group takes. The other fields are of groups that are
+    not pooled, where each list of `rows` has one row or none. lengths: (features, B) ids of each
+    feature in each row of the batch. counts: their sums. max_length: the largest of them; both
+    known without waiting for a GPU.
+    """
+
+    rows: KeyedIds
+    lengths: Tensor | None = None
+    counts: tuple[int, ...] = ()
+    max_length: int = 0
+
+
+@dataclass(frozen=True)
+class Batch(TensorRecord):
     """One rank's share of one global batch.
 
-    dense: (B, N) float32. sparse: ids by feature, keys in schema order. labels: (B,) float32.
-    group_ids: (B,) int64 where the data set has a group column. global_rows: rows of the whole
-    batch, all ranks together; its mean loss is the sum over ranks ÷ global_rows. occurrences: rows
-    of tables that are looked up one by one, where a method or the model wants that. attention: the
-    same, of the tables that only attention reads.
+    dense: (B, N) float32. sparse: ids by feature, keys in schema order; without keys once they have
+    become `lookups`. labels: (B,) float32. group_ids: (B,) int64 if the dataset has a group column.
+    global_rows: rows of the whole batch, all ranks together; its mean loss is the sum over ranks
+    ÷ global_rows. lookups: the rows that each group of tables looks up, by the group's name.
     """
 
     dense: Tensor
-    sparse: KeyedJaggedTensor
+    sparse: JaggedIds
     labels: Tensor
     cursor: Cursor
     global_rows: int
     group_ids: Tensor | None = None
-    occurrences: Occurrences | None = None
-    attention: Occurrences | None = None
+    lookups: dict[str, RowLookups] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """The same batch on another device."""
-        return replace(
-            self,
-            dense=self.dense.to(device, non_blocking=non_blocking),
-            sparse=self.sparse.to(device, non_blocking=non_blocking),
-            labels=self.labels.to(device, non_blocking=non_blocking),
-            group_ids=None
-            if self.group_ids is None
-            else self.group_ids.to(device, non_blocking=non_blocking),
-            occurrences=None
-            if self.occurrences is None
-            else self.occurrences.to(device, non_blocking=non_blocking),
-            attention=None
-            if self.attention is None
-            else self.attention.to(device, non_blocking=non_blocking),
-        )
-
-    def pin_memory(self) -> "Batch":
-        """The same batch in page-locked memory, for asynchronous copies to a GPU."""
-        return replace(
-            self,
-            dense=self.dense.pin_memory(),
-            sparse=self.sparse.pin_memory(),
-            labels=self.labels.pin_memory(),
-            group_ids=None if self.group_ids is None else self.group_ids.pin_memory(),
-            occurrences=None if self.occurrences is None else self.occurrences.pin_memory(),
-            attention=None if self.attention is None else self.attention.pin_memory(),
-        )
-
-    def record_stream(self, stream: torch.Stream) -> None:
-        """Tells the allocator that `stream` uses the tensors (torchrec's pipelines call it)."""
-        for tensor in (self.dense, self.labels, self.group_ids):
-            if tensor is not None:
-                tensor.record_stream(stream)
-        self.sparse.record_stream(stream)
-        for occurrences in (self.occurrences, self.attention):
-            if occurrences is not None:
-                occurrences.record_stream(stream)

@@ -12,9 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.types as types
 
-from recsys.data.columns import Floats, Int32s, Int64s
 from recsys.errors import RecsysError, did_you_mean
 from recsys.schema import Feature, Schema
+
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
 
 class Place(NamedTuple):

@@ -1,15 +1,16 @@
-"""How often each id occurs in the train rows."""
+"""Statistics of a dataset: counts of ids, lengths of sequences, read from its files."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from recsys.data.readable import readable
-from recsys.data.vocabularies import read_vocabulary
+from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
 from recsys.schema import Feature, Schema, VocabularyEncoding
 
@@ -61,3 +62,48 @@ def _from_rows(features: Sequence[Feature], schema: Schema, dataset_dir: Path) -
                     found = np.bincount(ids.to_numpy(), minlength=feature.num_ids)
                     counts[feature.name] += found[: feature.num_ids]
     return {name: torch.from_numpy(total).float() for name, total in counts.items()}
+
+
+def mean_lengths(schema: Schema, dataset_dir: Path) -> dict[str, float]:
+    """Ids that a train row has, by sequence feature; nothing for files that are not there.
+
+    From the files' footers: a row without any counts as one id.
+    """
+    names = {feature.name for feature in schema.of_kind("sequence")}
+    counts = dict.fromkeys(names, 0)
+    rows = 0
+    for file in schema.split("train").files if names else ():
+        path = dataset_dir / file.path
+        if not path.exists():
+            return {}
+        with readable(path):
+            footer = pq.read_metadata(file_inside(dataset_dir, file.path))
+        rows += footer.num_rows
+        for group in range(footer.num_row_groups):
+            for number in range(footer.num_columns):
+                column = footer.row_group(group).column(number)
+                name = column.path_in_schema.split(".")[0]
+                if name in names:
+                    counts[name] += column.num_values
+    return {name: count / rows for name, count in counts.items() if rows}
+
+
+def read_vocabulary(dataset_dir: Path, feature: Feature) -> pl.DataFrame:
+    """`id` and `count` of every value of a feature; raises RecsysError for another file's ids."""
+    if not isinstance(feature.encoding, VocabularyEncoding):
+        raise ValueError(f"{feature.name} has no vocabulary")
+    path = dataset_dir / feature.encoding.file
+    with readable(path):
+        path = file_inside(dataset_dir, feature.encoding.file)
+        table = pl.read_parquet(path, columns=["id", "count"], glob=False)
+    values = feature.num_ids - 1
+    extremes = (table["id"].min(), table["id"].max())
+    if len(table) != values or (values and extremes != (1, values)):
+        raise RecsysError(
+            f"the vocabulary of {feature.name!r} does not belong to this data set",
+            where=path,
+            expected=f"the ids 1 to {values}, once each",
+            got=f"{len(table)} ids, {extremes[0]!r} to {extremes[1]!r}",
+            fix="prepare the data set again",
+        )
+    return table

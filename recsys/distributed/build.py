@@ -1,39 +1,42 @@
-"""Builds the model of a run on its device, or sharded over the devices of many processes."""
+"""Builds the model of a run on its device, or spread over the devices of many processes."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from recsys.compat.torchrec import (
-    DistributedModelParallel,
-    EmbeddingBagCollectionSharder,
-    ShardingEnv,
-    ShardingPlan,
-)
-from recsys.config.run import RunConfig
-from recsys.distributed.context import Ranks, local_world_size
-from recsys.distributed.planner.cluster import this_cluster
-from recsys.distributed.planner.memory_check import check_model_memory
-from recsys.distributed.planner.planner import FoundPlan
-from recsys.distributed.planner.run_plan import plan_run
-from recsys.embeddings.tables.build import sharded_groups
+from recsys.config.base import BaseConfig
+from recsys.distributed.context import Ranks
+from recsys.distributed.run_memory import check_model_memory
+from recsys.embeddings.build import build_embeddings
+from recsys.embeddings.optimizers.base import TableOptimizerConfig
 from recsys.embeddings.tables.plain import PlainGroup
 from recsys.errors import RecsysError
-from recsys.models.ctr_model import STORE_PREFIX, CTRModel, Forward, build_ctr_model
+from recsys.models.base import BaseModelConfig, SequenceModelConfig, pairs_of
+from recsys.models.ctr_model import CTRModel, Forward
+from recsys.models.network import build_network
 from recsys.schema import Schema
+
+if TYPE_CHECKING:  # keeps the import chain short
+    from recsys.config.run import RunConfig
+    from recsys.embeddings.config import EmbeddingsConfig
 
 
 class ModelOnRanks(NamedTuple):
-    """The model, what trains it (the model itself on one device), and the sharding plan."""
+    """The model, what trains it (itself on one device), and the plan of its shards, if any.
+
+    The model is what scores and what is saved. What trains it has the same `forward`; its gradients
+    are averaged over ranks.
+    """
 
     model: CTRModel
     forward: Forward
-    plan: FoundPlan | None
+    plan: BaseConfig | None
 
 
-def build_on_ranks(config: RunConfig, schema: Schema, ranks: Ranks) -> ModelOnRanks:
+def build_on_ranks(config: "RunConfig", schema: Schema, ranks: Ranks) -> ModelOnRanks:
     """Builds and initializes the config's model; fused tables are sharded over the ranks."""
-    seed = config.train.seed
     check_model_memory(config, schema, ranks.device)
     is_sharded = config.embeddings.store == "fused" and ranks.host is not None
     model = build_ctr_model(
@@ -41,48 +44,59 @@ def build_on_ranks(config: RunConfig, schema: Schema, ranks: Ranks) -> ModelOnRa
         config.model,
         config.train.embedding_optimizer,
         schema,
-        seed=seed,
+        seed=config.train.seed,
         device=ranks.device,
         is_sharded=is_sharded,
     )
     if ranks.host is None:
         return ModelOnRanks(model, model, None)
-    if not is_sharded:
-        return ModelOnRanks(model, distribute(model, ShardingPlan({}), ranks, seed), None)
-    here = this_cluster(ranks.world_size, local_world_size(), ranks.device.type)
-    plan = plan_run(config, schema, ranks.broadcast(here))
-    names = {
-        f"{STORE_PREFIX}{place}.collection": group.planned_names
-        for place, group in sharded_groups(model.embeddings.store).items()
-    }
-    sharding = plan.sharding_plan_of(names)
-    return ModelOnRanks(model, distribute(model, sharding, ranks, seed), plan)
-
-
-def distribute(model: CTRModel, plan: ShardingPlan, ranks: Ranks, seed: int) -> Forward:
-    """Shards the tables as planned and wraps the rest for data parallel training.
-
-    The model is changed in place and is still what scores and what is saved. The returned wrapper
-    has the same `forward` and is used for training: it averages gradients over ranks.
-    """
     _check_batch_norm(model, ranks)
-    _check_gradients_dense(model)
     if ranks.device.type == "cuda":
-        convert = torch.nn.SyncBatchNorm.convert_sync_batchnorm
-        model.network = convert(model.network)  # type: ignore[no-untyped-call]  # torch's function is untyped
-    groups = sharded_groups(model.embeddings.store).values()
-    wrapped = DistributedModelParallel(
+        model.network = nn.SyncBatchNorm.convert_sync_batchnorm(model.network)  # type: ignore[no-untyped-call]  # torch's function is untyped
+    if not is_sharded:
+        _check_gradients_dense(model)
+        return ModelOnRanks(model, _data_parallel(model, ranks.device), None)
+    from recsys.distributed.sharding import shard_model  # the plain store needs no torchrec
+
+    forward, plan = shard_model(model, config, schema, ranks)
+    return ModelOnRanks(model, forward, plan)
+
+
+def build_ctr_model(
+    embeddings: "EmbeddingsConfig",
+    model: BaseModelConfig | SequenceModelConfig,
+    optimizer: TableOptimizerConfig,
+    schema: Schema,
+    *,
+    seed: int,
+    device: torch.device,
+    is_sharded: bool = False,
+) -> CTRModel:
+    """A model with freshly initialized weights that depend on the seed alone.
+
+    `is_sharded` leaves the fused tables on the meta device, for a plan to deal them out.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # what methods learn beside their tables
+        features = build_embeddings(
+            embeddings, schema, optimizer, device, pairs=pairs_of(model), is_sharded=is_sharded
+        )
+        torch.manual_seed(seed)
+        network = build_network(model, embeddings, schema, features.output_dims)
+    if not is_sharded:
+        features.store.initialize(seed)
+    return CTRModel(features, network.to(device))
+
+
+def _data_parallel(model: CTRModel, device: torch.device) -> Forward:
+    """Every rank has the whole model, tables included."""
+    return DistributedDataParallel(
         model,
-        env=ShardingEnv.from_process_group(torch.distributed.group.WORLD),
-        device=ranks.device,
-        plan=plan,
-        sharders=[EmbeddingBagCollectionSharder()] if groups else [],
+        device_ids=None if device.type == "cpu" else [device],
+        gradient_as_bucket_view=True,
+        broadcast_buffers=False,
+        static_graph=True,
     )
-    for group in groups:
-        group.after_sharding()
-    if groups:
-        model.embeddings.store.initialize(seed)
-    return wrapped
 
 
 def _check_batch_norm(model: CTRModel, ranks: Ranks) -> None:
@@ -97,12 +111,13 @@ def _check_batch_norm(model: CTRModel, ranks: Ranks) -> None:
 
 
 def _check_gradients_dense(model: CTRModel) -> None:
-    groups = model.embeddings.store.groups
-    if any(isinstance(group, PlainGroup) and group.is_sparse for group in groups):
+    groups = model.embeddings.store.groups.values()
+    sparse = [g.optimizer_config.name for g in groups if isinstance(g, PlainGroup) and g.is_sparse]
+    if sparse:
         raise RecsysError(
             "sparse gradients of the plain store are not exchanged between processes",
             where="train.embedding_optimizer.name",
             expected="adam, sgd or rowwise_adagrad, or one process",
-            got="sparse_adam",
+            got=sparse[0],
             fix="with embeddings.store: fused, rowwise_adagrad and sgd stay sparse on many devices",
         )

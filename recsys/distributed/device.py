@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 
+from recsys.compat.torch_internals import has_bf16_instructions
 from recsys.errors import RecsysError
 
 
@@ -27,7 +28,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the hardware has bf16 arithmetic, not an emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return has_bf16_instructions()
 
 
 def check_bf16(device: torch.device) -> None:

@@ -1,66 +1,48 @@
-"""The method of every embedding: each feature's own, and the one that attention has for it."""
+"""The method of every embedding: each feature's own, and those in a model's further roles."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.methods.base import EmbeddingMethod, RowsOf, TableSpec
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod, RowsOf, TableSpec
 from recsys.errors import RecsysError
-from recsys.history_pair import HistoryPair
+from recsys.history_pair import HistoryPair, history_features
 from recsys.schema import Schema
 
-# what the name of a feature's embedding for attention ends with
-ATTENTION = "@attention"
+if TYPE_CHECKING:  # keeps the import chain short
+    from recsys.embeddings.config import EmbeddingsConfig
 
 
 def build_methods(
-    config: EmbeddingsConfig, schema: Schema, pairs: Sequence[HistoryPair] = ()
-) -> dict[str, EmbeddingMethod]:
-    """The method of every embedding: sparse features in schema order, then those of attention.
+    config: "EmbeddingsConfig", schema: Schema, pairs: Sequence[HistoryPair] = ()
+) -> dict[EmbeddingKey, EmbeddingMethod]:
+    """The method of every embedding: sparse features in schema order, then those of each role.
 
-    The latter are named `item@attention`, if `embeddings.roles.search` is given.
+    A role has an embedding for each feature of `pairs`, targets before histories.
     """
     _check_pairs(schema, pairs)
     methods = _methods(config, schema, "")
-    for_attention = config.for_role("search", attended(config, pairs))
-    if for_attention is None:
-        return methods
-    chosen = schema.model_copy(
-        update={"features": tuple(schema.feature(n) for n in attended(config, pairs))}
-    )
-    return methods | _methods(for_attention, chosen, ATTENTION)
-
-
-def attended(config: EmbeddingsConfig, pairs: Sequence[HistoryPair]) -> list[str]:
-    """The features that have a second embedding for attention, targets before histories."""
-    if "search" not in config.roles:
-        return []
     targets = [name for pair in pairs for name in pair.target]
-    return list(dict.fromkeys([*targets, *history_features(pairs)]))
+    paired = list(dict.fromkeys([*targets, *history_features(pairs)]))
+    chosen = schema.model_copy(update={"features": tuple(map(schema.feature, paired))})
+    for role in config.roles:
+        of_role = config.for_role(role, paired)
+        methods |= {} if of_role is None else _methods(of_role, chosen, role)
+    return methods
 
 
-def history_features(pairs: Sequence[HistoryPair]) -> list[str]:
-    """The sequences that a model reads one by one."""
-    return list(dict.fromkeys(name for pair in pairs for name in pair.history))
-
-
-def source_of(embedding: str) -> str:
-    """The feature whose ids an embedding takes."""
-    return embedding.removesuffix(ATTENTION)
-
-
-def _methods(config: EmbeddingsConfig, schema: Schema, suffix: str) -> dict[str, EmbeddingMethod]:
+def _methods(
+    config: "EmbeddingsConfig", schema: Schema, role: str
+) -> dict[EmbeddingKey, EmbeddingMethod]:
     configs = config.resolved_methods(schema)
-    return {
-        feature.name + suffix: configs[feature.name].build(
-            feature.name + suffix,
-            feature.num_ids,
-            config.shared_tables.get(feature.name, feature.name) + suffix,
-        )
-        for feature in schema.sparse
-    }
+    methods: dict[EmbeddingKey, EmbeddingMethod] = {}
+    for feature in schema.sparse:
+        key = EmbeddingKey(feature.name, role)
+        table = EmbeddingKey(config.shared_tables.get(feature.name, feature.name), role)
+        methods[key] = configs[feature.name].build(key.name, feature.num_ids, table.name)
+    return methods
 
 
 def _check_pairs(schema: Schema, pairs: Sequence[HistoryPair]) -> None:
@@ -69,35 +51,36 @@ def _check_pairs(schema: Schema, pairs: Sequence[HistoryPair]) -> None:
             for name in names:
                 if schema.feature(name).kind != kind:
                     raise RecsysError(
-                        f"{name} cannot stand there",
+                        f"{name} has the wrong kind for its place in a pair",
                         where="model.pairs",
                         expected="categorical features in target, sequences in history",
                         got=f"{name} is {schema.feature(name).kind}",
                     )
 
 
-def unique_tables(methods: Mapping[str, EmbeddingMethod]) -> list[TableSpec]:
+def unique_tables(methods: Mapping[EmbeddingKey, EmbeddingMethod]) -> list[TableSpec]:
     """The physical tables of all methods, each once; refuses two that would share one and differ.
 
-    A table of attention's own is not shared with the others.
+    Embeddings of different roles do not share a table.
     """
-    tables: dict[str, tuple[str, TableSpec]] = {}
-    for name, method in methods.items():
+    tables: dict[str, tuple[EmbeddingKey, TableSpec]] = {}
+    for key, method in methods.items():
         for table in method.tables():
-            owner, known = tables.setdefault(table.name, (name, table))
+            owner, known = tables.setdefault(table.name, (key, table))
             if _described(known) != _described(table):
                 raise RecsysError(
-                    f"{owner} and {name} cannot share the table {table.name!r}",
-                    expected=f"{_described(known)}, as {owner} needs it",
-                    got=f"{_described(table)} for {name}",
+                    f"{owner.name} and {key.name} cannot share the table {table.name!r}",
+                    expected=f"{_described(known)}, as {owner.name} needs it",
+                    got=f"{_described(table)} for {key.name}",
                     fix="give features that share a table one size and init, or a table each",
                 )
-            if owner.endswith(ATTENTION) != name.endswith(ATTENTION):
+            if owner.role != key.role:
                 raise RecsysError(
-                    f"the embeddings of attention cannot share the table {table.name!r}",
-                    where="embeddings.roles.search",
+                    f"the embeddings of {key.role or owner.role!r} cannot share the table "
+                    f"{table.name!r}",
+                    where=f"embeddings.roles.{key.role or owner.role}",
                     expected="tables that no other embedding reads",
-                    got=f"{owner} and {name}",
+                    got=f"{owner.name} and {key.name}",
                     fix="give the table another name there",
                 )
     return [table for _, table in tables.values()]
@@ -109,14 +92,14 @@ def _described(table: TableSpec) -> str:
 
 
 def row_counts(
-    methods: Mapping[str, EmbeddingMethod], id_counts: Mapping[str, Tensor]
+    methods: Mapping[EmbeddingKey, EmbeddingMethod], id_counts: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Occurrences of each physical row in the train rows, by table; `id_counts` are (V,)."""
+    """How often train rows look up each physical row, by table; `id_counts` (V,) by feature."""
     counts: dict[str, Tensor] = {}
-    for name, method in methods.items():
+    for key, method in methods.items():
         tables = {table.name: table for table in method.tables()}
         ids = torch.arange(method.cardinality)
         for look, rows in zip(method.lookups, method.rows(ids), strict=True):
             total = counts.setdefault(look.table, torch.zeros(tables[look.table].num_rows))
-            total.index_add_(0, rows.long(), id_counts[source_of(name)].float())
+            total.index_add_(0, rows.long(), id_counts[key.feature].float())
     return counts

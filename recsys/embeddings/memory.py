@@ -2,20 +2,19 @@
 
 serve: tables as exported, the method's own weights (projections, thresholds …), the matrix that
 brings the feature to the model's width, and buffers (remaps, masks, indices), at the size of their
-elements. train: rows as the store pads them, and the optimisers' state too. All devices together,
+elements. train: rows as the store pads them, and the optimizers' state too. All devices together,
 one copy each. Gradients, activations and the rest of the network are not in it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
 from recsys.config.byte_sizes import format_bytes
 from recsys.config.dense_optimizers import DENSE_OPTIMIZERS
-from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.feature_methods import source_of
-from recsys.embeddings.methods.base import EmbeddingMethod, TableSpec
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod, TableSpec
+from recsys.embeddings.optimizers.base import TableOptimizerConfig
 from recsys.embeddings.records import (
     FLOAT_BYTES,
     EmbeddingBytes,
@@ -24,21 +23,23 @@ from recsys.embeddings.records import (
     SharedTableBytes,
 )
 from recsys.embeddings.tables.base import padded_dim
-from recsys.embeddings.tables.optimizers import STATE_FLOATS_PER_ROW
 from recsys.errors import RecsysError
 
+if TYPE_CHECKING:  # keeps the import chain short
+    from recsys.embeddings.config import EmbeddingsConfig
 
-class OptimizerNames(NamedTuple):
-    """The optimisers of the tables and of everything else."""
 
-    tables: str
+class Optimizers(NamedTuple):
+    """The optimizer of the tables, and the name of that of everything else."""
+
+    tables: TableOptimizerConfig
     dense: str
 
 
 def count_bytes(
-    methods: Mapping[str, EmbeddingMethod],
-    config: EmbeddingsConfig,
-    optimizers: OptimizerNames,
+    methods: Mapping[EmbeddingKey, EmbeddingMethod],
+    config: "EmbeddingsConfig",
+    optimizers: Optimizers,
     projections: Mapping[str, int],
 ) -> EmbeddingBytes:
     """What several features share (a table, a weight, a buffer) is charged to the first of them.
@@ -47,8 +48,8 @@ def count_bytes(
     """
     counter = _Counter(config, optimizers)
     features = {
-        feature: counter.count(feature, method, projections.get(feature, 0) * FLOAT_BYTES)
-        for feature, method in methods.items()
+        key.name: counter.count(key, method, projections.get(key.name, 0) * FLOAT_BYTES)
+        for key, method in methods.items()
     }
     serve = sum(facts.serve_bytes for facts in features.values())
     full = sum(facts.full_table_bytes for facts in features.values())
@@ -65,13 +66,14 @@ def count_bytes(
 class _Counter:
     """Charges each table, weight and buffer once."""
 
-    def __init__(self, config: EmbeddingsConfig, optimizers: OptimizerNames) -> None:
+    def __init__(self, config: "EmbeddingsConfig", optimizers: Optimizers) -> None:
         self.config, self.optimizers = config, optimizers
-        # a plain table is padded for row-wise Adagrad's sake alone
-        self.is_padded = config.store != "plain" or optimizers.tables == "rowwise_adagrad"
+        self.is_padded = config.store != "plain" or optimizers.tables.pads_plain_rows
         self.charged: set[object] = set()
 
-    def count(self, feature: str, method: EmbeddingMethod, projection_bytes: int) -> FeatureBytes:
+    def count(
+        self, key: EmbeddingKey, method: EmbeddingMethod, projection_bytes: int
+    ) -> FeatureBytes:
         tables = [table for table in method.tables() if self._is_new(table.name)]
         weights = [weight for weight in method.parameters() if self._is_new(id(weight))]
         buffers = [buffer for buffer in method.buffers() if self._is_new(id(buffer))]
@@ -79,8 +81,7 @@ class _Counter:
         others = projection_bytes + _nbytes(weights) + _nbytes(buffers)
         trained = projection_bytes + _nbytes(w for w in weights if w.requires_grad)
         state = trained * DENSE_OPTIMIZERS[self.optimizers.dense].state_floats
-        source = source_of(feature)
-        ids_of = feature.replace(source, self.config.shared_tables.get(source, source), 1)
+        ids_of = key._replace(feature=self.config.shared_tables.get(key.feature, key.feature))
         full_width = self.config.default.embedding_dim if self._is_new(("ids", ids_of)) else 0
         return FeatureBytes(
             method=method.name,
@@ -96,16 +97,16 @@ class _Counter:
         )
 
     def shared_tables(
-        self, methods: Mapping[str, EmbeddingMethod]
+        self, methods: Mapping[EmbeddingKey, EmbeddingMethod]
     ) -> Iterator[tuple[str, SharedTableBytes]]:
         tables = {table.name: table for method in methods.values() for table in method.tables()}
-        for name, features in readers(methods).items():
-            if len(features) > 1:
+        for name, keys in readers(methods).items():
+            if len(keys) > 1:
                 yield (
                     name,
                     SharedTableBytes(
-                        charged_to=features[0],
-                        readers=tuple(features),
+                        charged_to=keys[0].name,
+                        readers=tuple(key.name for key in keys),
                         train_bytes=self._train_bytes(tables[name]),
                         serve_bytes=_serve_bytes(tables[name]),
                     ),
@@ -117,22 +118,22 @@ class _Counter:
         return is_new
 
     def _train_bytes(self, table: TableSpec) -> int:
-        """Rows as they are stored while they train, and their optimiser's state."""
+        """Rows as they are stored while they train, and their optimizer's state."""
         width = padded_dim(table.dim) if self.is_padded else table.dim
-        state = STATE_FLOATS_PER_ROW[self.optimizers.tables](width)
+        state = self.optimizers.tables.state_floats(width)
         return table.num_rows * (width + state) * FLOAT_BYTES
 
 
-def readers(methods: Mapping[str, EmbeddingMethod]) -> dict[str, list[str]]:
-    """Table name → the features that read it, in order."""
-    found: dict[str, list[str]] = {}
-    for feature, method in methods.items():
+def readers(methods: Mapping[EmbeddingKey, EmbeddingMethod]) -> dict[str, list[EmbeddingKey]]:
+    """Table name → the embeddings that read it, in order."""
+    found: dict[str, list[EmbeddingKey]] = {}
+    for key, method in methods.items():
         for name in dict.fromkeys(table.name for table in method.tables()):
-            found.setdefault(name, []).append(feature)
+            found.setdefault(name, []).append(key)
     return found
 
 
-def check_budget(counted: EmbeddingBytes, config: EmbeddingsConfig) -> None:
+def check_budget(counted: EmbeddingBytes, config: "EmbeddingsConfig") -> None:
     """Refuses embeddings that take more than `embeddings.budget`; shows what each feature takes."""
     budget, purpose = config.budget_bytes, config.budget_of
     if budget is None or counted.of(purpose) <= budget:

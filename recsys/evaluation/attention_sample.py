@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from recsys.data.batch import Batch
-from recsys.embeddings.combine import Combined
+from recsys.embeddings.combine import FeatureVectors
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.history_pair import HistoryPair
 from recsys.layers.history import History
+from recsys.models.base import SEARCH_ROLE
 from recsys.models.ctr_model import CTRModel
 from recsys.models.network import history_of
 from recsys.schema import Schema
@@ -58,15 +60,13 @@ class AttentionSample:
 
     def observe(self, batch: Batch, physical: Batch) -> None:
         """Keeps rows of a batch, with logical ids and as the tables read it."""
-        combined, _ = self.model.embeddings(
-            physical.sparse, physical.occurrences, physical.attention
-        )
+        vectors, _ = self.model.embeddings(physical.lookups)
         taken = 0
         for number, pair in enumerate(self.pairs):
             place = self._place_of_feature(pair)
             lengths = batch.sparse[pair.history[place]].lengths().numpy()
             taken = self._rows_that_fit(lengths)
-            columns = self._columns(number, pair, place, combined)
+            columns = self._columns(number, pair, place, vectors)
             history = _ids(batch, pair.history[place])
             columns |= {
                 "label": pa.array(batch.labels.numpy().astype(np.int8)),
@@ -93,10 +93,10 @@ class AttentionSample:
         return max(0, min(fit, self.max_rows - self.rows))
 
     def _columns(
-        self, number: int, pair: HistoryPair, place: int, combined: Combined
+        self, number: int, pair: HistoryPair, place: int, vectors: FeatureVectors
     ) -> dict[str, pa.Array]:
         network = self.model.network
-        history = history_of(pair, combined, network.columns)
+        history = history_of(pair, vectors, network.columns)
         assert isinstance(network.model, HasAttention)  # or there were no pairs
         lengths = history.lengths.cpu().numpy()
         weights = network.model.attention_weights(history, number).float().cpu().numpy()
@@ -104,25 +104,31 @@ class AttentionSample:
         if isinstance(network.model, HasSearch):
             found, _ = network.model.retrieve(history, NUM_RETRIEVED, number)
             columns["retrieved"] = _fixed_lists(found)
-            alone = feature_alone(history, pair, place, combined)
+            alone = feature_alone(history, pair, place, vectors)
             found, _ = network.model.retrieve(alone, NUM_RETRIEVED, number)
             columns["retrieved_by_feature"] = _fixed_lists(found)
         return columns
 
 
-def feature_alone(history: History, pair: HistoryPair, place: int, combined: Combined) -> History:
+def feature_alone(
+    history: History, pair: HistoryPair, place: int, vectors: FeatureVectors
+) -> History:
     """The same with zeros for all features but one: how the paper scores retrieval."""
-    widths = [combined.histories[name].shape[1] for name in pair.history]
+    widths = _widths(pair, "", vectors)
     keep = _mask(widths, place).to(history.vectors)
     alone = replace(history, vectors=history.vectors * keep, target=history.target * keep)
     if history.attention_vectors is None or history.attention_target is None:
         return alone
-    keep = _mask([combined.attention[name].shape[1] for name in pair.history], place).to(keep)
+    keep = _mask(_widths(pair, SEARCH_ROLE, vectors), place).to(keep)
     return replace(
         alone,
         attention_vectors=history.attention_vectors * keep,
         attention_target=history.attention_target * keep,
     )
+
+
+def _widths(pair: HistoryPair, role: str, vectors: FeatureVectors) -> list[int]:
+    return [vectors.unpooled[EmbeddingKey(name, role)].shape[1] for name in pair.history]
 
 
 def _mask(widths: Sequence[int], place: int) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.combine import Combined, sum_by_row
-from recsys.embeddings.feature_methods import ATTENTION, source_of
+from recsys.embeddings.combine import FeatureVectors, sum_by_row
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.export.signatures import Histories
 from recsys.models.network import Network, history_of
 
@@ -17,7 +17,7 @@ from recsys.models.network import Network, history_of
 class DenseGraph(nn.Module):
     """Vectors of each embedding, lengths (B,) of histories, numericals (B, N) if any → scores.
 
-    Vectors are (B, D) for a field, (L, D) for a history; those of attention come last.
+    Vectors are (B, D) for a field, (L, D) for a history; those of other roles come last.
     """
 
     def __init__(
@@ -25,14 +25,14 @@ class DenseGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.histories = network, histories
-        self.fields, self.names = embeddings.fields, tuple(embeddings.methods)
+        self.fields, self.keys = embeddings.fields, tuple(embeddings.methods)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         leaders = self.histories.with_lengths
-        vectors = dict(zip(self.names, inputs, strict=False))
+        vectors = dict(zip(self.keys, inputs, strict=False))
         rest = inputs[len(vectors) :]
         lengths = dict(zip(leaders, rest, strict=False))
-        fields = torch.cat([vectors[name] for name in self.fields], dim=1)  # (B, ΣD)
+        fields = torch.cat([vectors[EmbeddingKey(name)] for name in self.fields], dim=1)  # (B, ΣD)
         has_dense = len(rest) > len(lengths)
         dense = rest[-1] if has_dense else fields.new_zeros(fields.shape[0], 0)
         return self._score(fields, dense, vectors, lengths)
@@ -41,15 +41,14 @@ class DenseGraph(nn.Module):
         self,
         fields: Tensor,
         dense: Tensor,
-        vectors: Mapping[str, Tensor],
+        vectors: Mapping[EmbeddingKey, Tensor],
         lengths: Mapping[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
         of_each = {name: lengths[leader] for name, leader in self.histories.leaders.items()}
-        own = {name: vectors[name] for name in of_each}
-        attention = {source_of(n): v for n, v in vectors.items() if n.endswith(ATTENTION)}
+        unpooled = {k: v for k, v in vectors.items() if k.role or k.feature in of_each}
         histories = [
             history_of(
-                pair, Combined(fields, own, of_each, attention, longest), self.network.columns
+                pair, FeatureVectors(fields, unpooled, of_each, longest), self.network.columns
             )
             for pair, longest in zip(self.histories.pairs, self.histories.max_lengths, strict=True)
         ]
@@ -72,7 +71,7 @@ class WholeGraph(nn.Module):
             nn.Parameter(w.cpu().contiguous(), False) for w in weights.values()
         )
         self.table_index = {name: i for i, name in enumerate(weights)}
-        self.features, self.names = embeddings.features, tuple(embeddings.methods)
+        self.features, self.keys = embeddings.features, tuple(embeddings.methods)
         self.methods = copy.deepcopy(embeddings.method_modules).cpu()
         self.mean_pooled, self.histories = embeddings.mean_pooled, histories
         self.dense_graph = DenseGraph(network, embeddings, histories)
@@ -85,8 +84,8 @@ class WholeGraph(nn.Module):
             if feature.kind == "sequence":
                 lengths[feature.name] = next(queue)
         vectors = []
-        for index, name in enumerate(self.names):
-            source = source_of(name)
+        for index, key in enumerate(self.keys):
+            source = key.feature
             looked_up = self._look_up(index, ids[source])
             if source in lengths and source not in self.histories.leaders:
                 looked_up = _pool(looked_up, lengths[source], source in self.mean_pooled)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from recsys.embeddings.feature_methods import ATTENTION
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.export.signatures import DENSE_INPUT, histories_of, input_names_of
 from recsys.schema import Feature
 from recsys.serving.features import ExportedAttention, ExportedFeature, StoredForm
@@ -32,16 +32,16 @@ class FeatureDescriber:
             return ExportedFeature.model_validate(known)
         if feature.encoding is not None and feature.encoding.kind == "vocabulary":
             known["encoding"]["file"] = quote(feature.encoding.file)
-        known |= self._vectors(feature.name)
-        known |= {"pooling": self._pooling(feature), "attention": self._attention(feature)}
+        known |= self._vectors(EmbeddingKey(feature.name))
+        known |= {"pooling": self._pooling(feature), "attention": self._second(feature)}
         return ExportedFeature.model_validate(known)
 
-    def _vectors(self, embedding: str) -> dict[str, object]:
+    def _vectors(self, key: EmbeddingKey) -> dict[str, object]:
         return {
-            "graph_input": self.inputs[embedding],
-            "method": self.embeddings.methods[embedding].name,
-            "dim": self.embeddings.output_dims[embedding],
-            "forms": self.forms[embedding],
+            "graph_input": self.inputs[key],
+            "method": self.embeddings.methods[key].name,
+            "dim": self.embeddings.output_dims[key],
+            "forms": self.forms[key.name],
             "default_row": 0,
         }
 
@@ -49,9 +49,11 @@ class FeatureDescriber:
         is_pooled = feature.kind == "sequence" and feature.name not in self.histories.leaders
         return self.config.pooling_of(feature.name) if is_pooled else None
 
-    def _attention(self, feature: Feature) -> ExportedAttention | None:
-        name = feature.name + ATTENTION
-        if name not in self.embeddings.methods:
+    def _second(self, feature: Feature) -> ExportedAttention | None:
+        """The embedding that the feature has in another role; the manifest knows one of them."""
+        keys = [k for k in self.embeddings.methods if k.feature == feature.name and k.role]
+        if not keys:
             return None
-        known = {"name": name, "cardinality": feature.num_ids, **self._vectors(name)}
+        (key,) = keys
+        known = {"name": key.name, "cardinality": feature.num_ids, **self._vectors(key)}
         return ExportedAttention.model_validate(known)

@@ -6,10 +6,11 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.feature_methods import ATTENTION
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.export.signatures import histories_of, input_names_of
 from recsys.history_pair import HistoryPair
 from recsys.layers.two_stage_attention import RankEmbedding, TwoStageAttention
+from recsys.models.base import SEARCH_ROLE
 from recsys.models.ctr_model import CTRModel
 from recsys.models.network import columns_of
 from recsys.models.two_stage import TwoStage
@@ -62,11 +63,11 @@ def _write_positions(ranks: RankEmbedding, number: int, folder: Path) -> Physica
 
 
 def _compared_dim(embeddings: FeatureEmbeddings, pair: HistoryPair) -> int:
-    dims = embeddings.output_dims
-    return sum(dims.get(name + ATTENTION, dims[name]) for name in pair.target)
+    dims, keys = embeddings.output_dims, [EmbeddingKey(name) for name in pair.target]
+    return sum(dims.get(key._replace(role=SEARCH_ROLE), dims[key]) for key in keys)
 
 
 def _target_at(columns: slice, embeddings: FeatureEmbeddings, pair: HistoryPair) -> str:
     """The target of the pair that has these columns."""
-    places = columns_of({name: embeddings.output_dims[name] for name in pair.target})
+    places = columns_of({n: embeddings.output_dims[EmbeddingKey(n)] for n in pair.target})
     return next(name for name, place in places.items() if place == columns)

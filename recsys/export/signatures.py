@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.feature_methods import history_features, source_of
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.errors import RecsysError
-from recsys.history_pair import HistoryPair
+from recsys.history_pair import HistoryPair, history_features
 from recsys.schema import Schema
 from recsys.serving.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
 
@@ -21,7 +21,7 @@ _OURS = {DENSE_INPUT, *(output.name for output in OUTPUTS)}
 class InputNames(NamedTuple):
     """Input names of the dense graph: by embedding, and by history for the lengths."""
 
-    embeddings: dict[str, str]
+    embeddings: dict[EmbeddingKey, str]
     lengths: dict[str, str]
 
 
@@ -89,10 +89,10 @@ def describe_graphs(embeddings: FeatureEmbeddings, schema: Schema, name: str) ->
 
 def _dense_inputs(embeddings: FeatureEmbeddings, histories: Histories) -> Iterable[TensorSpec]:
     names = input_names_of(embeddings, histories)
-    for embedding, dim in embeddings.output_dims.items():
-        leader = histories.leaders.get(source_of(embedding))
+    for key, dim in embeddings.output_dims.items():
+        leader = histories.leaders.get(key.feature)
         shape = ("batch" if leader is None else _total(leader, embeddings), dim)
-        yield TensorSpec(name=names.embeddings[embedding], dtype="float32", shape=shape)
+        yield TensorSpec(name=names.embeddings[key], dtype="float32", shape=shape)
     for name in names.lengths.values():
         yield TensorSpec(name=name, dtype="int64", shape=("batch",))
 
@@ -100,7 +100,7 @@ def _dense_inputs(embeddings: FeatureEmbeddings, histories: Histories) -> Iterab
 def _whole_inputs(embeddings: FeatureEmbeddings, histories: Histories) -> Iterable[TensorSpec]:
     names = input_names_of(embeddings, histories)
     for feature in embeddings.features:
-        name = names.embeddings[feature.name]
+        name = names.embeddings[EmbeddingKey(feature.name)]
         if feature.kind == "categorical":
             yield TensorSpec(name=name, dtype="int64", shape=("batch",))
             continue
@@ -115,13 +115,14 @@ def _total(feature: str, embeddings: FeatureEmbeddings) -> str:
 
 
 def input_names_of(embeddings: FeatureEmbeddings, histories: Histories) -> InputNames:
-    """Features get their names first; the inputs of attention and lengths avoid these."""
+    """Features get their names first; the inputs of other roles and lengths avoid these."""
     features = [feature.name for feature in embeddings.features]
-    names = graph_input_names(features)
-    taken = {*_OURS, *features, *names.values()}
-    for embedding in embeddings.methods:
-        if embedding not in names:
-            names[embedding] = _free_name(embedding, taken)
+    own = graph_input_names(features)
+    names = {EmbeddingKey(feature): name for feature, name in own.items()}
+    taken = {*_OURS, *features, *own.values()}
+    for key in embeddings.methods:
+        if key not in names:
+            names[key] = _free_name(key.name, taken)
     lengths = {name: _free_name(f"{name}.lengths", taken) for name in histories.with_lengths}
     return InputNames(names, lengths)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.feature_methods import source_of
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.errors import RecsysError, did_you_mean
 from recsys.serving.features import StoredForm
 from recsys.serving.table_forms import BOTH, FORMS, form_choices
@@ -59,8 +59,8 @@ def write_tables(
     }
     forms = {name: {form: written[name, form] for form in of} for name, of in names.items()}
     notes = [
-        f"{e.name}: {embeddings.methods[e.name].name} has no {form.name} form"
-        for e in trained
+        f"{e.name}: {method.name} has no {form.name} form"
+        for e, method in zip(trained, embeddings.methods.values(), strict=True)
         for form in wanted
         if not form.can_hold(e)
     ]
@@ -115,35 +115,36 @@ def trained_embeddings(
     weights = embeddings.store.weights()
     read_table = cache(lambda name: _to_numpy(weights[name]))
 
-    def describe(name: str) -> TrainedEmbedding:
-        method = embeddings.methods[name]
+    def describe(key: EmbeddingKey) -> TrainedEmbedding:
+        method = embeddings.methods[key]
         own = dict([*method.named_parameters(), *method.named_buffers()])
 
         def tensors(names: Collection[str]) -> Tensors:
             return {tensor: _to_numpy(own[tensor]) for tensor in names}
 
         is_own = next(method.parameters(), None) is not None
-        owner = name if is_own else _owner(name, shared_tables, embeddings.methods)
+        owner = key if is_own else _owner(key, shared_tables, embeddings.methods)
         return TrainedEmbedding(
-            name=name,
-            owner=owner,
+            name=key.name,
+            owner=owner.name,
             num_ids=method.cardinality,
             dim=method.output_dim,
             rule=method.rule(),
             plain_table=method.lookups[0].table if method.is_plain_table else None,
-            vectors=lambda: _to_numpy(embeddings.materialize(owner)),
+            vectors=lambda: _to_numpy(embeddings.materialize(*owner)),
             table=read_table,
             tensors=tensors,
         )
 
-    return [describe(name) for name in embeddings.methods]
+    return [describe(key) for key in embeddings.methods]
 
 
-def _owner(embedding: str, shared_tables: Mapping[str, str], known: Collection[str]) -> str:
+def _owner(
+    key: EmbeddingKey, shared_tables: Mapping[str, str], known: Collection[EmbeddingKey]
+) -> EmbeddingKey:
     """The embedding whose table it reads."""
-    feature = source_of(embedding)
-    owner = shared_tables.get(feature, feature) + embedding.removeprefix(feature)
-    return owner if owner in known else embedding
+    owner = key._replace(feature=shared_tables.get(key.feature, key.feature))
+    return owner if owner in known else key
 
 
 def _to_numpy(tensor: Tensor) -> Floats:

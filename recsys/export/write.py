@@ -5,13 +5,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
 from safetensors import SafetensorError
 
-from recsys.data.vocabularies import read_vocabulary
+from recsys.data.statistics import read_vocabulary
 from recsys.errors import RecsysError
 from recsys.export.checks.written_export import compare_with_run
 from recsys.export.graphs import write_graphs
@@ -34,6 +33,7 @@ from recsys.serving.manifest import (
     write_manifest,
 )
 from recsys.serving.table_forms import BOTH
+from recsys.training.run_folder.environment import installed_version
 from recsys.training.run_folder.trained import TrainedRun
 from recsys.verification.reference_rows import count_rows
 
@@ -116,7 +116,7 @@ def _describe(
             config_sha256=hashlib.sha256(config.encode()).hexdigest(),
         ),
         reference_rows=count_rows(trained.schema.features, pairs),
-        versions={package: version(package) for package in PACKAGES},
+        versions={name: found for name in PACKAGES if (found := installed_version(name))},
     )
 
 

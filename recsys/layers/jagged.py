@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from recsys.compat.torch_internals import assume
 from recsys.layers.history import History
 
 
@@ -92,8 +93,8 @@ def _gathered(values: Tensor, sources: Tensor, fill: float | bool) -> Tensor:
 def _longest(history: History) -> int:
     """Length of the batch's longest history, which a block need not exceed."""
     longest = torch.cat([history.lengths, history.lengths.new_zeros(1)]).max().item()
-    torch._check(longest >= 0)  # type: ignore[no-untyped-call]  # as torch declares it
-    torch._check(longest <= history.max_length)  # type: ignore[no-untyped-call]  # the same
+    assume(longest >= 0)
+    assume(longest <= history.max_length)
     return longest  # type: ignore[return-value]  # int64, so an int, or a symbol of one
 
 

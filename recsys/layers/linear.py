@@ -5,7 +5,9 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-IS_ONEDNN_FASTER = torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability() == "AVX512"
+from recsys.compat.torch_internals import has_onednn, onednn_linear
+
+IS_ONEDNN_FASTER = has_onednn() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 MANY_ROWS = 2**15  # from here on, compiling a kernel for a single batch is worth it
 MOST_COPIED = 2**23  # floats: for larger ones the copies of the weight's gradient cost more
 
@@ -80,8 +82,7 @@ class _Product(torch.autograd.Function):
 
 def _by_onednn(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Arguments must be contiguous: for other strides oneDNN is a thousand times slower."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
-    return product
+    return onednn_linear(values, weight, bias)
 
 
 def build_linear(

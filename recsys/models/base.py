@@ -13,6 +13,9 @@ from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair
 from recsys.layers.history import History
 
+# the role of embeddings that a search compares, in models that compare others than they sum
+SEARCH_ROLE = "search"
+
 
 class Field(NamedTuple):
     """One feature of a model's input: `dim` columns."""

@@ -2,20 +2,15 @@
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import Batch
-from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
-from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.feature_methods import row_counts
-from recsys.embeddings.tables.optimizers import TableOptimizerConfig
 from recsys.embeddings.tables.regularization import Charge
 from recsys.errors import RecsysError
 from recsys.losses import Task
-from recsys.models.base import BaseModelConfig, SequenceModelConfig, pairs_of
-from recsys.models.network import Network, build_network
-from recsys.schema import Schema
+from recsys.models.network import Network
 
 # where the tables live in a CTRModel, as torchrec's plans and state dicts name it
 STORE_PREFIX = "embeddings.store."
@@ -38,10 +33,10 @@ class CTRModel(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch of physical row numbers → logits (B,) and what is added to their loss, ()."""
-        combined, penalty = self.embeddings(batch.sparse, batch.occurrences, batch.attention)
+        vectors, penalty = self.embeddings(batch.lookups)
         if self.full_batch_rows:
             penalty = penalty * (batch.global_rows / self.full_batch_rows)
-        logits, auxiliary = self.network(combined, batch.dense, batch.labels)
+        logits, auxiliary = self.network(vectors, batch.dense, batch.labels)
         return logits, penalty + auxiliary
 
     def dense_parameters(self) -> list[nn.Parameter]:
@@ -74,29 +69,3 @@ class CTRModel(nn.Module):
         self.full_batch_rows = charge.batch_rows
         counts = row_counts(self.embeddings.methods, id_counts)
         self.embeddings.add_penalties(counts, charge, self.network.vector_columns.device)
-
-
-def build_ctr_model(
-    embeddings: EmbeddingsConfig,
-    model: BaseModelConfig | SequenceModelConfig,
-    optimizer: TableOptimizerConfig,
-    schema: Schema,
-    *,
-    seed: int,
-    device: torch.device,
-    is_sharded: bool = False,
-) -> CTRModel:
-    """A model with freshly initialized weights that depend on the seed alone.
-
-    `is_sharded` leaves the fused tables on the meta device, for a plan to deal them out.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # what methods learn beside their tables
-        features = build_embeddings(
-            embeddings, schema, optimizer, device, pairs=pairs_of(model), is_sharded=is_sharded
-        )
-        torch.manual_seed(seed)
-        network = build_network(model, embeddings, schema, features.output_dims)
-    if not is_sharded:
-        features.store.initialize(seed)
-    return CTRModel(features, network.to(device))

@@ -4,19 +4,20 @@ This is what is exported as ONNX; the tables are exported beside it.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from recsys.embeddings.combine import Combined
-from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.feature_methods import ATTENTION, history_features
+from recsys.embeddings.combine import FeatureVectors
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.errors import RecsysError
-from recsys.history_pair import HistoryPair
+from recsys.history_pair import HistoryPair, history_features
 from recsys.layers.fields import FieldPadding, FieldProjection, NumericalEmbedding
 from recsys.layers.history import History
 from recsys.losses import Task
 from recsys.models.base import (
+    SEARCH_ROLE,
     BaseModelConfig,
     EqualWidthModelConfig,
     Field,
@@ -26,6 +27,9 @@ from recsys.models.base import (
     pairs_of,
 )
 from recsys.schema import Schema
+
+if TYPE_CHECKING:  # keeps the import chain short
+    from recsys.embeddings.config import EmbeddingsConfig
 
 
 class Network(nn.Module):
@@ -53,13 +57,15 @@ class Network(nn.Module):
             self.register_buffer(name, torch.tensor(places, dtype=torch.long), persistent=False)
         self.is_all_vector = all(is_vector)
 
-    def forward(self, combined: Combined, dense: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, vectors: FeatureVectors, dense: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Vectors and numericals (B, N) → logits (B,), and the weighted loss of a second head, ().
 
         The second head, where the model has one, is trained beside the first and never scores.
         """
-        histories = [history_of(pair, combined, self.columns) for pair in self.pairs]
-        inputs = self._inputs(combined.vectors, dense)
+        histories = [history_of(pair, vectors, self.columns) for pair in self.pairs]
+        inputs = self._inputs(vectors.fields, dense)
         model = self.model
         if not (self.training and isinstance(model, HasAuxiliaryHead) and model.auxiliary_weight):
             return self.model(*inputs, *histories), dense.new_zeros(())
@@ -82,17 +88,25 @@ class Network(nn.Module):
         return vectors, dense
 
 
-def history_of(pair: HistoryPair, combined: Combined, columns: Mapping[str, slice]) -> History:
-    """A pair's part of what was looked up; `columns`: those of each field in the vectors."""
-    attention = combined.attention
+def history_of(pair: HistoryPair, vectors: FeatureVectors, columns: Mapping[str, slice]) -> History:
+    """A pair's part of what was looked up; `columns`: those of each field in `vectors.fields`."""
+    unpooled = vectors.unpooled
     return History(
-        torch.cat([combined.histories[name] for name in pair.history], dim=1),
-        combined.lengths[pair.history[0]],
-        torch.cat([combined.vectors[:, columns[name]] for name in pair.target], dim=1),
-        combined.max_length,
-        torch.cat([attention[name] for name in pair.history], dim=1) if attention else None,
-        torch.cat([attention[name] for name in pair.target], dim=1) if attention else None,
+        torch.cat([unpooled[EmbeddingKey(name)] for name in pair.history], dim=1),
+        vectors.lengths[pair.history[0]],
+        torch.cat([vectors.fields[:, columns[name]] for name in pair.target], dim=1),
+        vectors.max_length,
+        _compared(unpooled, pair.history),
+        _compared(unpooled, pair.target),
     )
+
+
+def _compared(unpooled: Mapping[EmbeddingKey, Tensor], names: Sequence[str]) -> Tensor | None:
+    """The vectors that attention compares, side by side; None if it has none of its own."""
+    keys = [EmbeddingKey(name, SEARCH_ROLE) for name in names]
+    if keys[0] not in unpooled:
+        return None
+    return torch.cat([unpooled[key] for key in keys], dim=1)
 
 
 def columns_of(fields: Mapping[str, int]) -> dict[str, slice]:
@@ -106,9 +120,9 @@ def columns_of(fields: Mapping[str, int]) -> dict[str, slice]:
 
 def build_network(
     model: BaseModelConfig | SequenceModelConfig,
-    embeddings: EmbeddingsConfig,
+    embeddings: "EmbeddingsConfig",
     schema: Schema,
-    output_dims: Mapping[str, int],
+    output_dims: Mapping[EmbeddingKey, int],
 ) -> Network:
     """The network for a data set; `output_dims` are the embeddings' widths, in order."""
     is_vector = [embeddings.numerical_of(f.name) == "vector" for f in schema.numerical]
@@ -130,16 +144,21 @@ def build_network(
 
 
 def _field_widths(
-    schema: Schema, output_dims: Mapping[str, int], pairs: Sequence[HistoryPair]
+    schema: Schema, output_dims: Mapping[EmbeddingKey, int], pairs: Sequence[HistoryPair]
 ) -> dict[str, int]:
     """Of the sparse features that are fields: all but the histories."""
     histories = history_features(pairs)
-    return {f.name: output_dims[f.name] for f in schema.sparse if f.name not in histories}
+    names = [f.name for f in schema.sparse if f.name not in histories]
+    return {name: output_dims[EmbeddingKey(name)] for name in names}
 
 
-def _shape_of(pair: HistoryPair, schema: Schema, output_dims: Mapping[str, int]) -> HistoryShape:
-    dims = {name: output_dims[name] for name in (*pair.target, *pair.history)}
-    attention = {name: output_dims.get(name + ATTENTION, dim) for name, dim in dims.items()}
+def _shape_of(
+    pair: HistoryPair, schema: Schema, output_dims: Mapping[EmbeddingKey, int]
+) -> HistoryShape:
+    dims = {name: output_dims[EmbeddingKey(name)] for name in (*pair.target, *pair.history)}
+    attention = {
+        name: output_dims.get(EmbeddingKey(name, SEARCH_ROLE), dim) for name, dim in dims.items()
+    }
     for target, history in zip(pair.target, pair.history, strict=True):
         for found in (dims, attention):
             if found[target] != found[history]:
@@ -160,9 +179,9 @@ def _shape_of(pair: HistoryPair, schema: Schema, output_dims: Mapping[str, int])
 
 def projected_floats(
     model: BaseModelConfig | SequenceModelConfig,
-    embeddings: EmbeddingsConfig,
+    embeddings: "EmbeddingsConfig",
     schema: Schema,
-    output_dims: Mapping[str, int],
+    output_dims: Mapping[EmbeddingKey, int],
 ) -> dict[str, int]:
     """Sparse feature → floats of the matrix that brings it to the model's width, if there is one.
 
@@ -170,17 +189,18 @@ def projected_floats(
     """
     if not isinstance(model, EqualWidthModelConfig) or model.mixed_widths != "project":
         return {}
-    out_width = model.common_dim(_fields(embeddings, schema, output_dims))
-    return {name: d * out_width for name, d in output_dims.items() if d != out_width}
+    widths = {key.feature: dim for key, dim in output_dims.items() if not key.role}
+    out_width = model.common_dim(_fields(embeddings, schema, widths))
+    return {name: d * out_width for name, d in widths.items() if d != out_width}
 
 
 def _fields(
-    embeddings: EmbeddingsConfig, schema: Schema, output_dims: Mapping[str, int]
+    embeddings: "EmbeddingsConfig", schema: Schema, widths: Mapping[str, int]
 ) -> list[Field]:
     """What the model sees: the sparse features, then the numericals that become vectors."""
     vectors = [f.name for f in schema.numerical if embeddings.numerical_of(f.name) == "vector"]
     width = embeddings.default.embedding_dim
-    return [Field(*item) for item in output_dims.items()] + [Field(n, width) for n in vectors]
+    return [Field(*item) for item in widths.items()] + [Field(n, width) for n in vectors]
 
 
 def _projection(

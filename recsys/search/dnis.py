@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recsys.config.search import DnisSearchConfig
 from recsys.embeddings.allocation import FeatureAllocation
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.embeddings.methods.dnis import Dnis
 from recsys.embeddings.methods.pruned import BandConfig, PrunedConfig
 from recsys.embeddings.records import FLOAT_BYTES, Score
@@ -109,8 +110,8 @@ class Pruning:
     def auc(self, count: int) -> float:
         """The AUC of the supernet without the dropped cells."""
         for table, cells, is_kept in zip(self.tables, self.cells, self._kept(count), strict=True):
-            for feature in (table.name, *table.readers):
-                method = self.trained.model.embeddings.methods[feature]
+            for key in table.keys:
+                method = self.trained.model.embeddings.methods[key]
                 if isinstance(method, Dnis):
                     method.alpha.data.copy_(cells.alpha * is_kept)
         return self.scorer.auc()
@@ -130,11 +131,11 @@ class Pruning:
 
 def _cells(old: WarmStartSource, table: SearchedTable) -> Cells:
     """Cells of features that share a table: the largest factor counts."""
-    method = old.methods[table.name]
+    method = old.methods[EmbeddingKey(table.name)]
     if not isinstance(method, Dnis):
         raise TypeError(f"{table.name} has the method {method.name}")
-    features = (table.name, *table.readers)
-    alpha = torch.stack([old.method_state(feature)["alpha"] for feature in features]).amax(0)
+    states = [old.method_state(key) for key in table.keys]
+    alpha = torch.stack([state["alpha"] for state in states]).amax(0)
     means, sizes = [], []
     for spec, (first, end) in zip(method.tables(), pairwise(method.bounds), strict=True):
         columns = old.table(spec.name)[: end - first].abs().mean(0)  # (D,)

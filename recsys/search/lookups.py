@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch
+from recsys.data.jagged_ids import KeyedIds
 from recsys.embeddings.combine import sum_by_row
-from recsys.embeddings.tables.base import TableGroup, TableStore
+from recsys.embeddings.tables.base import TableGroup
 from recsys.models.ctr_model import CTRModel
 
-Replacement = Callable[[TableGroup, KeyedJaggedTensor, Tensor], Tensor]
+Replacement = Callable[[TableGroup, KeyedIds, Tensor], Tensor]
 
 
 @contextmanager
@@ -26,13 +26,13 @@ def detached_tables(model: CTRModel) -> Iterator[None]:
 def copied_rows(model: CTRModel, copies: "RowCopies", values: Sequence[Tensor]) -> Iterator[None]:
     """Lookups inside read `values`, in the order of `copies.weights`."""
     named = dict(zip(copies.numbers, values, strict=True))
-    combination = model.embeddings.combination
-    combination.sum_by_row = _sum_by_owner  # has a second derivative
+    combiner = model.embeddings.combiner
+    combiner.sum_by_row = _sum_by_owner  # has a second derivative
     try:
         with _replaced(model, lambda group, rows, found: copies.look_up(group, rows, named)):
             yield
     finally:
-        combination.sum_by_row = sum_by_row
+        combiner.sum_by_row = sum_by_row
 
 
 def _sum_by_owner(vectors: Tensor, lengths: Tensor) -> Tensor:
@@ -43,28 +43,18 @@ def _sum_by_owner(vectors: Tensor, lengths: Tensor) -> Tensor:
 
 @contextmanager
 def _replaced(model: CTRModel, replace: Replacement) -> Iterator[None]:
-    def hook(group: nn.Module, arguments: tuple[KeyedJaggedTensor], found: Tensor) -> Tensor:
+    def hook(group: nn.Module, arguments: tuple[KeyedIds], found: Tensor) -> Tensor:
         if not isinstance(group, TableGroup):
             raise TypeError(f"a store has groups of tables, not a {type(group).__name__}")
         return replace(group, arguments[0], found)
 
-    groups = model.embeddings.store.groups
+    groups = model.embeddings.store.groups.values()
     handles = [group.register_forward_hook(hook) for group in groups]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _rows_for(group: TableGroup, store: TableStore, batch: Batch) -> KeyedJaggedTensor:
-    """What the batch asks of this group."""
-    if group is store.bags:
-        return batch.sparse
-    asked = batch.occurrences if group is store.occurrences else batch.attention
-    if asked is None:
-        raise TypeError("a batch without the occurrences that this model asks for")
-    return asked.rows
 
 
 class RowCopies:
@@ -77,8 +67,8 @@ class RowCopies:
         store = model.embeddings.store
         found: dict[str, list[Tensor]] = {}
         for batch in batches:
-            for group in store.groups:
-                rows = _rows_for(group, store, batch)
+            for name, group in store.groups.items():
+                rows = batch.lookups[name].rows
                 for look in group.lookups:
                     found.setdefault(look.table, []).append(rows[look.key].values().long())
         self.numbers = {table: torch.unique(torch.cat(parts)) for table, parts in found.items()}
@@ -88,13 +78,11 @@ class RowCopies:
             for table, numbers in self.numbers.items()
         ]
 
-    def look_up(
-        self, group: TableGroup, rows: KeyedJaggedTensor, values: Mapping[str, Tensor]
-    ) -> Tensor:
-        """The group's answer, (B, Σd), from copies."""
-        answers = []
+    def look_up(self, group: TableGroup, rows: KeyedIds, values: Mapping[str, Tensor]) -> Tensor:
+        """What the group would return, (B, Σd), from copies."""
+        sums = []
         for look in group.lookups:
             bag = rows[look.key]
             places = torch.searchsorted(self.numbers[look.table], bag.values().long())
-            answers.append(_sum_by_owner(values[look.table][places], bag.lengths().long()))
-        return torch.cat(answers, dim=1)
+            sums.append(_sum_by_owner(values[look.table][places], bag.lengths().long()))
+        return torch.cat(sums, dim=1)

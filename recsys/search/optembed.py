@@ -108,8 +108,8 @@ def _tell(evolution: Evolution, count: int, seconds: float) -> None:
 
 def _use_dims(trained: TrainedRun, tables: Sequence[SearchedTable], genes: Genes) -> None:
     for table, dims in zip(tables, genes, strict=True):
-        for feature in (table.name, *table.readers):
-            method = trained.model.embeddings.methods[feature]
+        for key in table.keys:
+            method = trained.model.embeddings.methods[key]
             if isinstance(method, OptEmbed):
                 method.kept_dims = dims
 
@@ -125,8 +125,7 @@ def _kept_rows(old: WarmStartSource, table: SearchedTable) -> KeptRows:
     config = _config_of(table)
     if config.variant == "dims":
         return KeptRows(torch.ones(table.cardinality, dtype=torch.bool), {"rows": "all"})
-    features = (table.name, *table.readers)
-    threshold = min(float(old.method_state(feature)["threshold"]) for feature in features)
+    threshold = min(float(old.method_state(key)["threshold"]) for key in table.keys)
     chunks = torch.split(old.table(table.name), CHUNK_ROWS)
     norms = torch.cat([torch.linalg.vector_norm(c, ord=config.norm, dim=1) for c in chunks])
     points = [norms.kthvalue(1 + round(q * (len(norms) - 1) / 4)).values for q in range(5)]

@@ -8,7 +8,7 @@ from torch import Tensor
 from recsys.config.run import RunConfig
 from recsys.embeddings.allocation import FeatureAllocation
 from recsys.embeddings.id_mapping.id_bitmap import pack_ids
-from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingKey, EmbeddingMethod
 from recsys.embeddings.methods.pruned import PrunedConfig
 from recsys.embeddings.records import FLOAT_BYTES, Score
 from recsys.schema import Schema
@@ -24,6 +24,11 @@ class SearchedTable(NamedTuple):
     readers: tuple[str, ...]
     cardinality: int
     method: BaseMethodConfig
+
+    @property
+    def keys(self) -> list[EmbeddingKey]:
+        """The embeddings that read the table."""
+        return [EmbeddingKey(feature) for feature in (self.name, *self.readers)]
 
     @property
     def full_bytes(self) -> int:

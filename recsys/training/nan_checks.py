@@ -11,7 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, distributed, nn
 
+from recsys.compat.torch_internals import norms
 from recsys.data.batch import Batch, Cursor
+from recsys.embeddings.collection import POOLED
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 
@@ -53,7 +56,7 @@ def check_gradients(model: CTRModel, cursor: Cursor) -> None:
 def _sum_up(gradients: list[Tensor]) -> float:
     """A number that is not finite when an element is not, and seldom otherwise."""
     if gradients[0].is_cuda:
-        return torch.stack(torch._foreach_norm(gradients)).sum().item()
+        return norms(gradients).sum().item()
     return sum(gradient.sum().item() for gradient in gradients)
 
 
@@ -107,27 +110,25 @@ def _bad_rows(model: CTRModel, batch: Batch | None) -> str | None:
 
 
 def _describe_rows(model: CTRModel, table: str, rows: Tensor, batch: Batch | None) -> str:
-    features = [
-        name
-        for name, method in model.embeddings.methods.items()
-        if any(look.table == table for look in method.lookups)
+    methods = model.embeddings.methods
+    keys = [
+        k for k, method in methods.items() if any(look.table == table for look in method.lookups)
     ]
-    if batch is not None:
-        for name in features:
-            if name not in model.embeddings.pooled:
-                continue
-            for look in model.embeddings.methods[name].lookups:
-                used = batch.sparse[look.key].values()
+    pooled = model.embeddings.lookups.get(POOLED)
+    if batch is not None and pooled is not None:
+        for key in keys:
+            for look in methods[key].lookups if key in pooled.methods else ():
+                used = batch.lookups[POOLED].rows[look.key].values()
                 used = used[torch.isin(used, rows.to(used.dtype))]
                 if look.table == table and len(used):
-                    return _describe_row(model, name, table, int(used[0]), len(rows))
-    return _describe_row(model, features[0], table, int(rows[0]), len(rows))
+                    return _describe_row(model, key, table, int(used[0]), len(rows))
+    return _describe_row(model, keys[0], table, int(rows[0]), len(rows))
 
 
-def _describe_row(model: CTRModel, feature: str, table: str, row: int, bad_rows: int) -> str:
-    place = "id" if model.embeddings.methods[feature].is_plain_table else "row"
+def _describe_row(model: CTRModel, key: EmbeddingKey, table: str, row: int, bad_rows: int) -> str:
+    place = "id" if model.embeddings.methods[key].is_plain_table else "row"
     others = f" and {bad_rows - 1} other rows" if bad_rows > 1 else ""
-    return f"the table {table!r} of feature {feature!r}, {place} {row}{others}"
+    return f"the table {table!r} of feature {key.name!r}, {place} {row}{others}"
 
 
 def _bad_weights(model: CTRModel) -> str | None:

@@ -14,8 +14,6 @@ from recsys.config.train import TrainConfig
 from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks, join_ranks
 from recsys.distributed.device import choose_device, describe_device
-from recsys.distributed.planner.description import describe_plan
-from recsys.distributed.planner.dry_run import count_run_bytes
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json
 from recsys.io.stop_signals import StopSignals
@@ -114,9 +112,7 @@ def train(
             write_json(run_dir / WARM_START_FILE, warm.model_dump(mode="json"))
             print(describe(warm), file=sys.stderr, flush=True)  # noqa: T201  as asked for
         if built.plan is not None and ranks.is_first:
-            counted = count_run_bytes(config, schema)
-            description = describe_plan(built.plan, built.model.embeddings, counted)
-            write_json(run_dir / PLAN_FILE, description.model_dump(mode="json"))
+            write_json(run_dir / PLAN_FILE, built.plan.model_dump(mode="json"))
         torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
         charge_rows(built.model, config, schema, ranks)
         module = build_module(built.model, config.train, ranks, forward)

@@ -6,8 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Cursor
 from recsys.data.config import DataConfig
+from recsys.data.jagged_ids import JaggedIds
 from recsys.data.loader import BatchLoader
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
@@ -48,13 +50,15 @@ def test_a_batch_has_the_files_values_in_the_shapes_of_its_docstring(open_loader
     assert batch.sparse.values().dtype == torch.int32
     for name in ("color", "shop", "item"):
         assert batch.sparse[name].values().tolist() == read(tiny_dataset, name)[:100]
-    lists = [ids.tolist() for ids in batch.sparse["history"].to_dense()]
+    history = batch.sparse["history"]
+    lists = [ids.tolist() for ids in history.values().split(history.lengths().tolist())]
     assert lists == read(tiny_dataset, "history")[:100]
 
 
-def test_what_the_keyed_jagged_tensor_was_given_is_what_torchrec_computes(open_loader):
+@pytest.mark.parametrize("kind", [JaggedIds, KeyedJaggedTensor])
+def test_sizes_that_the_assembler_gives_are_those_that_follow_from_the_lengths(open_loader, kind):
     given = next(iter(open_loader())).sparse
-    computed = type(given)(given.keys(), given.values(), lengths=given.lengths())
+    computed = kind(given.keys(), given.values(), lengths=given.lengths())
     assert given.stride() == computed.stride()
     assert given.length_per_key() == computed.length_per_key()
     assert given.offset_per_key() == computed.offset_per_key()

@@ -5,14 +5,16 @@ from typing import get_args
 import pytest
 import torch
 
-from recsys.compat.torchrec import KeyedJaggedTensor
-from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
+from recsys.data.batch import RowLookups
+from recsys.data.jagged_ids import JaggedIds
+from recsys.embeddings.build import build_embeddings
+from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.memory import OptimizerNames, count_bytes
+from recsys.embeddings.memory import Optimizers, count_bytes
 from recsys.embeddings.methods import MethodConfig
 from recsys.embeddings.methods.base import NormalInit
+from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
 from recsys.embeddings.tables.base import padded_dim
-from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig, SgdConfig
 from recsys.schema import Feature, Schema
 from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
 
@@ -38,20 +40,21 @@ def build(
     return embeddings
 
 
-def bags(values: list[list[list[int]]]) -> KeyedJaggedTensor:
+def bags(values: list[list[list[int]]]) -> JaggedIds:
     """values[feature][sample] is a list of ids."""
-    return KeyedJaggedTensor(
+    return JaggedIds(
         keys=["a", "b"],
         values=torch.tensor([i for f in values for s in f for i in s], dtype=torch.int32),
         lengths=torch.tensor([len(s) for f in values for s in f], dtype=torch.int32),
     )
 
 
-def look_up(embeddings: FeatureEmbeddings, ids: KeyedJaggedTensor) -> torch.Tensor:
-    physical, occurrences, _ = embeddings.physical_ids(ids)
-    if occurrences is not None:
-        occurrences = occurrences.to(DEVICE)
-    return embeddings(physical.to(DEVICE), occurrences)[0].vectors
+def look_up(embeddings: FeatureEmbeddings, ids: JaggedIds) -> torch.Tensor:
+    return embeddings(on_device(embeddings.physical_ids(ids)))[0].fields
+
+
+def on_device(asked: dict[str, RowLookups]) -> dict[str, RowLookups]:
+    return {name: rows.to(DEVICE) for name, rows in asked.items()}
 
 
 SINGLE = [[[0], [3], [49], [3]], [[1], [2], [2], [40]]]
@@ -122,14 +125,15 @@ def test_fused_updates_equal_the_plain_oracle(method, kind, optimizer):
 def test_rows_that_are_not_looked_up_do_not_move(method, store):
     embeddings = build(method, store)
     before = {name: weight.clone() for name, weight in embeddings.store.weights().items()}
-    physical, *_ = embeddings.physical_ids(bags(SINGLE))
-    embeddings(physical.to(DEVICE))[0].vectors.square().sum().backward()
+    physical = embeddings.physical_ids(bags(SINGLE))
+    embeddings(on_device(physical))[0].fields.square().sum().backward()
     for step in embeddings.store.optimizers():
         step.step()
-    table_of = {look.key: look.table for look in embeddings.store.lookups}
+    table_of = {look.key: look.table for look in embeddings.store.groups["pooled"].lookups}
     for name, weight in embeddings.store.weights().items():
         moved = (weight != before[name]).any(1).nonzero().flatten().tolist()
-        rows = [physical[key].values() for key, table in table_of.items() if table == name]
+        looked_up = physical["pooled"].rows
+        rows = [looked_up[key].values() for key, table in table_of.items() if table == name]
         assert set(moved) <= set(torch.cat(rows).tolist())
         assert moved
 
@@ -152,7 +156,8 @@ def test_row_numbers_stay_inside_their_tables(method):
 @each_method
 def test_counted_bytes_are_tables_weights_and_buffers(method):
     embeddings = build(method)
-    config, names = EmbeddingsConfig(default=method), OptimizerNames("rowwise_adagrad", "adam")
+    config = EmbeddingsConfig(default=method)
+    names = Optimizers(RowwiseAdagradConfig(learning_rate=0.1), "adam")
     counted = count_bytes(embeddings.methods, config, names, {})
     tables, modules = embeddings.store.weights().values(), embeddings.method_modules
     others = sum(t.nbytes for t in [*modules.parameters(), *modules.buffers()])

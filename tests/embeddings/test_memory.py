@@ -4,21 +4,34 @@ import re
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from recsys.config.base import validate
 from recsys.config.dense_optimizers import DENSE_OPTIMIZERS, DenseOptimizerConfig
-from recsys.embeddings.collection import build_embeddings
+from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import build_methods
 from recsys.embeddings.memory import (
-    OptimizerNames,
+    Optimizers,
     check_budget,
     count_bytes,
 )
-from recsys.embeddings.methods.base import EmbeddingMethod, Lookup, NormalInit, TableSpec
+from recsys.embeddings.methods.base import (
+    EmbeddingKey,
+    EmbeddingMethod,
+    Lookup,
+    NormalInit,
+    TableSpec,
+)
 from recsys.embeddings.methods.full_table import FullTable, FullTableConfig
-from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.optimizers import (
+    AdamConfig,
+    RowwiseAdagradConfig,
+    SgdConfig,
+    TableOptimizer,
+    TableOptimizerConfig,
+)
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair
 from recsys.schema import Feature, Schema
@@ -59,7 +72,13 @@ def full(feature: str, rows: int, dim: int, table: str | None = None) -> FullTab
 
 
 def count(methods, tables="sgd", dense="sgd", projections=None, **options):
-    return count_bytes(methods, config(**options), OptimizerNames(tables, dense), projections or {})
+    methods = {EmbeddingKey(name): method for name, method in methods.items()}
+    optimizers = Optimizers(table_optimizer(tables), dense)
+    return count_bytes(methods, config(**options), optimizers, projections or {})
+
+
+def table_optimizer(name: str) -> TableOptimizerConfig:
+    return TypeAdapter(TableOptimizer).validate_python({"name": name, "learning_rate": 0.1})
 
 
 def test_rows_weights_and_buffers_by_hand():
@@ -118,7 +137,7 @@ def test_attention_has_a_baseline_of_its_own():
     config = validate(EmbeddingsConfig, content, "test")
     pairs = [HistoryPair(target=("item",), history=("history",))]
     found = count_bytes(
-        build_methods(config, schema, pairs), config, OptimizerNames("sgd", "sgd"), {}
+        build_methods(config, schema, pairs), config, Optimizers(table_optimizer("sgd"), "sgd"), {}
     )
     assert found.full_table_bytes == 2 * 10 * 8 * 4
     assert found.serve_bytes == 10 * (8 + 2) * 4
@@ -174,7 +193,7 @@ def test_train_bytes_of_tables_are_what_the_store_holds(store, optimizer, dim):
         for weight, kept in plain.state.items():
             state |= {(id(weight), k): v for k, v in kept.items() if k not in ("step", "iter")}
     held = {value.data_ptr(): value.nbytes for value in state.values()}
-    names = OptimizerNames(optimizer(learning_rate=0.1).name, "sgd")
+    names = Optimizers(optimizer(learning_rate=0.1), "sgd")
     counted = count_bytes(embeddings.methods, chosen, names, {})
     assert counted.train_bytes == sum(held.values())
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from recsys.compat.torchrec import KeyedJaggedTensor
-from recsys.embeddings.collection import build_embeddings
+from recsys.data.jagged_ids import JaggedIds
+from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.id_mapping.hashing import feature_salt, hash_rows
 from recsys.embeddings.methods.hashed import HashedConfig
-from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SparseAdamConfig
-from recsys.embeddings.tables.regularization import Charge, RowPenalty
+from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SparseAdamConfig
+from recsys.embeddings.tables.regularization import Charge, PooledPenalty
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema, VocabularyEncoding
 
@@ -38,8 +38,8 @@ def config(**options) -> EmbeddingsConfig:
     )
 
 
-def ids_of(a, b, b2) -> KeyedJaggedTensor:
-    return KeyedJaggedTensor(
+def ids_of(a, b, b2) -> JaggedIds:
+    return JaggedIds(
         keys=["a", "b", "b2"],
         values=torch.tensor([*a, *b, *b2], dtype=torch.int32),
         lengths=torch.ones(len(a) * 3, dtype=torch.int32),
@@ -81,7 +81,7 @@ def test_rowwise_adagrad_takes_the_step_of_its_formula():
     embeddings = build_embeddings(config(), SCHEMA, ADAGRAD, CPU)
     embeddings.store.initialize(0)
     before = embeddings.store.weights()["a"].clone()
-    vectors = embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors
+    vectors = embeddings(embeddings.physical_ids(ids_of([3], [0], [0])))[0].fields
     gradient = torch.tensor([3.0, 4.0])
     vectors[0, :2].backward(gradient)
     # state = mean of squares over the padded row of 4 = 6.25; step = learning_rate · g / √6.25
@@ -94,7 +94,7 @@ def test_shared_tables_are_one_table_and_train_together():
     embeddings = build_embeddings(options, SCHEMA, ADAGRAD, CPU)
     assert set(embeddings.store.weights()) == {"a", "b"}
     embeddings.store.initialize(0)
-    vectors = embeddings(*embeddings.physical_ids(ids_of([0], [5], [5])))[0].vectors
+    vectors = embeddings(embeddings.physical_ids(ids_of([0], [5], [5])))[0].fields
     torch.testing.assert_close(vectors[:, 2:4], vectors[:, 4:6])
 
 
@@ -106,12 +106,12 @@ def test_features_keep_their_order_when_tables_interleave():
         config(features={"b2": {"shares_table_with": "b"}}), schema, ADAGRAD, CPU
     )
     embeddings.store.initialize(0)
-    ids = KeyedJaggedTensor(
+    ids = JaggedIds(
         keys=["b", "a", "b2"],
         values=torch.tensor([1, 2, 3], dtype=torch.int32),
         lengths=torch.ones(3, dtype=torch.int32),
     )
-    vectors = embeddings(*embeddings.physical_ids(ids))[0].vectors
+    vectors = embeddings(embeddings.physical_ids(ids))[0].fields
     weights = embeddings.store.weights()
     expected = torch.cat([weights["b"][1], weights["a"][2], weights["b"][3]])
     torch.testing.assert_close(vectors[0], expected)
@@ -160,7 +160,8 @@ def test_an_exact_name_beats_a_wildcard():
         }
     )
     embeddings = build_embeddings(options, SCHEMA, ADAGRAD, CPU)
-    assert embeddings.output_dims == {"a": 2, "b": 3, "b2": 5}
+    widths = {key.name: dim for key, dim in embeddings.output_dims.items()}
+    assert widths == {"a": 2, "b": 3, "b2": 5}
 
 
 def test_the_fused_store_refuses_adam_on_a_cpu():
@@ -173,7 +174,7 @@ def test_dense_adam_with_l2_moves_rows_that_are_not_looked_up():
     embeddings = build_embeddings(config(store="plain"), SCHEMA, optimizer, CPU)
     embeddings.store.initialize(0)
     before = embeddings.store.weights()["a"].clone()
-    embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors.sum().backward()
+    embeddings(embeddings.physical_ids(ids_of([3], [0], [0])))[0].fields.sum().backward()
     embeddings.store.optimizers()[0].step()
     # the first Adam step is learning_rate · sign(gradient), and λ·w is the gradient of λ/2·w²
     expected = before[7] - 0.1 * before[7].sign()
@@ -185,7 +186,7 @@ def test_sparse_adam_leaves_other_rows_alone():
     embeddings = build_embeddings(config(store="plain"), SCHEMA, optimizer, CPU)
     embeddings.store.initialize(0)
     before = embeddings.store.weights()["a"].clone()
-    embeddings(*embeddings.physical_ids(ids_of([3], [0], [0])))[0].vectors.sum().backward()
+    embeddings(embeddings.physical_ids(ids_of([3], [0], [0])))[0].fields.sum().backward()
     embeddings.store.optimizers()[0].step()
     moved = (embeddings.store.weights()["a"] != before).any(1).nonzero().flatten().tolist()
     assert moved == [3]
@@ -208,13 +209,13 @@ def test_an_epochs_row_penalties_sum_to_the_dense_penalty():
     counts = row_counts(
         embeddings.methods, {n: torch.bincount(columns[n], minlength=rows[n]) for n in rows}
     )
-    store = embeddings.store
-    penalty = RowPenalty(store.tables, store.lookups, counts, Charge(0.5 * 0.3 * 40))
+    store, pooled = embeddings.store, embeddings.store.groups["pooled"]
+    penalty = PooledPenalty(pooled.tables, pooled.lookups, counts, Charge(0.5 * 0.3 * 40))
     total = torch.zeros(())
     for start in range(0, 40, 8):
         batch = [columns[n][start : start + 8].tolist() for n in rows]
-        physical, *_ = embeddings.physical_ids(ids_of(*batch))
-        total += penalty(physical, store(physical)).detach()
+        asked = embeddings.physical_ids(ids_of(*batch))["pooled"]
+        total += penalty(asked, pooled(asked.rows)).detach()
     squares = sum(weight.square().sum() for weight in store.weights().values())
     num_batches = 5
     torch.testing.assert_close(total, num_batches * 0.5 * 0.3 * squares)

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.config.base import validate
-from recsys.embeddings.collection import build_embeddings
+from recsys.data.jagged_ids import JaggedIds
+from recsys.distributed.build import build_ctr_model
+from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.id_mapping.power_rule import anchored_dims, count_floats, dims_within
-from recsys.embeddings.methods.base import NormalInit
+from recsys.embeddings.methods.base import EmbeddingKey, NormalInit
 from recsys.embeddings.methods.mixed_dimension import MixedDimensionConfig
-from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.errors import RecsysError
-from recsys.models.ctr_model import build_ctr_model
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.schema import Feature, Schema
 from tests.embeddings.criteo import CRITEO, CRITEO_SIZES
@@ -221,7 +221,7 @@ def test_rows_for_ids_of_other_bands_are_zero_and_stay_so(kind, store, optimizer
     config = MixedDimensionConfig(embedding_dim=6, bands=BANDS)
     embeddings = build(config, optimizer, store, kind=kind)
     ids = [[0], [3], [19], [8]] if kind == "categorical" else [[0, 19], [3], [], [8, 3, 2]]
-    sparse = KeyedJaggedTensor(
+    sparse = JaggedIds(
         keys=["a"],
         values=torch.tensor([i for bag in ids for i in bag], dtype=torch.int32),
         lengths=torch.tensor([len(bag) for bag in ids], dtype=torch.int32),
@@ -230,7 +230,7 @@ def test_rows_for_ids_of_other_bands_are_zero_and_stay_so(kind, store, optimizer
     for _ in range(3):
         for step in embeddings.store.optimizers():
             step.zero_grad()
-        embeddings(*embeddings.physical_ids(sparse))[0].vectors.square().sum().backward()
+        embeddings(embeddings.physical_ids(sparse))[0].fields.square().sum().backward()
         embeddings.store.step()
     for name, weight in embeddings.store.weights().items():
         assert torch.equal(weight[-1], torch.zeros_like(weight[-1])), name
@@ -247,13 +247,13 @@ def test_band_gradients_equal_index_add(store):
     )
     before = {name: weight.clone() for name, weight in embeddings.store.weights().items()}
     ids = torch.tensor([0, 1, 2, 7, 8, 8, 19], dtype=torch.int32)
-    sparse = KeyedJaggedTensor(keys=["a"], values=ids, lengths=torch.ones(7, dtype=torch.int32))
+    sparse = JaggedIds(keys=["a"], values=ids, lengths=torch.ones(7, dtype=torch.int32))
     upstream = torch.randn(7, 6)
-    embeddings(*embeddings.physical_ids(sparse))[0].vectors.backward(upstream)
+    embeddings(embeddings.physical_ids(sparse))[0].fields.backward(upstream)
     embeddings.store.step()
     projections = [torch.eye(6), *(p.detach() for p in embeddings.method_modules.parameters())]
     after = embeddings.store.weights()
-    for j, block in enumerate(embeddings.methods["a"].blocks):
+    for j, block in enumerate(embeddings.methods[EmbeddingKey("a")].blocks):
         inside = (ids >= block.first) & (ids < block.first + block.size)
         expected = before[f"a/{j}"].index_add(
             0, ids[inside] - block.first, -upstream[inside] @ projections[j].T
@@ -279,7 +279,7 @@ def test_projections_get_the_gradient_of_their_band_alone():
 
 def test_row_counts_of_bands_are_counts_of_their_ids():
     method = bands_of()
-    counts = row_counts({"a": method}, {"a": torch.arange(20)})
+    counts = row_counts({EmbeddingKey("a"): method}, {"a": torch.arange(20)})
     for j, block in enumerate(method.blocks):
         inside = list(range(block.first, block.first + block.size))
         assert counts[f"a/{j}"][:-1].tolist() == inside

@@ -1,16 +1,23 @@
-"""Methods that do not commute with sum pooling: rows one by one, combined, then pooled."""
+"""Methods that do not commute with sum pooling: unpooled lookups, combined, then pooled."""
 
 from typing import Literal
 
 import pytest
 import torch
 
-from recsys.compat.torchrec import KeyedJaggedTensor
+from recsys.data.jagged_ids import JaggedIds
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.methods.base import EmbeddingMethod, Lookup, NormalInit, TableSpec
+from recsys.embeddings.lookups import unpooled_lookups
+from recsys.embeddings.methods.base import (
+    EmbeddingKey,
+    EmbeddingMethod,
+    Lookup,
+    NormalInit,
+    TableSpec,
+)
 from recsys.embeddings.methods.full_table import FullTableConfig
-from recsys.embeddings.tables.build import Reads, build_store
-from recsys.embeddings.tables.optimizers import RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.tables.build import GroupSpec, build_store
 from recsys.schema import Feature
 
 CARDINALITY, DIM = 12, 4
@@ -63,21 +70,23 @@ def build(store: Literal["fused", "plain"], mean=(), optimizer=None) -> FeatureE
         )
         for name in methods
     ]
-    built = build_store(
-        store,
-        list(tables.values()),
-        Reads(list(methods["color"].lookups), {"tags/q", "tags/r"}),
-        optimizer,
-        torch.device("cpu"),
-    )
-    embeddings = FeatureEmbeddings(features, methods, mean, ["tags", "item"], built)
+    methods = {EmbeddingKey(name): method for name, method in methods.items()}
+    groups = {"pooled": [EmbeddingKey("color")], "unpooled": list(methods)[1:]}
+    unpooled = {key: methods[key] for key in groups["unpooled"]}
+    lookups = {
+        "pooled": methods[EmbeddingKey("color")].lookups,
+        "unpooled": unpooled_lookups(list(tables.values()), unpooled),
+    }
+    specs = {name: GroupSpec(each, optimizer) for name, each in lookups.items()}
+    built = build_store(store, list(tables.values()), specs, torch.device("cpu"))
+    embeddings = FeatureEmbeddings(features, methods, groups, mean, built)
     built.initialize(seed=0)
     return embeddings
 
 
-def batch(ids=IDS) -> KeyedJaggedTensor:
+def batch(ids=IDS) -> JaggedIds:
     bags = [bag for feature in ids.values() for bag in feature]
-    return KeyedJaggedTensor(
+    return JaggedIds(
         keys=list(ids),
         values=torch.tensor([i for bag in bags for i in bag], dtype=torch.int32),
         lengths=torch.tensor([len(bag) for bag in bags], dtype=torch.int32),
@@ -91,7 +100,7 @@ each_store = pytest.mark.parametrize("store", ["fused", "plain"])
 @pytest.mark.parametrize("mean", [(), ("tags",)], ids=["sum", "mean"])
 def test_vectors_are_pooled_after_they_are_combined(store, mean):
     embeddings = build(store, mean)
-    vectors = embeddings(*embeddings.physical_ids(batch()))[0].vectors
+    vectors = embeddings(embeddings.physical_ids(batch()))[0].fields
     for column, (name, bags) in enumerate(IDS.items()):
         table = embeddings.materialize(name)
         for row, bag in enumerate(bags):
@@ -106,7 +115,7 @@ def test_updates_equal_autograd_over_the_same_tables(store, optimizer):
     """The reference sums q·r over each bag in plain tensors; one step of the same optimiser."""
     embeddings = build(store, optimizer=optimizer(learning_rate=0.1))
     weights = {n: w.clone().requires_grad_() for n, w in embeddings.store.weights().items()}
-    vectors = embeddings(*embeddings.physical_ids(batch()))[0].vectors
+    vectors = embeddings(embeddings.physical_ids(batch()))[0].fields
     vectors.square().sum().backward()
     embeddings.store.step()
 
@@ -133,18 +142,18 @@ def test_updates_equal_autograd_over_the_same_tables(store, optimizer):
 def test_a_batch_without_a_single_id_gives_zeros(store):
     embeddings = build(store)
     ids = {"color": [[1], [1]], "tags": [[], []], "item": [[0], [0]]}
-    vectors = embeddings(*embeddings.physical_ids(batch(ids)))[0].vectors
+    vectors = embeddings(embeddings.physical_ids(batch(ids)))[0].fields
     assert torch.equal(vectors[:, DIM : 2 * DIM], torch.zeros(2, DIM))
 
 
 @each_store
 def test_a_batch_without_rows_gives_none(store):
     embeddings = build(store)
-    empty = KeyedJaggedTensor(
+    empty = JaggedIds(
         keys=list(IDS),
         values=torch.empty(0, dtype=torch.int32),
         lengths=torch.empty(0, dtype=torch.int32),
         stride=0,
     )
-    vectors = embeddings(*embeddings.physical_ids(empty))[0].vectors
+    vectors = embeddings(embeddings.physical_ids(empty))[0].fields
     assert vectors.shape == (0, 3 * DIM)

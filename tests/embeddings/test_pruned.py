@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from recsys.compat.torchrec import KeyedJaggedTensor
-from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
+from recsys.data.jagged_ids import JaggedIds
+from recsys.embeddings.build import build_embeddings
+from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.id_mapping.id_bitmap import pack_ids, smallest_dtype, unpack_ids
 from recsys.embeddings.methods.pruned import PrunedConfig
-from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema
 
@@ -89,10 +90,8 @@ def test_every_kept_entry_is_stored_once(options):
     assert entries == max(int(mask_of(options).sum()) + zero_rows, 1)
 
 
-def single(ids) -> KeyedJaggedTensor:
-    return KeyedJaggedTensor(
-        keys=["a"], values=torch.tensor(ids).int(), lengths=torch.ones(len(ids)).int()
-    )
+def single(ids) -> JaggedIds:
+    return JaggedIds(keys=["a"], values=torch.tensor(ids).int(), lengths=torch.ones(len(ids)).int())
 
 
 OPTIMIZERS = {
@@ -109,7 +108,7 @@ def test_training_never_moves_the_zeros(options, store, optimizer):
     for _ in range(3):
         for step in embeddings.store.optimizers():
             step.zero_grad()
-        vectors = embeddings(*embeddings.physical_ids(single([0, 1, 5, 9, 9, 3])))[0].vectors
+        vectors = embeddings(embeddings.physical_ids(single([0, 1, 5, 9, 9, 3])))[0].fields
         (vectors - 1.0).square().sum().backward()
         embeddings.store.step()
     table, mask = embeddings.materialize("a"), mask_of(options)
@@ -122,12 +121,12 @@ def test_training_never_moves_the_zeros(options, store, optimizer):
 @each_config
 def test_bags_are_sums_and_train_their_kept_rows_alone(options):
     embeddings = embeddings_of(config_of(**options), kind="sequence")
-    bags = KeyedJaggedTensor(
+    bags = JaggedIds(
         keys=["a"],
         values=torch.tensor([0, 1, 9, 9, 4]).int(),
         lengths=torch.tensor([3, 0, 2]).int(),
     )
-    vectors = embeddings(*embeddings.physical_ids(bags))[0].vectors
+    vectors = embeddings(embeddings.physical_ids(bags))[0].fields
     table = embeddings.materialize("a")
     expected = torch.stack([table[[0, 1, 9]].mean(0), torch.zeros(4), table[[9, 4]].mean(0)])
     torch.testing.assert_close(vectors, expected)

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.config.base import validate
-from recsys.embeddings.collection import build_embeddings
+from recsys.data.jagged_ids import JaggedIds
+from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.id_mapping.hashing import feature_salt, hash_rows
-from recsys.embeddings.methods.base import NormalInit, UniformInit
+from recsys.embeddings.methods.base import EmbeddingKey, NormalInit, UniformInit
 from recsys.embeddings.methods.full_table import FullTableConfig
 from recsys.embeddings.methods.hashed import HashedConfig
 from recsys.embeddings.methods.unified import UnifiedConfig
-from recsys.embeddings.tables.optimizers import SgdConfig
+from recsys.embeddings.optimizers import SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, Schema, VocabularyEncoding
 from tests.embeddings.criteo import CRITEO
@@ -91,8 +91,8 @@ def test_hashed_values_need_no_vocabulary():
     embeddings = build_embeddings(config, schema, SGD, CPU)
     assert {n: w.shape for n, w in embeddings.store.weights().items()} == {"unified": (40, 2)}
     values = torch.tensor([0, 2**31 - 2], dtype=torch.int32)
-    ids = KeyedJaggedTensor(keys=["raw"], values=values, lengths=torch.ones(2, dtype=torch.int32))
-    assert embeddings(*embeddings.physical_ids(ids))[0].vectors.shape == (2, 6)
+    ids = JaggedIds(keys=["raw"], values=values, lengths=torch.ones(2, dtype=torch.int32))
+    assert embeddings(embeddings.physical_ids(ids))[0].fields.shape == (2, 6)
 
 
 def test_rows_are_drawn_from_plus_minus_0_05_by_default():
@@ -101,13 +101,14 @@ def test_rows_are_drawn_from_plus_minus_0_05_by_default():
 
 def test_features_may_have_different_widths():
     embeddings = build(unified(), features={"b": unified(embedding_dim=2, num_chunks=1)})
-    assert embeddings.output_dims == {"a": 6, "b": 2, "small": 6}
+    widths = {key.name: dim for key, dim in embeddings.output_dims.items()}
+    assert widths == {"a": 6, "b": 2, "small": 6}
     assert list(embeddings.store.weights()) == ["unified"]
 
 
 def test_other_features_do_not_change_a_features_rows():
-    alone = build(unified(), {"b": 1000}).methods["b"]
-    among = build(unified(), {"x": 9, "b": 1000, "a": 7}).methods["b"]
+    alone = build(unified(), {"b": 1000}).methods[EmbeddingKey("b")]
+    among = build(unified(), {"x": 9, "b": 1000, "a": 7}).methods[EmbeddingKey("b")]
     ids = torch.arange(1000)
     for rows, expected in zip(among.rows(ids), alone.rows(ids), strict=True):
         assert torch.equal(rows, expected)
@@ -130,8 +131,9 @@ def test_equal_ids_of_two_features_have_other_rows():
 )
 def test_features_of_one_vocabulary_may_share_their_rows(options):
     methods = build(**options).methods
+    a, b = methods[EmbeddingKey("a")], methods[EmbeddingKey("b")]
     ids = torch.arange(1000)
-    for rows, expected in zip(methods["b"].rows(ids), methods["a"].rows(ids), strict=True):
+    for rows, expected in zip(b.rows(ids), a.rows(ids), strict=True):
         assert torch.equal(rows, expected)
 
 
@@ -141,7 +143,7 @@ def test_small_features_stay_exact():
         "unified": (40, 2),
         "small": (5, 6),
     }
-    assert embeddings.methods["small"].is_plain_table
+    assert embeddings.methods[EmbeddingKey("small")].is_plain_table
 
 
 def test_there_may_be_several_shared_tables():
@@ -175,13 +177,13 @@ def test_a_rows_gradient_is_the_sum_over_all_that_hash_to_it(combine, store):
     before = embeddings.store.weights()["unified"].clone()
     generator = torch.Generator().manual_seed(0)
     ids = {n: torch.randint(size, (64,), generator=generator) for n, size in SIZES.items()}
-    sparse = KeyedJaggedTensor(
+    sparse = JaggedIds(
         keys=list(SIZES),
         values=torch.cat(list(ids.values())).int(),
         lengths=torch.ones(3 * 64, dtype=torch.int32),
     )
-    physical, *_ = embeddings.physical_ids(sparse)
-    vectors = embeddings(physical)[0].vectors
+    physical = embeddings.physical_ids(sparse)
+    vectors = embeddings(physical)[0].fields
     upstream = torch.randn(vectors.shape, generator=generator)
     vectors.backward(upstream)
     embeddings.store.step()

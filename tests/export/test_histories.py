@@ -72,10 +72,16 @@ def test_attention_has_tables_of_its_own(place_of_histories):
         "item@attention"
     ] * 2
     assert features["tags"].attention is None
-    for name in ("item", "item@attention", "category@attention", "user@attention"):
-        expected = trained.model.embeddings.materialize(name).numpy()
+    for name, role in (
+        ("item", ""),
+        ("item", "search"),
+        ("category", "search"),
+        ("user", "search"),
+    ):
+        expected = trained.model.embeddings.materialize(name, role).numpy()
         assert np.abs(expected).max() > 0.5
-        table = load_file(export / f"tables/{name}.safetensors")["vectors"]
+        file = f"{name}@attention" if role else name
+        table = load_file(export / f"tables/{file}.safetensors")["vectors"]
         np.testing.assert_array_equal(table, expected)
 
 

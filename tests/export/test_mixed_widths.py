@@ -5,12 +5,12 @@ import onnxruntime
 import pytest
 import torch
 
+from recsys.distributed.build import build_ctr_model
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.methods.full_table import FullTableConfig
-from recsys.embeddings.tables.optimizers import SgdConfig
+from recsys.embeddings.optimizers import SgdConfig
 from recsys.export.graphs import load_whole_graph, write_graphs
 from recsys.models.autoint import AutoIntConfig
-from recsys.models.ctr_model import build_ctr_model
 from recsys.schema import Feature, Schema
 from recsys.serving.manifest import ONNX_FILE
 

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from recsys.config.run import RunConfig
-from recsys.embeddings.memory import OptimizerNames, count_bytes
+from recsys.embeddings.memory import Optimizers, count_bytes
 from recsys.embeddings.methods.hashed import Hashed
+from recsys.embeddings.optimizers import SgdConfig
 from recsys.errors import RecsysError
 from recsys.export.checks.exported_run import verify_with_run
 from recsys.export.write import export_run
@@ -150,7 +151,7 @@ def test_the_native_form_has_the_bytes_that_the_report_counts(trained, exports):
     written = sum(
         tensor.nbytes for file in files for tensor in load_file(exports("native") / file).values()
     )
-    optimizers = OptimizerNames(tables="sgd", dense="sgd")
+    optimizers = Optimizers(SgdConfig(learning_rate=0.1), dense="sgd")
     methods = trained.model.embeddings.methods
     counted = count_bytes(methods, trained.config.embeddings, optimizers, {}).features
     assert written == sum(

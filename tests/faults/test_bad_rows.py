@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.data.row_groups import RowGroups
+from recsys.data.parquet import RowGroups
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
 from tests.faults.commands import files_below, run

@@ -79,7 +79,7 @@ def test_a_healthy_model_has_no_culprit(tiny_dataset, store):
 @pytest.mark.parametrize("store", ["fused", "plain"])
 def test_a_bad_row_is_named_by_its_feature_and_id(tiny_dataset, store):
     model, batch = model_and_batch(tiny_dataset, store)
-    used = int(batch.sparse["item"].values()[5])
+    used = int(batch.lookups["pooled"].rows["item"].values()[5])
     spoil_row(model, "item", used)
     spoil_row(model, "item", (used + 1) % 80, INF)
     loss = model(batch)[0].mean().detach()
@@ -99,7 +99,7 @@ def test_a_bad_row_that_the_batch_does_not_use_is_found_before_it_is_saved(tiny_
 
 def test_a_bad_row_of_a_hashed_table_is_a_row_and_no_id(tiny_dataset):
     model, batch = model_and_batch(tiny_dataset, item=HASHED)
-    row = int(batch.sparse["item/1"].values()[0])
+    row = int(batch.lookups["pooled"].rows["item/1"].values()[0])
     spoil_row(model, "item", row)
     assert f"the table 'item' of feature 'item', row {row}" in first_non_finite(model, batch)
 

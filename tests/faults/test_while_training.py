@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from recsys.data import row_groups
+from recsys.data import parquet
 from recsys.training.lightning import module as lightning_module
 from tests.faults.commands import run
 
@@ -77,7 +77,7 @@ def test_a_run_folder_that_vanishes(config, tmp_path, at_step):
 
 
 def test_an_error_in_a_background_thread_is_one_message(config, tmp_path, monkeypatch):
-    read = row_groups.RowGroups.read
+    read = parquet.RowGroups.read
     calls = []
 
     def fail(groups, number):
@@ -86,7 +86,7 @@ def test_an_error_in_a_background_thread_is_one_message(config, tmp_path, monkey
             raise PermissionError(13, "Permission denied", "a-file")
         return read(groups, number)
 
-    monkeypatch.setattr(row_groups.RowGroups, "read", fail)
+    monkeypatch.setattr(parquet.RowGroups, "read", fail)
     outcome = run("train", config, "data.num_workers=4", "--out", tmp_path / "run")
     assert outcome.is_refusal("Permission denied", "a-file")
     gc.collect()  # the exception's traceback holds the loader
@@ -142,7 +142,7 @@ def test_rows_that_go_bad_in_the_last_step_are_neither_the_best_nor_saved(
         def register(_module, _inputs, output):
             output.register_hook(lambda gradient: gradient * float("nan"))
 
-        handle = module.model.embeddings.store.register_forward_hook(register)
+        handle = module.model.embeddings.store.groups["pooled"].register_forward_hook(register)
         module.spoilt = handle
 
     at_step(20, spoil)

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from recsys.embeddings.tables.optimizers import AdamConfig
+from recsys.embeddings.optimizers import AdamConfig
 from tests.embeddings import test_contract as contract
 from tests.embeddings.test_contract import *  # noqa: F403  every test of the contract, again
 from tests.gpu.machine import DEVICE, HAS_FUSED, NO_KERNELS, needs_fused_cuda

@@ -43,8 +43,8 @@ def test_every_id_of_a_band_occurs_at_least_as_often_as_those_of_the_next(tiny_d
     model = build_model(config, schema)
     least = torch.full((3,), torch.inf)
     most = torch.zeros(3)
-    for name, method in model.embeddings.methods.items():
-        falling = counts[name][1:].cummin(0).values
+    for key, method in model.embeddings.methods.items():
+        falling = counts[key.feature][1:].cummin(0).values
         for band, (first, end) in zip(
             method.shared_bands, zip(method.bounds, method.bounds[1:], strict=False), strict=True
         ):

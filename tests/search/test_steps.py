@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recsys.config.run import RunConfig
 from recsys.data.batch import Cursor
 from recsys.distributed.context import Ranks
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.embeddings.methods.dnis import Dnis
 from recsys.schema import load_schema
 from recsys.search.architecture_rows import ArchitectureRows, FactorRows, chooses
@@ -66,11 +67,11 @@ def test_thresholds_take_sgd_steps_and_are_pushed_up(config):
 def test_one_threshold_changes_its_own_feature_alone(config):
     schema = load_schema(config.data.path)
     embeddings = build_model(config, schema).eval().embeddings
-    before = {name: embeddings.materialize(name) for name in embeddings.methods}
-    embeddings.methods["shop"].threshold.data.fill_(1e9)
+    before = {name: embeddings.materialize(*name) for name in embeddings.methods}
+    embeddings.methods[EmbeddingKey("shop")].threshold.data.fill_(1e9)
     for name, table in before.items():
-        is_same = torch.equal(embeddings.materialize(name), table)
-        assert is_same == (name != "shop")
+        is_same = torch.equal(embeddings.materialize(*name), table)
+        assert is_same == (name.feature != "shop")
     assert not embeddings.materialize("shop").any()
 
 

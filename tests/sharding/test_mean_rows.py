@@ -7,12 +7,13 @@ import torch
 
 from benchmarks.generated import HISTORIES, PAIR, lists_of, write_history_dataset
 from recsys.config.run import RunConfig
-from recsys.data.mean_lengths import mean_lengths
+from recsys.data.statistics import mean_lengths
 from recsys.distributed.planner.description import describe_plan
-from recsys.distributed.planner.dry_run import DryRun, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.run_plan import plan_run
-from recsys.embeddings.collection import build_embeddings
-from recsys.embeddings.tables.build import sharded_groups
+from recsys.distributed.run_memory import count_run_bytes
+from recsys.embeddings.build import build_embeddings
+from recsys.embeddings.tables.sharded import sharded_groups
 from recsys.models.base import pairs_of
 from recsys.schema import load_schema
 
@@ -58,7 +59,7 @@ def test_a_shared_table_is_read_by_the_target_and_its_history(folder, make_clust
     assert {look.key for look in request.lookups} == set(request.pooling_factors)
 
 
-def test_attentions_own_tables_are_read_as_often(folder, make_cluster):
+def test_tables_of_another_role_are_read_as_often(folder, make_cluster):
     request = paper_run(folder, make_cluster(2), "dare", ATTENTION).request()
     assert set(request.pooling_factors.values()) == {3.25}
     assert {look.key for look in request.lookups} == set(request.pooling_factors)

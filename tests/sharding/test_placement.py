@@ -8,12 +8,12 @@ from recsys.config.base import validate
 from recsys.distributed.planner.choices import constraints, sharding_choices, table_placements
 from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.run_plan import plan_run
-from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError
 
 ADAGRAD, SGD, ADAM = (
-    optimizer(learning_rate=0.1).name for optimizer in (RowwiseAdagradConfig, SgdConfig, AdamConfig)
+    optimizer(learning_rate=0.1) for optimizer in (RowwiseAdagradConfig, SgdConfig, AdamConfig)
 )
 
 
@@ -120,7 +120,7 @@ def test_a_grid_needs_several_nodes(make_config, schema, make_cluster):
         (ADAGRAD, "cuda", {"table_wise", "row_wise", "table_row_wise", "data_parallel"}),
     ],
 )
-def test_the_planner_never_changes_the_optimiser_by_itself(
+def test_the_planner_never_changes_the_optimizer_by_itself(
     optimizer, device_type, expected, make_config, schema, make_cluster
 ):
     cluster = make_cluster(world_size=16, device_type=device_type)

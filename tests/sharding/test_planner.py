@@ -11,12 +11,13 @@ from recsys.compat.torchrec_planner import EmbeddingEnumerator
 from recsys.config.run import load_config
 from recsys.distributed.planner.cluster import Cluster, this_cluster
 from recsys.distributed.planner.description import PlanDescription, describe_plan
-from recsys.distributed.planner.dry_run import DryRun, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.planner import DoesNotFitError, PlanRequest, find_plan, make_plan
 from recsys.distributed.planner.proposals import step_milliseconds
 from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.run_memory import count_run_bytes
 from recsys.embeddings.methods.base import Lookup, NormalInit, TableSpec
-from recsys.embeddings.tables.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
@@ -216,7 +217,8 @@ from recsys.config.run import load_config
 from recsys.schema import load_schema
 from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.description import describe_plan
-from recsys.distributed.planner.dry_run import DryRun, count_run_bytes
+from recsys.distributed.planner.dry_run import DryRun
+from recsys.distributed.run_memory import count_run_bytes
 from recsys.distributed.planner.run_plan import plan_run
 config = load_config(Path(sys.argv[1]))
 schema = load_schema(config.data.path)

@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 import torch
 
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.config.base import validate
 from recsys.config.run import RunConfig
+from recsys.data.jagged_ids import JaggedIds
 from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks, join_ranks
 from recsys.embeddings.collection import FeatureEmbeddings
-from recsys.embeddings.feature_methods import source_of
 from recsys.schema import SCHEMA_FILE, load_schema
 from recsys.training.loaders import build_loader
 from recsys.training.row_charges import charge_rows
@@ -147,9 +146,9 @@ def due_by_table(config: RunConfig, tables: Mapping[str, torch.Tensor]) -> float
     return LAMBDA / 2 * sum(norms.values()) * ROWS / BATCH_ROWS
 
 
-def _rows(embeddings: FeatureEmbeddings, sparse: KeyedJaggedTensor) -> Iterator[tuple[str, int]]:
-    for name, method in embeddings.methods.items():
-        ids = sparse[source_of(name)].values()
+def _rows(embeddings: FeatureEmbeddings, sparse: JaggedIds) -> Iterator[tuple[str, int]]:
+    for key, method in embeddings.methods.items():
+        ids = sparse[key.feature].values()
         for look, rows in zip(method.lookups, method.rows(ids), strict=True):
             yield from ((look.table, row) for row in rows.tolist())
 

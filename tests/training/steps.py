@@ -62,7 +62,7 @@ def _train(config, steps, ranks) -> Steps:
         for s in model.embeddings.store.shards()
     ]
     state = {name: value.clone() for name, value in model.dense_state_dict().items()}
-    options = {} if plan is None else {str(i): o.sharding_type for i, o in enumerate(plan.options)}
+    options = {} if plan is None else {str(i): t.sharding for i, t in enumerate(plan.tables)}
     return Steps(losses, state, shards, options)
 
 

@@ -10,7 +10,8 @@ import torch
 from recsys.data.loader import BatchLoader
 from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks, join_ranks
-from recsys.embeddings.combine import Combined
+from recsys.embeddings.combine import FeatureVectors
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.evaluation import attention_sample
 from recsys.evaluation.attention_sample import feature_alone
 from recsys.evaluation.score import evaluate_split
@@ -75,10 +76,8 @@ def test_weights_and_ranks_are_the_models_own(run):
     physical = run.model.embeddings.to_physical(next(iter(loader)))
     network = run.model.network
     with torch.no_grad():
-        combined, _ = run.model.embeddings(
-            physical.sparse, physical.occurrences, physical.attention
-        )
-        history = history_of(network.pairs[0], combined, network.columns)
+        vectors, _ = run.model.embeddings(physical.lookups)
+        history = history_of(network.pairs[0], vectors, network.columns)
         weights = network.model.attention_weights(history).numpy()
         ranks, _ = network.model.retrieve(history, 20)
     assert pair.weights == pytest.approx(weights, abs=1e-6)
@@ -155,18 +154,21 @@ def test_two_processes_keep_what_one_keeps(tiny_dataset, tmp_path):
 
 def test_one_feature_alone_has_zeros_for_the_others():
     pair = HistoryPair(target=("item", "category"), history=("items", "categories"))
-    combined = Combined(
-        vectors=torch.arange(1.0, 7.0).reshape(1, 6),
-        histories={"items": torch.ones(2, 4), "categories": 2 * torch.ones(2, 2)},
+    shapes = {
+        ("items", ""): (2, 4), ("categories", ""): (2, 2), ("item", "search"): (1, 1),
+        ("category", "search"): (1, 3), ("items", "search"): (2, 1),
+        ("categories", "search"): (2, 3),
+    }  # fmt: skip
+    unpooled = {EmbeddingKey(*key): torch.ones(shape) for key, shape in shapes.items()}
+    unpooled["categories", ""] *= 2
+    vectors = FeatureVectors(
+        fields=torch.arange(1.0, 7.0).reshape(1, 6),
+        unpooled=unpooled,
         lengths={"items": torch.tensor([2]), "categories": torch.tensor([2])},
-        attention={
-            "items": torch.ones(2, 1), "categories": torch.ones(2, 3),
-            "item": torch.ones(1, 1), "category": torch.ones(1, 3),
-        },
         max_length=2,
-    )  # fmt: skip
+    )
     columns = {"item": slice(0, 4), "category": slice(4, 6)}
-    alone: History = feature_alone(history_of(pair, combined, columns), pair, 1, combined)
+    alone: History = feature_alone(history_of(pair, vectors, columns), pair, 1, vectors)
     assert alone.vectors.tolist() == [[0, 0, 0, 0, 2, 2]] * 2
     assert alone.target.tolist() == [[0, 0, 0, 0, 5, 6]]
     assert alone.keys.tolist() == [[0, 1, 1, 1]] * 2

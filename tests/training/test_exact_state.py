@@ -11,13 +11,13 @@ def test_the_fused_kernels_are_told_how_many_steps_were_made():
     embeddings = build(EXAMPLES[0], "fused")
     look_up(embeddings, bags(SINGLE))  # the kernel has begun to count
     embeddings.store.restore_step_count(7)
-    kernels = list(embeddings.store.bags.kernels())
+    kernels = list(embeddings.store.groups["pooled"].kernels())
     assert len(kernels) == 1
     assert (kernels[0].iter.item(), kernels[0].iter_cpu.item()) == (7, 7)
 
 
 def test_a_plain_store_has_no_kernels():
-    assert list(build(EXAMPLES[0], "plain").store.bags.kernels()) == []
+    assert list(build(EXAMPLES[0], "plain").store.groups["pooled"].kernels()) == []
 
 
 def test_random_numbers_continue_where_they_were():

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import distributed as dist
 
+from recsys.compat.torchrec_pipeline import SparsePipeline
 from recsys.config.base import apply_overrides, validate
 from recsys.config.run import RunConfig, dump_config, load_config
 from recsys.data.batch import Batch
@@ -21,7 +22,6 @@ from recsys.errors import RecsysError
 from recsys.schema import load_schema
 from recsys.training.checkpoint.policy import whole_checkpoints
 from recsys.training.lightning.pipeline import (
-    SparsePipeline,
     copied_aside,
     look_ahead,
     training_forward,
@@ -285,4 +285,5 @@ def test_batches_copied_aside_are_those_of_the_loader(tiny_dataset):
 
 
 def tensors_of(batch: Batch) -> list[torch.Tensor]:
-    return [batch.dense, batch.labels, batch.sparse.values(), batch.sparse.lengths()]
+    rows = batch.lookups["pooled"].rows
+    return [batch.dense, batch.labels, rows.values(), rows.lengths()]

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from recsys.compat.torchrec_planner import CacheParams, ParameterConstraints
 from recsys.distributed.planner.cluster import Cluster
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.methods.base import EmbeddingMethod, TableSpec
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod, TableSpec
+from recsys.embeddings.optimizers.base import TableOptimizerConfig
 from recsys.embeddings.tables.placement import Kernel, PlacementConfig, Sharding
 from recsys.errors import RecsysError
 
@@ -25,11 +26,12 @@ DEFAULT_CACHE_LOAD_FACTOR = 0.2
 
 
 def table_placements(
-    config: EmbeddingsConfig, methods: Mapping[str, EmbeddingMethod]
+    config: EmbeddingsConfig, methods: Mapping[EmbeddingKey, EmbeddingMethod]
 ) -> dict[str, PlacementConfig]:
     """The placement of each table, by table name, from its features' placements."""
     found: dict[str, tuple[str, PlacementConfig]] = {}
-    for feature, method in methods.items():
+    for key, method in methods.items():
+        feature = key.name
         placement = config.placement_of(feature)
         if placement is None:
             continue
@@ -52,7 +54,7 @@ def _brief(placement: PlacementConfig) -> str:
 
 
 def sharding_choices(
-    table: TableSpec, placement: PlacementConfig, optimizer: str, cluster: Cluster
+    table: TableSpec, placement: PlacementConfig, optimizer: TableOptimizerConfig, cluster: Cluster
 ) -> tuple[Sharding, ...]:
     """The sharding types that the planner may use for this table.
 
@@ -68,12 +70,11 @@ def sharding_choices(
         "table_wise": True,
         "row_wise": is_cuda and has_rows_for_all,
         "table_row_wise": is_cuda and has_rows_for_all and cluster.num_nodes > 1,
-        "column_wise": optimizer != "rowwise_adagrad",
-        "data_parallel": optimizer != "adam"
-        and placement.kernel is None
-        and cluster.world_size > 1,
+        "column_wise": True,
+        "data_parallel": placement.kernel is None and cluster.world_size > 1,
     }
-    return tuple(sharding for sharding, is_wanted in wanted.items() if is_wanted)
+    changed = optimizer.changed_by_sharding
+    return tuple(s for s, is_wanted in wanted.items() if is_wanted and s not in changed)
 
 
 def _check_on_offer(table: TableSpec, placement: PlacementConfig, cluster: Cluster) -> None:

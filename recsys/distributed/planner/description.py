@@ -20,7 +20,6 @@ from recsys.embeddings.records import (
     FeatureBytes,
     SharedTableBytes,
 )
-from recsys.embeddings.tables.optimizers import STATE_FLOATS_PER_ROW
 from recsys.io.atomic import write_text
 
 FORMAT_VERSION = 1
@@ -119,11 +118,11 @@ def describe_plan(
 
 def _table_entry(found: FoundPlan, index: int, embeddings: FeatureEmbeddings) -> TableEntry:
     option, table = found.options[index], found.request.tables[index]
-    features = readers(embeddings.methods)[table.name]
+    keys = readers(embeddings.methods)[table.name]
     return TableEntry(
         table=table.name,
-        features=tuple(features),
-        method=embeddings.methods[features[0]].name,
+        features=tuple(key.name for key in keys),
+        method=embeddings.methods[keys[0]].name,
         num_rows=table.num_rows,
         dim=table.dim,
         sharding=OUR_NAMES.get(option.sharding_type, option.sharding_type),
@@ -135,7 +134,7 @@ def _table_entry(found: FoundPlan, index: int, embeddings: FeatureEmbeddings) ->
 
 def _shard_entry(shard: Shard, option: ShardingOption, request: PlanRequest) -> ShardEntry:
     rows, columns = shard.size
-    state = STATE_FLOATS_PER_ROW[request.optimizer.name](columns)
+    state = request.optimizer.state_floats(columns)
     whole = rows * (columns + state) * FLOAT_BYTES
     is_on_host = request.cluster.device_type == "cpu" or "uvm" in option.compute_kernel
     cached = 0

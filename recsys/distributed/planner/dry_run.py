@@ -6,20 +6,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from recsys.config.run import RunConfig
-from recsys.data.mean_lengths import mean_lengths
+from recsys.data.statistics import mean_lengths
 from recsys.distributed.planner.choices import table_placements
 from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.planner import DoesNotFitError, PlanRequest, find_plan
-from recsys.embeddings.collection import FeatureEmbeddings, build_embeddings
+from recsys.distributed.run_memory import count_run_bytes, meta_embeddings
+from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import unique_tables
-from recsys.embeddings.memory import OptimizerNames, check_budget, count_bytes
-from recsys.embeddings.records import EmbeddingBytes
-from recsys.embeddings.tables.build import occurrence_key
-from recsys.embeddings.tables.optimizers import SgdConfig
 from recsys.errors import RecsysError
-from recsys.models.base import pairs_of
-from recsys.models.network import build_network, projected_floats
+from recsys.models.network import build_network
 from recsys.schema import Schema
 
 
@@ -39,7 +35,7 @@ class DryRun:
         features = self.embeddings()
         return PlanRequest(
             unique_tables(features.methods),  # the order of their numbers in the store
-            [look for group in features.store.groups for look in group.lookups],
+            [look for group in features.store.groups.values() for look in group.lookups],
             self.config.train.embedding_optimizer,
             table_placements(self.config.embeddings, features.methods),
             self.cluster,
@@ -80,40 +76,5 @@ class DryRun:
 
 def mean_rows(features: FeatureEmbeddings, lengths: Mapping[str, float]) -> dict[str, float]:
     """Mean rows per sample, by lookup key; `lengths` of sequences by feature."""
-    found = {
-        look.key: lengths[name]
-        for name in features.pooled
-        if name in lengths
-        for look in features.methods[name].lookups
-    }
-    for one_by_one in (features.one_by_one, features.attention):
-        for embedding, name in one_by_one.sources.items():
-            for look in features.methods[embedding].lookups:
-                key = occurrence_key(look.table)
-                found[key] = found.get(key, 0.0) + lengths.get(name, 1.0)
-    return found
-
-
-def count_run_bytes(config: RunConfig, schema: Schema) -> EmbeddingBytes:
-    """Bytes of the run's embeddings, all devices together; allocates nothing."""
-    found = meta_embeddings(config, schema)
-    optimizers = OptimizerNames(
-        config.train.embedding_optimizer.name, config.train.dense_optimizer.name
-    )
-    projections = projected_floats(config.model, config.embeddings, schema, found.output_dims)
-    return count_bytes(found.methods, config.embeddings, optimizers, projections)
-
-
-def check_run_budget(config: RunConfig, schema: Schema) -> None:
-    """Refuses a run whose embeddings are larger than `embeddings.budget`."""
-    if config.embeddings.budget is not None:
-        check_budget(count_run_bytes(config, schema), config.embeddings)
-
-
-def meta_embeddings(config: RunConfig, schema: Schema) -> FeatureEmbeddings:
-    """The features, methods and tables of a run; the store is on the meta device."""
-    as_plain = config.embeddings.model_copy(update={"store": "plain"})
-    # on the meta device; only decides whether sequences are pooled by their lookups
-    is_charged = config.train.embedding_optimizer.charges_lookups(config.embeddings.store)
-    optimizer, pairs = SgdConfig(learning_rate=1.0, l2=float(is_charged)), pairs_of(config.model)
-    return build_embeddings(as_plain, schema, optimizer, torch.device("meta"), pairs=pairs)
+    parts = (lookup.mean_rows(lengths) for lookup in features.lookups.values())
+    return {key: rows for part in parts for key, rows in part.items()}

@@ -27,10 +27,13 @@ from recsys.distributed.planner.choices import constraints, sharding_choices
 from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.proposals import OrderedEnumerator, proposers, table_index
 from recsys.embeddings.methods.base import Lookup, TableSpec
-from recsys.embeddings.tables.fused import torch_optimizer
-from recsys.embeddings.tables.optimizers import TableOptimizerConfig
+from recsys.embeddings.optimizers.base import TableOptimizerConfig
 from recsys.embeddings.tables.placement import PlacementConfig
-from recsys.embeddings.tables.torchrec_collection import build_collection, table_name
+from recsys.embeddings.tables.torchrec_collection import (
+    build_collection,
+    fused_optimizer,
+    table_name,
+)
 from recsys.errors import RecsysError
 
 
@@ -140,7 +143,7 @@ def does_not_fit(cluster: Cluster) -> DoesNotFitError:
 
 def _meta_collection(request: PlanRequest) -> EmbeddingBagCollection:
     device = torch.device(request.cluster.device_type)
-    optimizer_type, kwargs = torch_optimizer(request.optimizer, device)
+    optimizer_type, kwargs = fused_optimizer(request.optimizer, device)
     collection = build_collection(request.tables, request.lookups, torch.device("meta"))
     apply_optimizer_in_backward(optimizer_type, collection.parameters(), kwargs)
     return collection
@@ -156,7 +159,7 @@ def _constraints(
         found[table_name(i)] = constraints(
             collection.embedding_bags[table_name(i)].weight.shape[1],
             placement,
-            sharding_choices(table, placement, request.optimizer.name, request.cluster),
+            sharding_choices(table, placement, request.optimizer, request.cluster),
             request.cluster,
             [request.pooling_factors.get(key, 1.0) for key in keys],
         )

@@ -49,6 +49,28 @@ class UniformInit(BaseConfig):
 Init = Annotated[NormalInit | UniformInit, Field(discriminator="distribution")]
 
 
+# Role → how names of tables say it. Initial weights, checkpoints and exports depend on the names.
+ROLE_NAMES = {"search": "attention"}
+
+
+class EmbeddingKey(NamedTuple):
+    """One embedding: the feature whose ids it takes, and its role.
+
+    A feature's own embedding has the role "". A model may ask for others of the same ids, such as
+    vectors that only a search compares, in a role of its own.
+    """
+
+    feature: str
+    role: str = ""
+
+    @property
+    def name(self) -> str:
+        """As tables, files and reports call it; nothing parses it back."""
+        if not self.role:
+            return self.feature
+        return f"{self.feature}@{ROLE_NAMES.get(self.role, self.role)}"
+
+
 class TableSpec(NamedTuple):
     """A physical table of `num_rows` × `dim` float32."""
 
@@ -71,7 +93,7 @@ class RowsOf(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """One key of the physical KeyedJaggedTensor and the table that it reads."""
+    """One key under which row numbers are looked up, and the table that they belong to."""
 
     key: str
     table: str

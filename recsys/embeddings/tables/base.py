@@ -2,13 +2,13 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from recsys.compat.torchrec import KeyedJaggedTensor
+from recsys.data.jagged_ids import KeyedIds
 from recsys.embeddings.methods.base import Lookup, RowsOf, TableSpec
 
 ROWS_DRAWN_AT_ONCE = 1 << 20
@@ -27,17 +27,21 @@ class TableShard(NamedTuple):
 
 
 class TableGroup(nn.Module, ABC):
-    """Tables that are looked up together, and their optimiser.
+    """Tables that are looked up together, and their optimizer.
 
-    Maps a KeyedJaggedTensor of row numbers, one key per lookup, to the sum-pooled vectors of all
-    lookups side by side, (B, Σd), in lookup order.
+    Maps row numbers, one key per lookup, to the sum-pooled vectors of all lookups side by side,
+    (B, Σd), in lookup order. Where rows are wanted one by one, each list has one row number.
     """
 
     tables: tuple[TableSpec, ...]
     lookups: tuple[Lookup, ...]
 
+    def prepare(self, rows: KeyedIds) -> KeyedIds:
+        """Row numbers in the form that `forward` takes; the loader's threads call it."""
+        return rows
+
     @abstractmethod
-    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
+    def forward(self, rows: KeyedIds) -> Tensor:
         """Row numbers by lookup key → (B, Σd) sums, in lookup order."""
 
     @abstractmethod
@@ -46,7 +50,7 @@ class TableGroup(nn.Module, ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Live weights and optimiser state by name: `{table}/weight`, `{table}/momentum1`.
+        """Live weights and optimizer state by name: `{table}/weight`, `{table}/momentum1`.
 
         The names and the whole shapes are the same however the tables are sharded; a shard comes
         as a ShardedTensor. Rows may be padded.
@@ -60,7 +64,7 @@ class TableGroup(nn.Module, ABC):
         """Updates the tables that backward has not updated itself."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Optimisers whose state a checkpoint must hold beside `state`."""
+        """Optimizers whose state a checkpoint must hold beside `state`."""
         return []
 
     def kernels(self) -> Iterable[nn.Module]:
@@ -75,66 +79,45 @@ class TableGroup(nn.Module, ABC):
 
 
 class TableStore(nn.Module):
-    """All tables: those whose lookups are pooled by row of the batch, and those that are not.
+    """All tables, in named groups: each has its own lookups, and may have its own learning rate."""
 
-    `bags` answers (B, Σd): the rows of each bag summed. `occurrences` answers (S, Σd), one row for
-    each occurrence of an id, for methods whose combination has to come before the sum and for
-    models that read histories one by one. `attention` does so for tables that only attention
-    reads, with a learning rate of its own. All are the same kind of group: an occurrence is a bag
-    of one.
-    """
-
-    def __init__(
-        self,
-        bags: TableGroup | None,
-        occurrences: TableGroup | None,
-        attention: TableGroup | None = None,
-    ) -> None:
+    def __init__(self, groups: Mapping[str, TableGroup]) -> None:
         super().__init__()
-        self.bags, self.occurrences, self.attention = bags, occurrences, attention
-        groups = (bags, occurrences, attention)
-        self.groups = tuple(group for group in groups if group is not None)
+        self.groups = dict(groups)
+        self.group_modules = nn.ModuleDict(groups)  # the same groups, as torch's parameters
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:
-        return tuple(table for group in self.groups for table in group.tables)
-
-    @property
-    def lookups(self) -> tuple[Lookup, ...]:
-        """What is looked up as bags, in the order of the columns of `forward`."""
-        return self.bags.lookups if self.bags is not None else ()
-
-    def forward(self, physical: KeyedJaggedTensor) -> Tensor:
-        """Row numbers by lookup key → (B, Σd) sums, in lookup order."""
-        if self.bags is None:
-            raise TypeError("no table of this store is looked up as bags")
-        return self.bags(physical)
+        """Those of all groups."""
+        return tuple(table for group in self.groups.values() for table in group.tables)
 
     def shards(self) -> Iterator[TableShard]:
         """The pieces of tables that this process holds."""
-        return (shard for group in self.groups for shard in group.shards())
+        return (shard for group in self.groups.values() for shard in group.shards())
 
     def state(self) -> dict[str, Tensor]:
-        """Live weights and optimiser state of all tables, see `TableGroup.state`."""
-        return {name: value for group in self.groups for name, value in group.state().items()}
+        """Live weights and optimizer state of all tables, see `TableGroup.state`."""
+        return {
+            name: value for group in self.groups.values() for name, value in group.state().items()
+        }
 
     def scale_learning_rate(self, factor: float) -> None:
         """Sets the tables' learning rate to `factor` × the configured one."""
-        for group in self.groups:
+        for group in self.groups.values():
             group.scale_learning_rate(factor)
 
     def step(self) -> None:
         """Updates the tables that backward has not updated itself."""
-        for group in self.groups:
+        for group in self.groups.values():
             group.step()
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Optimisers whose state a checkpoint must hold beside `state`."""
-        return [optimizer for group in self.groups for optimizer in group.optimizers()]
+        """Optimizers whose state a checkpoint must hold beside `state`."""
+        return [optimizer for group in self.groups.values() for optimizer in group.optimizers()]
 
     def restore_step_count(self, steps: int) -> None:
         """Tells the kernels how many steps they have made (Adam's bias correction)."""
-        for group in self.groups:
+        for group in self.groups.values():
             group.restore_step_count(steps)
 
     def weights(self) -> dict[str, Tensor]:

@@ -1,68 +1,54 @@
-"""build_store: the tables of a run, in groups of the kind that config and devices ask for."""
+"""build_store: the tables of a run in named groups of the kind that config and devices ask for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 
+from recsys.compat.fbgemm import check_fused
 from recsys.embeddings.methods.base import Lookup, TableSpec
+from recsys.embeddings.optimizers.base import TableOptimizerConfig
 from recsys.embeddings.tables.base import TableGroup, TableStore
-from recsys.embeddings.tables.fused import FusedGroup
-from recsys.embeddings.tables.optimizers import TableOptimizerConfig
 from recsys.embeddings.tables.plain import PlainGroup
-from recsys.embeddings.tables.sharded import ShardedGroup
 
 StoreKind = Literal["fused", "plain", "sharded"]
-GROUPS: dict[StoreKind, type[FusedGroup] | type[PlainGroup] | type[ShardedGroup]] = {
-    "fused": FusedGroup,
-    "plain": PlainGroup,
-    "sharded": ShardedGroup,
-}
+GroupType = Callable[
+    [Sequence[TableSpec], Sequence[Lookup], TableOptimizerConfig, torch.device], TableGroup
+]
 
 
-class Reads(NamedTuple):
-    """How the tables are read.
+class GroupSpec(NamedTuple):
+    """One group of tables: the lookups that read them, and their optimizer."""
 
-    bags: lookups pooled by row of the batch. occurrences, attention: tables whose rows come one by
-    one, and those of them that only attention reads, at `attention_learning_rate` (None: as all).
-    """
-
-    bags: Sequence[Lookup]
-    occurrences: Collection[str] = ()
-    attention: Collection[str] = ()
-    attention_learning_rate: float | None = None
+    lookups: Sequence[Lookup]
+    optimizer: TableOptimizerConfig
 
 
 def build_store(
     kind: StoreKind,
     tables: Sequence[TableSpec],
-    reads: Reads,
-    optimizer: TableOptimizerConfig,
+    groups: Mapping[str, GroupSpec],
     device: torch.device,
 ) -> TableStore:
-    """The tables in as many groups as `reads` asks for."""
-
-    def group(lookups: Sequence[Lookup], how: TableOptimizerConfig) -> TableGroup | None:
-        return GROUPS[kind](tables, lookups, how, device) if lookups else None
-
-    def one_by_one(names: Collection[str]) -> list[Lookup]:
-        return [Lookup(occurrence_key(t.name), t.name) for t in tables if t.name in names]
-
-    rate = reads.attention_learning_rate
-    attention = optimizer if rate is None else optimizer.model_copy(update={"learning_rate": rate})
+    """The tables that each group's lookups read, in groups of one kind."""
+    group_type = _group_type(kind, device)
     return TableStore(
-        group(reads.bags, optimizer),
-        group(one_by_one(reads.occurrences), optimizer),
-        group(one_by_one(reads.attention), attention),
+        {
+            name: group_type(tables, spec.lookups, spec.optimizer, device)
+            for name, spec in groups.items()
+        }
     )
 
 
-def occurrence_key(table: str) -> str:
-    """The key under which the occurrences of a table's rows are looked up."""
-    return f"{table}/rows"
+def _group_type(kind: StoreKind, device: torch.device) -> GroupType:
+    """The class of the groups; torchrec is imported for those that need it, and for no other."""
+    if kind == "plain":
+        return PlainGroup
+    check_fused(device)
+    if kind == "sharded":
+        from recsys.embeddings.tables.sharded import ShardedGroup
 
+        return ShardedGroup
+    from recsys.embeddings.tables.fused import FusedGroup
 
-def sharded_groups(store: TableStore) -> dict[str, ShardedGroup]:
-    """The groups that a plan deals out, by their place in the store; none in one process."""
-    named = {"bags": store.bags, "occurrences": store.occurrences, "attention": store.attention}
-    return {name: group for name, group in named.items() if isinstance(group, ShardedGroup)}
+    return FusedGroup

@@ -5,21 +5,18 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from recsys.compat.torchrec import (
-    FusedEmbeddingBagCollection,
-    KeyedJaggedTensor,
-    RowWiseAdagrad,
-)
+from recsys.compat.torchrec import FusedEmbeddingBagCollection, fused_kernels
+from recsys.data.jagged_ids import KeyedIds
 from recsys.embeddings.methods.base import Lookup, TableSpec
+from recsys.embeddings.optimizers.base import TableOptimizerConfig
 from recsys.embeddings.tables.base import TableGroup, TableShard, padded_dim
-from recsys.embeddings.tables.optimizers import (
-    AdamConfig,
-    RowwiseAdagradConfig,
-    SgdConfig,
-    TableOptimizerConfig,
+from recsys.embeddings.tables.torchrec_collection import (
+    bag_configs,
+    fused_optimizer,
+    keyed_jagged_tensor,
+    numbered,
+    table_name,
 )
-from recsys.embeddings.tables.torchrec_collection import bag_configs, numbered, table_name
-from recsys.errors import RecsysError
 
 
 class FusedGroup(TableGroup):
@@ -38,11 +35,11 @@ class FusedGroup(TableGroup):
         self.lookups, self.numbered = tuple(lookups), numbered(tables, lookups)
         self.tables = tuple(table for _, table in self.numbered)
         self.learning_rate = optimizer.learning_rate
-        optimizer_type, kwargs = torch_optimizer(optimizer, device)
+        optimizer_type, arguments = fused_optimizer(optimizer, device)
         self.collection = FusedEmbeddingBagCollection(
             tables=bag_configs(tables, lookups),
             optimizer_type=optimizer_type,
-            optimizer_kwargs=kwargs,
+            optimizer_kwargs=arguments,
             device=device,
         )
         for bag in self.collection.embedding_bags.values():
@@ -57,9 +54,12 @@ class FusedGroup(TableGroup):
             persistent=False,
         )
 
-    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
+    def prepare(self, rows: KeyedIds) -> KeyedIds:
+        return keyed_jagged_tensor(rows)
+
+    def forward(self, rows: KeyedIds) -> Tensor:
         if rows.stride() == 0:  # fbgemm refuses an empty batch
-            return torch.zeros(0, self.output_dim, device=rows.device())
+            return torch.zeros(0, self.output_dim, device=rows.values().device)
         vectors = self.collection(rows).values()  # (B, Σ padded d), table by table
         return vectors if self.columns is None else vectors.index_select(1, self.columns)
 
@@ -79,7 +79,7 @@ class FusedGroup(TableGroup):
         return named
 
     def kernels(self) -> Iterable[nn.Module]:
-        return (lookup._emb_module for lookup in self.collection._emb_modules)  # hides them
+        return fused_kernels(self.collection)
 
     def _padded_weight(self, index: int) -> Tensor:
         weight: Tensor = self.collection.embedding_bags[table_name(index)].weight.data
@@ -108,30 +108,3 @@ def _wanted_columns(tables: Sequence[TableSpec], lookups: Sequence[Lookup]) -> l
     return [
         first_column[look.key] + column for look in lookups for column in range(dims[look.table])
     ]
-
-
-def torch_optimizer(
-    config: TableOptimizerConfig, device: torch.device
-) -> tuple[type[torch.optim.Optimizer], dict[str, object]]:
-    """The class that names a fused optimiser for torchrec, and its arguments."""
-    if isinstance(config, RowwiseAdagradConfig):
-        return RowWiseAdagrad, {"lr": config.learning_rate, "eps": config.eps}
-    if isinstance(config, SgdConfig):
-        return torch.optim.SGD, {"lr": config.learning_rate}
-    if isinstance(config, AdamConfig) and device.type == "cuda":
-        if config.betas != AdamConfig(learning_rate=1.0).betas:
-            raise RecsysError(
-                "the fused Adam has fixed betas",
-                where="train.embedding_optimizer.betas",
-                expected=AdamConfig(learning_rate=1.0).betas,
-                got=config.betas,
-                fix="drop the key, or set embeddings.store: plain",
-            )
-        return torch.optim.Adam, {"lr": config.learning_rate, "eps": config.eps}
-    raise RecsysError(
-        f"the fused store has no {config.name} on this device ({device.type})",
-        where="train.embedding_optimizer.name",
-        expected="rowwise_adagrad or sgd" + (", or adam" if device.type == "cuda" else ""),
-        got=config.name,
-        fix="choose one of these, or set embeddings.store: plain",
-    )

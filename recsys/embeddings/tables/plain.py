@@ -1,7 +1,7 @@
 """PlainGroup: the tables as ordinary PyTorch parameters.
 
-The oracle of the other stores, the home of optimisers over whole tables, and what serves where no
-fbgemm can be had. On several devices each holds all of it (data parallel).
+The reference of the other stores in tests, the store of optimizers over whole tables, and the one
+that needs torch alone. On several devices each holds all of it (data parallel).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recsys.compat.torchrec import KeyedJaggedTensor, RowWiseAdagrad
+from recsys.data.jagged_ids import KeyedIds
 from recsys.embeddings.methods.base import Lookup, TableSpec
+from recsys.embeddings.optimizers.base import TableOptimizerConfig
 from recsys.embeddings.tables.base import TableGroup, TableShard, padded_dim
-from recsys.embeddings.tables.optimizers import (
-    AdamConfig,
-    RowwiseAdagradConfig,
-    SparseAdamConfig,
-    TableOptimizerConfig,
-)
 
 
 class PlainGroup(TableGroup):
@@ -36,31 +31,27 @@ class PlainGroup(TableGroup):
         self.tables = tuple(table for table in tables if table.name in read)
         self.lookups = tuple(lookups)
         self.optimizer_config = optimizer
-        self.is_sparse = isinstance(optimizer, SparseAdamConfig)
+        self.is_sparse = optimizer.has_sparse_gradients
         dims = {table.name: table.dim for table in tables}
         self.lookup_dims = [dims[look.table] for look in lookups]
         self.index = {table.name: i for i, table in enumerate(self.tables)}
-        # Row-wise Adagrad's mean runs over the padded row in the fused store, so here too.
-        is_padded = isinstance(optimizer, RowwiseAdagradConfig)
+        widths = [padded_dim(t.dim) if optimizer.pads_plain_rows else t.dim for t in self.tables]
         self.parameters_by_table = nn.ParameterList(
-            nn.Parameter(
-                torch.zeros(t.num_rows, padded_dim(t.dim) if is_padded else t.dim, device=device)
-            )
-            for t in self.tables
+            nn.Parameter(torch.zeros(table.num_rows, width, device=device))
+            for table, width in zip(self.tables, widths, strict=True)
         )
-        self.optimizer = _plain_optimizer(optimizer, list(self.parameters_by_table))
+        self.optimizer = optimizer.plain(list(self.parameters_by_table))
 
-    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
+    def forward(self, rows: KeyedIds) -> Tensor:
         if rows.stride() == 0:
-            return self._no_rows(rows.device())
-        bags = rows.to_dict()
+            return self._no_rows(rows.values().device)
         vectors = []
         for look in self.lookups:
-            table = self.index[look.table]
+            table, own = self.index[look.table], rows[look.key]
             pooled = F.embedding_bag(
-                bags[look.key].values().long(),
+                own.values().long(),
                 self.parameters_by_table[table],
-                bags[look.key].offsets().long(),
+                own.offsets().long(),
                 mode="sum",
                 sparse=self.is_sparse,
                 include_last_offset=True,
@@ -93,28 +84,8 @@ class PlainGroup(TableGroup):
         return [self.optimizer]
 
     def restore_step_count(self, steps: int) -> None:
-        """The optimiser's own state holds it."""
+        """The optimizer's own state holds it."""
 
     def scale_learning_rate(self, factor: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.optimizer_config.learning_rate * factor
-
-
-def _plain_optimizer(
-    config: TableOptimizerConfig, parameters: list[nn.Parameter]
-) -> torch.optim.Optimizer:
-    if isinstance(config, AdamConfig):
-        return torch.optim.Adam(
-            parameters,
-            lr=config.learning_rate,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.l2,  # torch's coupled decay is the gradient of λ/2·‖tables‖²
-        )
-    if isinstance(config, SparseAdamConfig):
-        return torch.optim.SparseAdam(
-            parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps
-        )
-    if isinstance(config, RowwiseAdagradConfig):
-        return RowWiseAdagrad(parameters, lr=config.learning_rate, eps=config.eps)
-    return torch.optim.SGD(parameters, lr=config.learning_rate)

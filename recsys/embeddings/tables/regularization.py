@@ -25,10 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recsys.compat.torchrec import KeyedJaggedTensor
-from recsys.data.occurrences import Occurrences
+from recsys.data.batch import RowLookups
 from recsys.embeddings.methods.base import Lookup, TableSpec
-from recsys.embeddings.tables.build import occurrence_key
 
 
 class Charge(NamedTuple):
@@ -51,8 +49,8 @@ class Charge(NamedTuple):
         return weights * self.scale / times[places]
 
 
-class RowPenalty(nn.Module):
-    """The penalty of lookups of single values."""
+class PooledPenalty(nn.Module):
+    """The penalty of a pooled group; each of its lookups has one row for each row of the batch."""
 
     inverse_counts: Tensor
     first_rows: Tensor
@@ -79,44 +77,66 @@ class RowPenalty(nn.Module):
         )
         self.register_buffer("lookup_of_column", one_hot, persistent=False)
 
-    def forward(self, physical: KeyedJaggedTensor, vectors: Tensor) -> Tensor:
-        """Row numbers, one for each lookup and sample, and their vectors (B, Σd) → penalty ()."""
+    def forward(self, asked: RowLookups, vectors: Tensor) -> Tensor:
+        """Row numbers and their vectors (B, Σd) → the penalty of this batch, ()."""
         batch_size = len(vectors)
         if batch_size == 0:
             return vectors.new_zeros(())
-        rows = physical.values().view(-1, batch_size).long() + self.first_rows  # (lookups, B)
+        rows = asked.rows.values().view(-1, batch_size).long() + self.first_rows  # (lookups, B)
         weights = self.charge.weights(rows, self.inverse_counts, batch_size)  # (lookups, B)
         squared_norms = vectors.square() @ self.lookup_of_column  # (B, lookups)
         return (weights * squared_norms.mT).sum()
 
 
-class OccurrencePenalty(nn.Module):
-    """The penalty of rows that are looked up one by one."""
+class UnpooledPenalty(nn.Module):
+    """The penalty of a group whose rows are looked up one by one; each table is one lookup."""
 
     inverse_counts: Tensor
 
     def __init__(
-        self, tables: Sequence[TableSpec], row_counts: Mapping[str, Tensor], charge: Charge
+        self,
+        tables: Sequence[TableSpec],
+        lookups: Sequence[Lookup],
+        row_counts: Mapping[str, Tensor],
+        charge: Charge,
     ) -> None:
-        """`tables`: those of one group of the store, in its order."""
+        """`tables` and `lookups`: those of one group of the store, in its order."""
         super().__init__()
-        self.charge, self.tables = charge, tuple(tables)
-        self.first_row = _first_rows(tables)
+        self.charge, first_row = charge, _first_rows(tables)
+        dims = {table.name: table.dim for table in tables}
+        self.parts = [(look.key, dims[look.table], first_row[look.table]) for look in lookups]
         self.register_buffer("inverse_counts", _inverse(tables, row_counts), persistent=False)
 
-    def forward(self, occurrences: Occurrences, found: Tensor) -> Tensor:
+    def forward(self, asked: RowLookups, vectors: Tensor) -> Tensor:
         """Row numbers and their vectors (S, Σd) → the penalty of this batch, ()."""
-        penalty, start = found.new_zeros(()), 0
-        batch_size = occurrences.lengths.shape[1]
-        for table in self.tables:
-            rows = occurrences.rows[occurrence_key(table.name)].values().long()
-            vectors = found[: len(rows), start : start + table.dim]
-            start += table.dim
-            weights = self.charge.weights(
-                rows + self.first_row[table.name], self.inverse_counts, batch_size
-            )
-            penalty = penalty + (weights * vectors.square().sum(dim=1)).sum()
+        penalty, start = vectors.new_zeros(()), 0
+        assert asked.lengths is not None  # an unpooled group's lookups have them
+        batch_size = asked.lengths.shape[1]
+        for key, dim, first_row in self.parts:
+            rows = asked.rows[key].values().long()
+            own = vectors[: len(rows), start : start + dim]
+            start += dim
+            weights = self.charge.weights(rows + first_row, self.inverse_counts, batch_size)
+            penalty = penalty + (weights * own.square().sum(dim=1)).sum()
         return penalty
+
+
+class StorePenalty(nn.Module):
+    """The penalties of all groups, by name.
+
+    One module for all, because torchrec's pipeline traces a forward pass down to the first modules
+    without shards: those inside it would be traced if they were called one by one.
+    """
+
+    def __init__(self, parts: Mapping[str, PooledPenalty | UnpooledPenalty]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, asked: Mapping[str, RowLookups], raw: Mapping[str, Tensor]) -> Tensor:
+        """Rows and their vectors by group → the penalty of this batch, ()."""
+        penalties = [part(asked[name], raw[name]) for name, part in self.parts.items()]
+        total: Tensor = sum(penalties[1:], start=penalties[0])
+        return total
 
 
 def _first_rows(tables: Sequence[TableSpec]) -> dict[str, int]:

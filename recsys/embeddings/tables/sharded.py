@@ -1,4 +1,4 @@
-"""ShardedGroup: the tables of one torchrec collection, dealt to many devices by a plan.
+"""ShardedGroup: the tables of one torchrec collection, placed on many devices by a plan.
 
 Made on the meta device; `DistributedModelParallel` replaces the collection by its shards, then
 `after_sharding` is called. Backward updates the shards; tables that every rank holds whole
@@ -11,15 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from recsys.compat.torchrec import (
-    KeyedJaggedTensor,
     apply_optimizer_in_backward,
     in_backward_optimizer_filter,
 )
+from recsys.data.jagged_ids import KeyedIds
 from recsys.embeddings.methods.base import Lookup, TableSpec
-from recsys.embeddings.tables.base import TableGroup, TableShard
-from recsys.embeddings.tables.fused import torch_optimizer
-from recsys.embeddings.tables.optimizers import TableOptimizerConfig
-from recsys.embeddings.tables.torchrec_collection import build_collection, numbered, table_name
+from recsys.embeddings.optimizers.base import TableOptimizerConfig
+from recsys.embeddings.tables.base import TableGroup, TableShard, TableStore
+from recsys.embeddings.tables.torchrec_collection import (
+    build_collection,
+    fused_optimizer,
+    keyed_jagged_tensor,
+    numbered,
+    table_name,
+)
 
 
 class ShardedGroup(TableGroup):
@@ -38,7 +43,7 @@ class ShardedGroup(TableGroup):
         self.learning_rate = optimizer.learning_rate
         dims = {table.name: table.dim for table in tables}
         self.keys_and_dims = [(look.key, dims[look.table]) for look in lookups]
-        self.optimizer_type, self.optimizer_kwargs = torch_optimizer(optimizer, device)
+        self.optimizer_type, self.optimizer_kwargs = fused_optimizer(optimizer, device)
         self.collection: nn.Module = build_collection(tables, lookups, torch.device("meta"))
         apply_optimizer_in_backward(
             self.optimizer_type,
@@ -49,7 +54,7 @@ class ShardedGroup(TableGroup):
         self.optimizer: torch.optim.Optimizer | None = None
 
     def after_sharding(self) -> None:
-        """Finds the tables that are replicated and gives them their optimiser."""
+        """Finds the tables that are replicated and gives them their optimizer."""
         parameters = dict(in_backward_optimizer_filter(self.collection.named_parameters()))
         for i, table in self.numbered:
             parameter = parameters.get(_weight_name(i))
@@ -69,7 +74,10 @@ class ShardedGroup(TableGroup):
         """What a plan calls these tables."""
         return [table_name(i) for i, _ in self.numbered]
 
-    def forward(self, rows: KeyedJaggedTensor) -> Tensor:
+    def prepare(self, rows: KeyedIds) -> KeyedIds:
+        return keyed_jagged_tensor(rows)
+
+    def forward(self, rows: KeyedIds) -> Tensor:
         answer = self.collection(rows)  # columns grouped by sharding type
         return torch.cat([answer[key][:, :dim] for key, dim in self.keys_and_dims], dim=1)
 
@@ -119,6 +127,11 @@ class ShardedGroup(TableGroup):
         weights = self.collection.state_dict()
         for i, _ in self.numbered:
             yield from (weight for *_, weight in _pieces(weights[_weight_name(i)]))
+
+
+def sharded_groups(store: TableStore) -> dict[str, ShardedGroup]:
+    """The groups that a plan shards, by name; none in one process."""
+    return {name: g for name, g in store.groups.items() if isinstance(g, ShardedGroup)}
 
 
 def _weight_name(index: int) -> str:

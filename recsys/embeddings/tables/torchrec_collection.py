@@ -4,9 +4,18 @@ from collections.abc import Sequence
 
 import torch
 
-from recsys.compat.torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
+from recsys.compat.torchrec import (
+    EmbeddingBagCollection,
+    EmbeddingBagConfig,
+    KeyedJaggedTensor,
+    PoolingType,
+)
+from recsys.data.jagged_ids import JaggedIds, KeyedIds
 from recsys.embeddings.methods.base import Lookup, TableSpec
+from recsys.embeddings.optimizers import TABLE_OPTIMIZERS
+from recsys.embeddings.optimizers.base import FusedOptimizer, TableOptimizerConfig
 from recsys.embeddings.tables.base import padded_dim
+from recsys.errors import RecsysError
 
 
 def table_name(index: int) -> str:
@@ -39,3 +48,39 @@ def build_collection(
 ) -> EmbeddingBagCollection:
     """The collection of `bag_configs`."""
     return EmbeddingBagCollection(tables=bag_configs(tables, lookups), device=device)
+
+
+def keyed_jagged_tensor(rows: KeyedIds) -> KeyedIds:
+    """The same row numbers as torchrec takes them; no tensor is copied.
+
+    Made before a batch goes to a GPU: the sizes that torchrec needs per key are known here, on a
+    GPU it would have to wait for them. It must be in the batch itself, because torchrec's pipeline
+    traces the forward pass back to a field of the batch.
+    """
+    if not isinstance(rows, JaggedIds):
+        return rows
+    return KeyedJaggedTensor(
+        keys=rows.keys(),
+        values=rows.values(),
+        lengths=rows.lengths(),
+        offsets=rows.given_offsets,
+        stride=rows.stride(),
+        length_per_key=rows.length_per_key(),
+        offset_per_key=rows.offset_per_key(),
+    ).sync()
+
+
+def fused_optimizer(config: TableOptimizerConfig, device: torch.device) -> FusedOptimizer:
+    """The optimizer as fbgemm has it; refuses one that fbgemm does not have on this device."""
+    found = config.fused(device)
+    if found is not None:
+        return found
+    known = [kind.model_validate({"learning_rate": 1.0}) for kind in TABLE_OPTIMIZERS]
+    fused = [optimizer.name for optimizer in known if optimizer.fused(device) is not None]
+    raise RecsysError(
+        f"the fused store has no {config.name} on this device ({device.type})",
+        where="train.embedding_optimizer.name",
+        expected=" or ".join(fused),
+        got=config.name,
+        fix="choose one of these, or set embeddings.store: plain",
+    )

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.data.batch import Batch, Cursor
-from recsys.embeddings.feature_methods import ATTENTION, history_features
+from recsys.data.jagged_ids import JaggedIds
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.export.graphs import load_whole_graph
+from recsys.history_pair import history_features
 from recsys.models.ctr_model import CTRModel
 from recsys.models.network import history_of
 from recsys.models.two_stage import TwoStage
@@ -46,13 +47,11 @@ class RunReference:
         """Each embedding's vectors, (B, D), of histories (L, D)."""
         embeddings = self.model.embeddings
         with torch.no_grad():
-            batch = self._physical(encoded)
-            combined, _ = embeddings(batch.sparse, batch.occurrences, batch.attention)
-        widths = [embeddings.output_dims[name] for name in embeddings.fields]
-        fields = zip(embeddings.fields, combined.vectors.split(widths, dim=1), strict=True)
-        attention = {name + ATTENTION: found for name, found in combined.attention.items()}
-        vectors = {**dict(fields), **combined.histories, **attention}
-        return {name: found.cpu().numpy() for name, found in vectors.items()}
+            found, _ = embeddings(self._physical(encoded).lookups)
+        keys = [EmbeddingKey(name) for name in embeddings.fields]
+        widths = [embeddings.output_dims[key] for key in keys]
+        vectors = dict(zip(keys, found.fields.split(widths, dim=1), strict=True)) | found.unpooled
+        return {key.name: each.cpu().numpy() for key, each in vectors.items()}
 
     def retrieve(self, encoded: pl.DataFrame, k: int, pair: int) -> tuple[Ids, Floats]:
         """Results of the search stage of a pair: ranks (B, k), 0 for none, and scores (B, k)."""
@@ -60,14 +59,14 @@ class RunReference:
         assert isinstance(network.model, TwoStage)  # as the pair's `search` says
         with torch.no_grad():
             batch = self._physical(encoded)
-            combined, _ = self.model.embeddings(batch.sparse, batch.occurrences, batch.attention)
-            history = history_of(network.pairs[pair], combined, network.columns)
+            vectors, _ = self.model.embeddings(batch.lookups)
+            history = history_of(network.pairs[pair], vectors, network.columns)
             ranks, scores = network.model.retrieve(history, k, pair)
         return ranks.cpu().numpy(), scores.cpu().numpy()
 
     def _physical(self, encoded: pl.DataFrame) -> Batch:
         bags = [_bags(encoded[feature.name]) for feature in self.schema.sparse]
-        sparse = KeyedJaggedTensor(
+        sparse = JaggedIds(
             keys=[feature.name for feature in self.schema.sparse],
             values=torch.cat([values for values, _ in bags]).int(),
             lengths=torch.cat([lengths for _, lengths in bags]).int(),

@@ -12,7 +12,7 @@ import torch
 def describe_environment() -> dict[str, object]:
     """Versions, hardware and commit: what a number needs beside it."""
     return {
-        **{name: _version(name) for name in PACKAGES if _version(name)},
+        **{name: installed_version(name) for name in PACKAGES if installed_version(name)},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -22,7 +22,8 @@ def describe_environment() -> dict[str, object]:
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from recsys.config.run import RunConfig
 from recsys.distributed.device import describe_device
-from recsys.distributed.planner.dry_run import count_run_bytes
+from recsys.distributed.run_memory import count_run_bytes
 from recsys.reports.run_folder import TrainingRecord
 from recsys.schema import Schema
 from recsys.training.run_folder.trained import TrainedRun

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from recsys.config.base import BaseConfig
-from recsys.embeddings.feature_methods import source_of
-from recsys.embeddings.methods.base import EmbeddingMethod
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
 from recsys.embeddings.tables.base import TableShard
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
@@ -76,32 +75,30 @@ def warm_start(
         RecsysError: if no feature can be copied.
     """
     old = open_source(old_run)
-    plan = {
-        name: _compare(model, name, schema, dataset_dir, old) for name in model.embeddings.methods
-    }
+    plan = {key: _compare(model, key, schema, dataset_dir, old) for key in model.embeddings.methods}
     if all(isinstance(found, str) for found in plan.values()):
         raise RecsysError(
             f"no feature can be initialized from {old_run}",
             where="train.warm_start",
-            got="; ".join(f"{name}: {why}" for name, why in plan.items()),
+            got="; ".join(f"{key.name}: {why}" for key, why in plan.items()),
             fix="choose a run whose features have these names, methods and dims",
         )
-    matched = {name: ids for name, ids in plan.items() if isinstance(ids, SameIds)}
+    matched = {key: ids for key, ids in plan.items() if isinstance(ids, SameIds)}
     _copy_tables(model, matched, old)
     return WarmStart(
         source=str(old_run),
-        features=tuple(_report(name, found) for name, found in plan.items()),
+        features=tuple(_report(key.name, found) for key, found in plan.items()),
         **_copy_network(model, schema, old, with_network),
     )
 
 
 def _compare(
-    model: CTRModel, embedding: str, schema: Schema, dataset_dir: Path, old: WarmStartSource
+    model: CTRModel, key: EmbeddingKey, schema: Schema, dataset_dir: Path, old: WarmStartSource
 ) -> SameIds | str:
     """The ids that a feature shares with the old run, or why its vectors cannot be copied."""
-    feature = schema.feature(source_of(embedding))
-    method, known = model.embeddings.methods[embedding], old.features.get(feature.name)
-    old_method = old.methods.get(embedding)
+    feature = schema.feature(key.feature)
+    method, known = model.embeddings.methods[key], old.features.get(feature.name)
+    old_method = old.methods.get(key)
     if known is None or old_method is None:
         return "not in the old run"
     if old_method.name != method.name:
@@ -150,14 +147,16 @@ def _read_same_rows(old: EmbeddingMethod, new: EmbeddingMethod) -> bool:
 
 
 @torch.no_grad()
-def _copy_tables(model: CTRModel, matched: Mapping[str, SameIds], old: WarmStartSource) -> None:
+def _copy_tables(
+    model: CTRModel, matched: Mapping[EmbeddingKey, SameIds], old: WarmStartSource
+) -> None:
     """Copies table by table, so that one old table at a time is in memory."""
     sources: dict[str, tuple[str, SameIds]] = {}
-    for name, ids in matched.items():
-        new, before = model.embeddings.methods[name], old.methods[name]
+    for key, ids in matched.items():
+        new, before = model.embeddings.methods[key], old.methods[key]
         for table, old_table in zip(new.tables(), before.tables(), strict=True):
             sources.setdefault(table.name, (old_table.name, ids))
-        new.load_state_dict(old.method_state(name))
+        new.load_state_dict(old.method_state(key))
     for shard in model.embeddings.store.shards():
         if shard.table.name in sources:
             source, ids = sources[shard.table.name]

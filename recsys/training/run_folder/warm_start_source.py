@@ -11,7 +11,7 @@ from torch import Tensor
 from recsys.config.run import load_stored_config
 from recsys.data.readable import readable
 from recsys.embeddings.feature_methods import build_methods
-from recsys.embeddings.methods.base import EmbeddingMethod
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
 from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
 from recsys.models.base import pairs_of
@@ -31,7 +31,7 @@ class WarmStartSource:
     best: Path
     schema: Schema
     dataset_dir: Path
-    methods: Mapping[str, EmbeddingMethod]
+    methods: Mapping[EmbeddingKey, EmbeddingMethod]
     dense: Mapping[str, Tensor]
 
     @property
@@ -53,9 +53,9 @@ class WarmStartSource:
     def network_state(self) -> dict[str, Tensor]:
         return _below(self.dense, NETWORK)
 
-    def method_state(self, feature: str) -> dict[str, Tensor]:
-        """The parameters of one feature's method itself: projections, gates."""
-        number = list(self.methods).index(feature)
+    def method_state(self, key: EmbeddingKey) -> dict[str, Tensor]:
+        """The parameters of one embedding's method itself: projections, gates."""
+        number = list(self.methods).index(key)
         return _below(self.dense, f"{METHOD_MODULES}.{number}.")
 
 
