@@ -97,7 +97,7 @@ def test_a_description_of_the_parent_is_inherited():
     assert described_fields(Child) == {"kind": "", "size": "rows", "other": "another"}
 
 
-@pytest.mark.parametrize("config", [Recipe], ids=["recipe"])
+@pytest.mark.parametrize("config", [RunConfig, Recipe], ids=["run", "recipe"])
 def test_every_key_has_a_description(config):
     lacking = [
         f"{owner.__name__}.{key}"

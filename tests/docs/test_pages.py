@@ -1,5 +1,6 @@
 """What the documentation names exists: files, anchors, commands, options and config keys."""
 
+import ast
 import re
 
 import pytest
@@ -108,6 +109,16 @@ def test_every_section_shown_is_valid(content):
     assert content.keys() <= RunConfig.model_fields.keys()
     for section, value in content.items():
         TypeAdapter(RunConfig.model_fields[section].annotation).validate_python(value)
+
+
+@each_page
+def test_python_shown_is_python_under_test(page):
+    tests = [file.read_text() for file in ROOT.glob("tests/**/*.py")]
+    for block in code_blocks(page):
+        for node in ast.parse(block.text).body if block.language == "python" else ():
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                shown = ast.get_source_segment(block.text, node)
+                assert any(shown in text for text in tests), node.name
 
 
 @each_page

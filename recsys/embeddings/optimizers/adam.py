@@ -21,8 +21,8 @@ class AdamConfig(TableOptimizerConfig):
     changed_by_sharding: ClassVar[frozenset[str]] = frozenset({"data_parallel"})
 
     name: Literal["adam"] = "adam"
-    betas: tuple[float, float] = FUSED_BETAS
-    eps: PositiveFloat = 1e-8
+    betas: tuple[float, float] = FUSED_BETAS  # decay of the two moments, per step
+    eps: PositiveFloat = 1e-8  # added to the root of the second moment
 
     def state_floats(self, dim: int) -> int:
         return 2 * dim

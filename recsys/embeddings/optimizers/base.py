@@ -19,7 +19,7 @@ class FusedOptimizer(NamedTuple):
 
 
 class TableOptimizerConfig(BaseConfig, ABC):
-    """What every table optimizer has; see `docs/add_a_table_optimizer`.
+    """What every table optimizer has; see docs/add_to_a_list.md.
 
     Adam on the plain store applies `l2` to whole tables at every step. All others charge a row at
     each of its lookups, see `tables/regularization.py`, where both penalties are defined exactly.
@@ -35,7 +35,7 @@ class TableOptimizerConfig(BaseConfig, ABC):
     changed_by_sharding: ClassVar[frozenset[str]] = frozenset()
 
     name: str
-    learning_rate: PositiveFloat
+    learning_rate: PositiveFloat  # before plateaus
     l2: NonNegativeFloat = Field(
         default=0.0, description="λ of the penalty λ/2·‖tables‖² beside the mean log loss"
     )

@@ -19,7 +19,7 @@ class RowwiseAdagradConfig(TableOptimizerConfig):
     changed_by_sharding: ClassVar[frozenset[str]] = frozenset({"column_wise"})
 
     name: Literal["rowwise_adagrad"] = "rowwise_adagrad"
-    eps: PositiveFloat = 1e-8
+    eps: PositiveFloat = 1e-8  # added to the root of the accumulator
 
     def state_floats(self, dim: int) -> int:
         return 1

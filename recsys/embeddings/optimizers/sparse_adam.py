@@ -16,8 +16,8 @@ class SparseAdamConfig(TableOptimizerConfig):
     has_sparse_gradients: ClassVar[bool] = True
 
     name: Literal["sparse_adam"] = "sparse_adam"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
+    betas: tuple[float, float] = (0.9, 0.999)  # decay of the two moments, per step
+    eps: PositiveFloat = 1e-8  # added to the root of the second moment
 
     def state_floats(self, dim: int) -> int:
         return 2 * dim
