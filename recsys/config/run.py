@@ -14,9 +14,11 @@ from recsys.config.train import ReportConfig, TrainConfig
 from recsys.data.config import DataConfig
 from recsys.embeddings.allocation import allocated_methods
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.methods.base import FittedMethodConfig
 from recsys.embeddings.old_keys import has_old_keys, hint
 from recsys.embeddings.records import AllocationFacts
 from recsys.errors import RecsysError
+from recsys.io.atomic import write_text
 from recsys.io.paths import file_inside
 from recsys.models import ModelConfig
 
@@ -92,7 +94,7 @@ def load_stored_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return _resolve(apply_overrides(content, overrides), path)
 
 
-def _method_sections(embeddings: object) -> Iterator[dict[str, object]]:
+def _method_sections(embeddings: object) -> Iterator[dict[str, Any]]:
     """The method configs of an `embeddings` section and of its roles."""
     if not isinstance(embeddings, dict):
         return
@@ -107,6 +109,9 @@ def _method_sections(embeddings: object) -> Iterator[dict[str, object]]:
 
 def _resolve(content: dict[str, Any], path: Path) -> RunConfig:
     embeddings = content.get("embeddings")
+    for method in _method_sections(embeddings):
+        if isinstance(method.get("artifacts"), dict) and "file" in method["artifacts"]:
+            method["artifacts"]["file"] = str(path.parent / str(method["artifacts"]["file"]))
     allocation = embeddings.pop("allocation", None) if isinstance(embeddings, dict) else None
     config = validate(RunConfig, content, str(path))
     if allocation is None:
@@ -120,3 +125,15 @@ def _resolve(content: dict[str, Any], path: Path) -> RunConfig:
 def dump_config(config: RunConfig) -> str:
     """The resolved config as YAML that `load_config` reads back to an equal value."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def save_config(config: RunConfig, folder: Path, name: str) -> None:
+    """Writes the resolved config, and before it the artifacts that its methods read."""
+    changes: dict[str, dict[str, object]] = {}
+    for feature, entry in config.embeddings.features.items():
+        method = entry.method
+        if isinstance(method, FittedMethodConfig) and method.artifacts is not None:
+            copy = {"artifacts": method.artifacts.copied_to(folder)}
+            changes[feature] = {"method": method.model_copy(update=copy)}
+    embeddings = config.embeddings.with_features(changes)
+    write_text(folder / name, dump_config(config.model_copy(update={"embeddings": embeddings})))

@@ -1,38 +1,36 @@
-"""The allocation file: what a search has found, and what `recsys train` trains anew.
+"""The allocation file: the methods that a search has chosen, which `recsys train` trains anew.
 
-JSON for people; the ids that keep a row, where they are no plain range, stand in a safetensors file
-beside it. A kept row is a row of the full table: training starts from the values that the search
-started from, where the seed is the same.
+JSON for people; artifacts, such as the ids that keep a row, are in a safetensors file beside it. A
+kept row is a row of the full table: with the same seed, training starts from the same values as the
+search.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
+from torch import Tensor
 
 from recsys.config.base import BaseConfig
-from recsys.embeddings.id_mapping.id_bitmap import pack_bits
-from recsys.embeddings.methods.pruned import PrunedConfig
+from recsys.embeddings.artifacts import Artifacts
+from recsys.embeddings.methods import MethodConfig
+from recsys.embeddings.methods.base import BaseMethodConfig
 from recsys.embeddings.records import AllocationFacts, Score
 from recsys.errors import RecsysError
-from recsys.io.atomic import atomic_write, write_json
+from recsys.io.atomic import write_json
 from recsys.io.checksums import sha256_of
-from recsys.io.paths import file_inside, read_bytes, regular_file
+from recsys.io.paths import read_bytes
 from recsys.schema import Schema
 
-FORMAT_VERSION = 1
-KEPT_FILE_SUFFIX = ".kept.safetensors"
+METHOD: TypeAdapter[MethodConfig] = TypeAdapter(MethodConfig)
 
 
 class FeatureAllocation(BaseConfig):
-    """One feature's rows and columns, what they weigh, and why they were chosen.
+    """The method chosen for one feature, its bytes, and the reason.
 
-    `embedding` is its method; its kept ids stand in the safetensors file where `kept_rows` differ
-    from the cardinality. Features that share its table are named in `read_by`.
+    `embedding` is the config of the method, of any kind, without its artifacts. `read_by`: the
+    features that share its table.
     """
 
     cardinality: int
@@ -41,14 +39,17 @@ class FeatureAllocation(BaseConfig):
     bytes: int
     full_bytes: int
     why: dict[str, Any]
-    embedding: PrunedConfig
+    embedding: dict[str, Any]
     read_by: tuple[str, ...] = ()
 
 
 class Allocation(BaseConfig):
-    """What a search has found, and for what it was found."""
+    """The methods that a search has chosen, and the dataset and model that they are for.
 
-    format: Literal[1] = 1
+    Format 1 had no artifacts but kept ids.
+    """
+
+    format: Literal[1, 2] = 2
     method: str
     dataset: str
     fingerprint: str
@@ -60,39 +61,43 @@ class Allocation(BaseConfig):
     supernet: Score
     chosen: Score
     features: dict[str, FeatureAllocation]
-    kept_file: str | None = None
-    kept_sha256: str | None = None
+    artifacts_file: str | None = Field(
+        default=None, validation_alias=AliasChoices("artifacts_file", "kept_file")
+    )
+    artifacts_sha256: str | None = Field(
+        default=None, validation_alias=AliasChoices("artifacts_sha256", "kept_sha256")
+    )
 
 
-_REMEMBERED = ("method", "bytes", "full_bytes", "supernet", "chosen")
+_STORED_FACTS = ("method", "bytes", "full_bytes", "supernet", "chosen")
 
 
-def save_allocation(allocation: Allocation, kept: dict[str, torch.Tensor], path: Path) -> None:
-    """Writes the kept ids, (V,) bool by feature, and then the JSON that names their file."""
-    kept_path = path.with_name(path.stem + KEPT_FILE_SUFFIX)
-    if kept:
-        bits = {n: torch.from_numpy(np.packbits(k.numpy())) for n, k in kept.items()}
-        with atomic_write(kept_path) as partial:
-            save_file(bits, partial)
-        digest = sha256_of(kept_path)
+def save_allocation(
+    allocation: Allocation, artifacts: Mapping[str, Tensor], path: Path
+) -> Allocation:
+    """Writes the artifacts, named `feature/tensor`, and then the JSON that names their file."""
+    if artifacts:
+        file = path.with_name(f"{path.stem}.artifacts.safetensors")
+        digest = Artifacts.save(artifacts, file).sha256
         allocation = allocation.model_copy(
-            update={"kept_file": kept_path.name, "kept_sha256": digest}
+            update={"artifacts_file": file.name, "artifacts_sha256": digest}
         )
     write_json(path, allocation.model_dump(mode="json"))
+    return allocation
 
 
 def allocated_methods(
     path: Path, schema: Schema, model: dict[str, Any]
-) -> tuple[dict[str, PrunedConfig], AllocationFacts]:
-    """Each feature's method and what to remember; refused for other rows or another model."""
+) -> tuple[dict[str, BaseMethodConfig], AllocationFacts]:
+    """Each feature's method and the facts to store; refuses another dataset or model."""
     allocation, methods = load_allocation(path)
     if allocation.fingerprint != schema.fingerprint():
         raise RecsysError(
-            "the allocation was made for another data set",
+            "the allocation was made for another dataset",
             where=path,
             expected=f"{schema.name}, fingerprint {schema.fingerprint()[:12]}",
             got=f"{allocation.dataset}, fingerprint {allocation.fingerprint[:12]}",
-            fix="run `recsys search` on this data set",
+            fix="run `recsys search` on this dataset",
         )
     for key in sorted(model.keys() | allocation.model.keys()):
         if model.get(key) != allocation.model.get(key):
@@ -106,16 +111,20 @@ def allocated_methods(
     facts = AllocationFacts(
         file=str(path.absolute()),
         sha256=sha256_of(path),
-        **{name: getattr(allocation, name) for name in _REMEMBERED},
+        **{name: getattr(allocation, name) for name in _STORED_FACTS},
     )
     return methods, facts
 
 
-def load_allocation(path: Path) -> tuple[Allocation, dict[str, PrunedConfig]]:
-    """The file, and each feature's method with its kept ids filled in."""
+def load_allocation(path: Path) -> tuple[Allocation, dict[str, BaseMethodConfig]]:
+    """The file, and each feature's method with a reference to its artifacts."""
     try:
         content = read_bytes(path)
         allocation = Allocation.model_validate_json(content)
+        methods: dict[str, BaseMethodConfig] = {
+            name: METHOD.validate_python(feature.embedding)
+            for name, feature in allocation.features.items()
+        }
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise RecsysError(
             f"there is no allocation {path}",
@@ -129,28 +138,10 @@ def load_allocation(path: Path) -> tuple[Allocation, dict[str, PrunedConfig]]:
             got=str(error).splitlines()[0],
             fix="run `recsys search` again",
         ) from None
-    bits = _load_kept(allocation, path)
-    methods = {}
-    for name, feature in allocation.features.items():
-        method = feature.embedding
-        if name in bits:
-            method = method.model_copy(update={"kept": pack_bits(bits[name])})
-        methods[name] = method
+    if allocation.artifacts_file is None or allocation.artifacts_sha256 is None:
+        return allocation, methods
+    file = path.parent / Path(allocation.artifacts_file).name
+    artifacts = Artifacts(file=file, sha256=allocation.artifacts_sha256)
+    for name in artifacts.features() & methods.keys():
+        methods[name] = methods[name].model_copy(update={"artifacts": artifacts})
     return allocation, methods
-
-
-def _load_kept(allocation: Allocation, path: Path) -> dict[str, torch.Tensor]:
-    if allocation.kept_file is None:
-        return {}
-    kept_path = path.parent / Path(allocation.kept_file).name
-    try:
-        if sha256_of(regular_file(kept_path)) != allocation.kept_sha256:
-            raise RecsysError(
-                "the kept ids are not those of the allocation",
-                where=kept_path,
-                expected=f"sha256 {allocation.kept_sha256}",
-                fix="copy both files together, or run `recsys search` again",
-            )
-        return load_file(file_inside(path.parent, kept_path.name))
-    except (OSError, SafetensorError) as error:
-        raise RecsysError("the kept ids cannot be read", where=kept_path, got=str(error)) from None

@@ -134,7 +134,7 @@ class EmbeddingsConfig(BaseConfig):
     def with_features(self, changes: Mapping[str, Mapping[str, object]]) -> Self:
         """The same config with settings of some features changed: `{"C3": {"pooling": "sum"}}`."""
         changed = {
-            name: self.features.get(name, FeatureConfig()).model_copy(update=update)
+            name: self.features.get(name, FeatureConfig()).model_copy(update=dict(update))
             for name, update in changes.items()
         }
         return self.model_copy(update={"features": {**self.features, **changed}})

@@ -7,18 +7,17 @@ bands; factors are not stored either, since training from the allocation does no
 
 import sys
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from recsys.config.search import DnisSearchConfig
-from recsys.embeddings.allocation import FeatureAllocation
-from recsys.embeddings.methods.base import EmbeddingKey
+from recsys.embeddings.methods.base import EmbeddingKey, Finalized
 from recsys.embeddings.methods.dnis import Dnis
-from recsys.embeddings.methods.pruned import BandConfig, PrunedConfig
+from recsys.embeddings.methods.pruned import PrunedConfig
 from recsys.embeddings.records import FLOAT_BYTES, Score
 from recsys.search.architecture_rows import SPLIT
 from recsys.search.candidates import Candidate, choose, largest, rank
@@ -41,11 +40,11 @@ SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.025, 0.01)
 
 
 class Cells(NamedTuple):
-    """One table's cells, (bands, K): magnitude and bytes of each; the bounds of bands; |α|."""
+    """One table's cells, (bands, K): magnitude and bytes of each; |α|."""
 
+    method: Dnis
     magnitudes: Tensor
     bytes: Tensor
-    bounds: tuple[int, ...]
     alpha: Tensor
 
 
@@ -78,10 +77,13 @@ def search_dnis(
         chosen = largest(candidates, max_bytes)
     else:
         chosen = choose(candidates, search, max_bytes)
-    features = pruning.allocated(*chosen.genes)
+    methods, why = pruning.finalize(*chosen.genes), pruning.why(*chosen.genes)
+    features = {
+        t.name: allocate(t, methods[t.name], _dims(methods[t.name]), why[t.name]) for t in tables
+    }
     size = sum(feature.bytes for feature in features.values())
     chosen_score = Score(rows=ROWS, auc=chosen.auc, bytes=size)
-    return Found(features, {}, max_bytes, supernet, chosen_score, rank(candidates))
+    return Found(features, methods, max_bytes, supernet, chosen_score, rank(candidates))
 
 
 class Pruning:
@@ -116,10 +118,16 @@ class Pruning:
                     method.alpha.data.copy_(cells.alpha * is_kept)
         return self.scorer.auc()
 
-    def allocated(self, count: int) -> dict[str, FeatureAllocation]:
+    def finalize(self, count: int) -> dict[str, Finalized]:
+        """Each table's method with the kept cells alone."""
+        for cells, is_kept in zip(self.cells, self._kept(count), strict=True):
+            cells.method.kept_cells = is_kept
+        return {t.name: c.method.finalize({}) for t, c in zip(self.tables, self.cells, strict=True)}
+
+    def why(self, count: int) -> dict[str, dict[str, Any]]:
         threshold = float(self.magnitudes[self.order[count - 1]]) if count else float("inf")
         kept = zip(self.tables, self.cells, self._kept(count), strict=True)
-        return {table.name: _allocated(table, c, is_kept, threshold) for table, c, is_kept in kept}
+        return {table.name: _why(table, c, is_kept, threshold) for table, c, is_kept in kept}
 
     def _kept(self, count: int) -> list[Tensor]:
         """(bands, K) bool of each table."""
@@ -142,20 +150,12 @@ def _cells(old: WarmStartSource, table: SearchedTable) -> Cells:
         means.append(columns.view(alpha.shape[1], -1).mean(1))
         sizes.append(spec.num_rows * method.columns_per_group * FLOAT_BYTES)
     magnitudes = alpha * torch.stack(means)
-    return Cells(magnitudes, torch.tensor(sizes)[:, None].expand_as(alpha), method.bounds, alpha)
+    return Cells(method, magnitudes, torch.tensor(sizes)[:, None].expand_as(alpha), alpha)
 
 
-def _allocated(
-    table: SearchedTable, cells: Cells, is_kept: Tensor, threshold: float
-) -> FeatureAllocation:
-    bands = _bands(cells.bounds, is_kept, table.method.embedding_dim)
-    config = PrunedConfig(
-        embedding_dim=table.method.embedding_dim,
-        init=table.method.init,
-        kept=None if bands else 0,
-        bands=bands,
-    )
-    why = {
+def _why(table: SearchedTable, cells: Cells, is_kept: Tensor, threshold: float) -> dict[str, Any]:
+    bands = zip(pairwise(cells.method.bounds), cells.alpha, cells.magnitudes, is_kept, strict=True)
+    return {
         "magnitude_threshold": threshold,
         "bands": [
             {
@@ -165,23 +165,11 @@ def _allocated(
                 "largest_magnitude": round(float(magnitude.max()), 6),
                 "kept_columns": int(kept.sum()) * (table.method.embedding_dim // len(kept)),
             }
-            for (first, end), alpha, magnitude, kept in zip(
-                pairwise(cells.bounds), cells.alpha, cells.magnitudes, is_kept, strict=True
-            )
+            for (first, end), alpha, magnitude, kept in bands
         ],
     }
-    kept_rows = sum(band.end - band.first for band in bands)
-    return allocate(table, config, (kept_rows, tuple(len(band.dims) for band in bands)), why)
 
 
-def _bands(bounds: Sequence[int], is_kept: Tensor, embedding_dim: int) -> tuple[BandConfig, ...]:
-    """Bands with their columns; neighbors with the same columns are merged."""
-    dims = is_kept.repeat_interleave(embedding_dim // is_kept.shape[1], dim=1)
-    chosen = [tuple(row.nonzero().flatten().tolist()) for row in dims]
-    ranges = zip(pairwise(bounds), chosen, strict=True)
-    bands = []
-    for columns, group in groupby(ranges, key=lambda band: band[1]):
-        members = [first_and_end for first_and_end, _ in group]
-        if columns:
-            bands.append(BandConfig(first=members[0][0], end=members[-1][1], dims=columns))
-    return tuple(bands)
+def _dims(found: Finalized) -> tuple[int, ...]:
+    bands = found.config.bands if isinstance(found.config, PrunedConfig) else ()
+    return tuple(len(band.dims) for band in bands)

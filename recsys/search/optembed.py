@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from recsys.config.search import OptEmbedSearchConfig
-from recsys.embeddings.allocation import FeatureAllocation
-from recsys.embeddings.methods.optembed import OptEmbed, OptEmbedConfig
-from recsys.embeddings.methods.pruned import PrunedConfig
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
+from recsys.embeddings.methods.optembed import OptEmbed
+from recsys.embeddings.methods.pruned import Pruned
 from recsys.embeddings.records import FLOAT_BYTES, Score
 from recsys.search.architecture_rows import SPLIT
 from recsys.search.candidates import Candidate, choose, rank
@@ -23,7 +22,6 @@ from recsys.search.result import (
     StopIfAsked,
     allocate,
     full_bytes,
-    kept_choice,
     searched_tables,
     stored_bytes,
 )
@@ -32,13 +30,12 @@ from recsys.search.state_file import read_state, write_state
 from recsys.training.run_folder.trained import TrainedRun
 from recsys.training.run_folder.warm_start_source import WarmStartSource, open_source
 
-CHUNK_ROWS = 1 << 20
 
+class Supernet(NamedTuple):
+    """The trained method of one table, `pruned` to its kept rows and one column, and the reason."""
 
-class KeptRows(NamedTuple):
-    """The rows of one table whose norm is above the threshold, (V,) bool, and the reason."""
-
-    is_kept: Tensor
+    method: OptEmbed
+    pruned: EmbeddingMethod
     why: dict[str, object]
 
 
@@ -48,13 +45,13 @@ def search_optembed(
     """Scores on the architecture rows; every rank must call it."""
     tables = searched_tables(trained.config, trained.schema, "optembed")
     old = open_source(trained.run_dir)
-    rows = [_kept_rows(old, table) for table in tables]
+    supernets = [_supernet(old, table) for table in tables]
     max_bytes = search.max_bytes(full_bytes(tables))
     scorer = Scorer(trained, only_choosing=False)
     supernet = Score(rows=SPLIT, auc=scorer.auc(), bytes=full_bytes(tables))
-    has_dims = [_config_of(table).variant != "rows" for table in tables]
+    has_dims = [each.method.samples_dims for each in supernets]
     seed = trained.config.train.seed
-    evolution = Evolution(search, _sizes(tables, rows), has_dims, max_bytes, seed)
+    evolution = Evolution(search, _sizes(supernets), has_dims, max_bytes, seed)
     so_far, settings = read_state(state, trained.ranks), search.model_dump(mode="json")
     if so_far is not None and so_far["search"] == settings:  # otherwise it was for another budget
         evolution.restore(so_far)
@@ -62,14 +59,15 @@ def search_optembed(
         _score_generation(evolution, trained, scorer, tables, stop_if_asked)
         write_state(state, {"search": settings, **evolution.state()}, trained.ranks)
     chosen = choose(evolution.scored.values(), search, max_bytes)
-    features = {
-        table.name: _allocated(table, kept, dims)
-        for table, kept, dims in zip(tables, rows, chosen.genes, strict=True)
-    }
+    features, methods = {}, {}
+    for table, each, dims in zip(tables, supernets, chosen.genes, strict=True):
+        each.method.kept_dims = dims
+        methods[table.name] = each.method.finalize(_weights(old, table))
+        features[table.name] = allocate(table, methods[table.name], (dims,), each.why)
     size = sum(feature.bytes for feature in features.values())
     return Found(
         features=features,
-        kept={table.name: kept.is_kept for table, kept in zip(tables, rows, strict=True)},
+        methods=methods,
         max_bytes=max_bytes,
         supernet=supernet,
         chosen=Score(rows=SPLIT, auc=chosen.auc, bytes=size),
@@ -114,48 +112,33 @@ def _use_dims(trained: TrainedRun, tables: Sequence[SearchedTable], genes: Genes
                 method.kept_dims = dims
 
 
-def _config_of(table: SearchedTable) -> OptEmbedConfig:
-    if not isinstance(table.method, OptEmbedConfig):
-        raise TypeError(f"{table.name} has the method {type(table.method).__name__}")
-    return table.method
+def _weights(old: WarmStartSource, table: SearchedTable) -> dict[str, Tensor]:
+    return {table.name: old.table(table.name)}
 
 
-def _kept_rows(old: WarmStartSource, table: SearchedTable) -> KeptRows:
-    """Rows of features that share a table: the lowest threshold counts."""
-    config = _config_of(table)
-    if config.variant == "dims":
-        return KeptRows(torch.ones(table.cardinality, dtype=torch.bool), {"rows": "all"})
-    threshold = min(float(old.method_state(key)["threshold"]) for key in table.keys)
-    chunks = torch.split(old.table(table.name), CHUNK_ROWS)
-    norms = torch.cat([torch.linalg.vector_norm(c, ord=config.norm, dim=1) for c in chunks])
-    points = [norms.kthvalue(1 + round(q * (len(norms) - 1) / 4)).values for q in range(5)]
-    why = {
-        "threshold": threshold,
-        f"l{config.norm}_norm_quartiles": [round(float(point), 6) for point in points],
-    }
-    return KeptRows(norms > threshold, why)
+def _supernet(old: WarmStartSource, table: SearchedTable) -> Supernet:
+    """Of features that share a table the lowest threshold counts."""
+    method, weights = old.methods[EmbeddingKey(table.name)], _weights(old, table)
+    if not isinstance(method, OptEmbed):
+        raise TypeError(f"{table.name} has the method {method.name}")
+    why: dict[str, object] = {"rows": "all"}
+    if method.threshold is not None:
+        threshold = min(float(old.method_state(key)["threshold"]) for key in table.keys)
+        method.threshold.data.fill_(threshold)
+        norms = method.norms(weights)
+        points = [norms.kthvalue(1 + round(q * (len(norms) - 1) / 4)).values for q in range(5)]
+        quartiles = [round(float(point), 6) for point in points]
+        why = {"threshold": threshold, f"l{method.norm}_norm_quartiles": quartiles}
+    method.kept_dims = 1
+    pruned = method.finalize(weights).build(table.name, table.cardinality, table.name)
+    return Supernet(method, pruned, {**why, "dims": "the chosen candidate of the evolution"})
 
 
-def _sizes(tables: Sequence[SearchedTable], rows: Sequence[KeptRows]) -> Sizes:
+def _sizes(supernets: Sequence[Supernet]) -> Sizes:
     stored, beside = [], 0
-    for table, kept in zip(tables, rows, strict=True):
-        method = _pruned(table, kept, 1).build(table.name, table.cardinality, table.name)
-        lines = sum(spec.num_rows for spec in method.tables())
-        is_dead = not bool(kept.is_kept.any())
-        stored.append(0 if is_dead else lines)
-        beside += stored_bytes(method) - FLOAT_BYTES * (0 if is_dead else lines)
-    return Sizes(tuple(stored), beside, tuple(t.method.embedding_dim for t in tables))
-
-
-def _pruned(table: SearchedTable, kept: KeptRows, dims: int) -> PrunedConfig:
-    return PrunedConfig(
-        embedding_dim=table.method.embedding_dim,
-        init=table.method.init,
-        kept=kept_choice(kept.is_kept),
-        dims=dims,
-    )
-
-
-def _allocated(table: SearchedTable, kept: KeptRows, dims: int) -> FeatureAllocation:
-    why = {**kept.why, "dims": "the chosen candidate of the evolution"}
-    return allocate(table, _pruned(table, kept, dims), (int(kept.is_kept.sum()), (dims,)), why)
+    for _, pruned, _ in supernets:
+        has_rows = isinstance(pruned, Pruned) and pruned.num_kept > 0
+        rows = sum(spec.num_rows for spec in pruned.tables()) if has_rows else 0
+        stored.append(rows)
+        beside += stored_bytes(pruned) - FLOAT_BYTES * rows
+    return Sizes(tuple(stored), beside, tuple(each.method.output_dim for each in supernets))

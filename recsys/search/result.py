@@ -3,18 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from torch import Tensor
-
 from recsys.config.run import RunConfig
 from recsys.embeddings.allocation import FeatureAllocation
-from recsys.embeddings.id_mapping.id_bitmap import pack_ids
-from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingKey, EmbeddingMethod
-from recsys.embeddings.methods.pruned import PrunedConfig
+from recsys.embeddings.methods.base import (
+    BaseMethodConfig,
+    EmbeddingKey,
+    EmbeddingMethod,
+    Finalized,
+)
+from recsys.embeddings.methods.pruned import Pruned
 from recsys.embeddings.records import FLOAT_BYTES, Score
 from recsys.schema import Schema
 from recsys.search.candidates import Candidate
-
-IN_FILE = "in the safetensors file"
 
 
 class SearchedTable(NamedTuple):
@@ -36,10 +36,10 @@ class SearchedTable(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The allocation of each feature, the kept ids (V,) of some, and the scores behind it."""
+    """The allocation of each feature, its finalized method, and the scores behind it."""
 
     features: dict[str, FeatureAllocation]
-    kept: dict[str, Tensor]
+    methods: dict[str, Finalized]
     max_bytes: int
     supernet: Score
     chosen: Score
@@ -69,14 +69,6 @@ def full_bytes(tables: Sequence[SearchedTable]) -> int:
     return sum(table.full_bytes for table in tables)
 
 
-def kept_choice(is_kept: Tensor) -> int | str | None:
-    """(V,) bool as `PrunedConfig.kept` wants it: the shortest way to say it."""
-    count = int(is_kept.sum())
-    if count == len(is_kept):
-        return None
-    return count if bool(is_kept[:count].all()) else pack_ids(is_kept)
-
-
 def stored_bytes(method: EmbeddingMethod) -> int:
     """Rows, indices and projections, as they are served."""
     rows = sum(table.num_rows * table.dim for table in method.tables()) * FLOAT_BYTES
@@ -85,23 +77,17 @@ def stored_bytes(method: EmbeddingMethod) -> int:
 
 
 def allocate(
-    table: SearchedTable,
-    embedding: PrunedConfig,
-    rows_and_dims: tuple[int, tuple[int, ...]],
-    why: dict[str, object],
+    table: SearchedTable, found: Finalized, dims: tuple[int, ...], why: dict[str, object]
 ) -> FeatureAllocation:
-    """The entry of one feature; chosen ids are left to the safetensors file."""
-    built = embedding.build(table.name, table.cardinality, table.name)
-    if isinstance(embedding.kept, str):
-        embedding = embedding.model_copy(update={"kept": IN_FILE})
-    kept_rows, dims = rows_and_dims
+    """The entry of one feature; `dims`: the number of columns of each band that has rows."""
+    built = found.build(table.name, table.cardinality, table.name)
     return FeatureAllocation(
         cardinality=table.cardinality,
-        kept_rows=kept_rows,
+        kept_rows=built.num_kept if isinstance(built, Pruned) else table.cardinality,
         dims=dims,
         bytes=stored_bytes(built),
         full_bytes=table.full_bytes,
         why=why,
-        embedding=embedding,
+        embedding=found.config.model_dump(mode="json"),
         read_by=table.readers,
     )

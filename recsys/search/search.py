@@ -18,7 +18,7 @@ from recsys.search.dnis import search_dnis
 from recsys.search.factor_module import FactorModule
 from recsys.search.optembed import search_optembed
 from recsys.search.page import write_page
-from recsys.search.result import IN_FILE, Found, StopIfAsked, full_bytes, searched_tables
+from recsys.search.result import Found, StopIfAsked, full_bytes, searched_tables
 from recsys.search.shared_bands import with_band_ends
 from recsys.search.threshold_module import ThresholdModule
 from recsys.training.lightning.signals import StoppedBySignal
@@ -177,11 +177,14 @@ def _write(found: Found, trained: TrainedRun, settings: SearchConfig, out_dir: P
         chosen=found.chosen,
         features=found.features,
     )
-    in_file = [name for name, f in found.features.items() if f.embedding.kept == IN_FILE]
-    kept = {name: found.kept[name] for name in in_file}
+    artifacts = {
+        f"{feature}/{name}": tensor
+        for feature, method in found.methods.items()
+        for name, tensor in method.artifacts.items()
+    }
     write_json(out_dir / SEARCH_FILE, _record(found, settings))
     write_page(allocation, found.candidates, out_dir / PAGE_FILE)
-    save_allocation(allocation, kept, out_dir / ALLOCATION_FILE)
+    save_allocation(allocation, artifacts, out_dir / ALLOCATION_FILE)
 
 
 def _record(found: Found, settings: SearchConfig) -> dict[str, object]:

@@ -1,5 +1,11 @@
 """One example of every embedding method: what the contract tests, sharded ones too, go through."""
 
+import base64
+import zlib
+
+import numpy as np
+from torch import Tensor
+
 from recsys.embeddings.id_mapping.partitions import QuotientRemainder
 from recsys.embeddings.methods.base import BaseMethodConfig
 from recsys.embeddings.methods.compositional import CompositionalConfig
@@ -12,6 +18,13 @@ from recsys.embeddings.methods.pruned import PrunedConfig
 from recsys.embeddings.methods.unified import UnifiedConfig
 
 CARDINALITY, DIM = 50, 4
+
+
+def kept_text(is_kept: Tensor) -> str:
+    """(V,) bool as `kept` of configs of older runs: base64 of the compressed bits."""
+    return base64.b64encode(zlib.compress(np.packbits(is_kept.numpy()).tobytes(), 9)).decode()
+
+
 EXAMPLES: list[BaseMethodConfig] = [
     FullTableConfig(embedding_dim=DIM),
     HashedConfig(embedding_dim=DIM, num_buckets=20, num_hashes=2),

@@ -1,28 +1,38 @@
 """pruned: kept rows, narrow rows, bands; what has no row is zero and stays so."""
 
+import json
+
 import pytest
 import torch
 
 from recsys.data.jagged_ids import JaggedIds
+from recsys.embeddings.allocation import load_allocation
+from recsys.embeddings.artifacts import Artifacts
 from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.id_mapping.id_bitmap import pack_ids, smallest_dtype, unpack_ids
+from recsys.embeddings.id_mapping.id_bitmap import (
+    pack_bits,
+    smallest_dtype,
+    unpack_bits,
+    unpack_ids,
+)
 from recsys.embeddings.methods.pruned import PrunedConfig
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema
+from tests.embeddings.examples import kept_text
 
 CPU = torch.device("cpu")
 CHOSEN = torch.arange(10) % 3 == 0  # ids 0, 3, 6, 9
 BANDS = [{"first": 0, "end": 4, "dims": [0, 1, 2, 3]}, {"first": 4, "end": 8, "dims": [3, 1]}]
 CONFIGS = {
     "first ids": {"kept": 6},
-    "chosen ids": {"kept": pack_ids(CHOSEN)},
+    "chosen ids": {"kept": kept_text(CHOSEN)},
     "narrow": {"dims": 2},
-    "chosen and narrow": {"kept": pack_ids(CHOSEN), "dims": 3},
+    "chosen and narrow": {"kept": kept_text(CHOSEN), "dims": 3},
     "bands": {"bands": BANDS},
-    "bands of chosen ids": {"bands": BANDS, "kept": pack_ids(CHOSEN)},
+    "bands of chosen ids": {"bands": BANDS, "kept": kept_text(CHOSEN)},
     "none": {"kept": 0},
     "all": {},
 }
@@ -149,7 +159,7 @@ def test_compact_vectors_have_the_stored_width():
 
 
 def test_indices_take_the_smallest_type_and_none_where_the_kept_ids_are_a_range():
-    assert [b.dtype for b in config_of(kept=pack_ids(CHOSEN)).build("a", 10, "a").buffers()] == [
+    assert [b.dtype for b in config_of(kept=kept_text(CHOSEN)).build("a", 10, "a").buffers()] == [
         torch.uint8
     ]
     assert list(config_of(kept=6).build("a", 10, "a").buffers()) == []
@@ -162,12 +172,64 @@ def test_indices_take_the_smallest_type_and_none_where_the_kept_ids_are_a_range(
 
 def test_kept_ids_come_back_from_their_text():
     mask = torch.rand(1003, generator=torch.Generator().manual_seed(0)) < 0.3
-    assert torch.equal(unpack_ids(pack_ids(mask), 1003, "here"), mask)
+    assert torch.equal(unpack_ids(kept_text(mask), 1003, "here"), mask)
+
+
+def test_kept_ids_come_back_from_their_bits():
+    mask = torch.rand(1003, generator=torch.Generator().manual_seed(0)) < 0.3
+    assert pack_bits(mask).shape == (126,)
+    assert torch.equal(unpack_bits(pack_bits(mask), 1003, "here"), mask)
+
+
+def test_kept_ids_of_a_file_give_the_same_method_as_their_text(tmp_path):
+    artifacts = Artifacts.save({"a/kept": pack_bits(CHOSEN)}, tmp_path / "x.safetensors")
+    fitted = config_of(artifacts=artifacts).build("b", 10, "a")  # b reads the table of a
+    text = config_of(kept=kept_text(CHOSEN)).build("b", 10, "a")
+    ids = torch.arange(10)
+    for found, expected in zip(fitted.rows(ids), text.rows(ids), strict=True):
+        assert torch.equal(found, expected)
+    assert fitted.num_kept == int(CHOSEN.sum())
+    (tmp_path / "x.safetensors").write_bytes(b"changed")
+    other = Artifacts(file=tmp_path / "x.safetensors", sha256="0" * 64)
+    with pytest.raises(RecsysError, match="not those that the config or allocation names"):
+        config_of(artifacts=other).build("a", 10, "a")
+
+
+def test_an_allocation_of_the_former_format_is_read(tmp_path):
+    """Kept ids in a file of their own, by feature; `kept` of the method is a remark."""
+    embedding = {"method": "pruned", "embedding_dim": 4, "kept": "in the safetensors file"}
+    kept = tmp_path / "allocation.kept.safetensors"
+    digest = Artifacts.save({"a": pack_bits(CHOSEN)}, kept).sha256
+    score = {"rows": "valid", "auc": 0.5, "bytes": 1}
+    feature = {"cardinality": 10, "kept_rows": 4, "dims": [4], "bytes": 1, "full_bytes": 1}
+    content = {
+        "format": 1,
+        "method": "optembed",
+        "dataset": "x",
+        "fingerprint": "y",
+        "model": {},
+        "seed": 0,
+        "max_bytes": None,
+        "bytes": 1,
+        "full_bytes": 1,
+        "supernet": score,
+        "chosen": score,
+        "features": {"a": {**feature, "why": {}, "embedding": embedding}},
+        "kept_file": kept.name,
+        "kept_sha256": digest,
+    }
+    (tmp_path / "allocation.json").write_text(json.dumps(content))
+    _, methods = load_allocation(tmp_path / "allocation.json")
+    found, expected = (
+        config.build("a", 10, "a").rows(torch.arange(10))[0]
+        for config in (methods["a"], config_of(kept=kept_text(CHOSEN)))
+    )
+    assert torch.equal(found, expected)
 
 
 WRONG = {
     "another cardinality": (
-        {"kept": pack_ids(torch.ones(20, dtype=torch.bool))},
+        {"kept": kept_text(torch.ones(20, dtype=torch.bool))},
         "another feature",
     ),
     "no text of ours": ({"kept": "first hundred"}, "cannot be read"),
@@ -196,7 +258,7 @@ def test_columns_that_do_not_exist_are_refused(options):
 
 
 def test_what_makes_rows_stays_where_batches_are_made():
-    method = config_of(kept=pack_ids(CHOSEN), bands=BANDS).build("a", 10, "a").to("meta")
+    method = config_of(kept=kept_text(CHOSEN), bands=BANDS).build("a", 10, "a").to("meta")
     assert [rows.tolist() for rows in method.rows(torch.tensor([3, 6, 1]))] == [
         [1, 2, 2],
         [1, 0, 1],

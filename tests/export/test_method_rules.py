@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from recsys.embeddings.id_mapping.hashing import hash_step
-from recsys.embeddings.id_mapping.id_bitmap import pack_ids
 from recsys.embeddings.id_mapping.partitions import MixedRadix, QuotientRemainder
 from recsys.embeddings.methods import MethodConfig
 from recsys.embeddings.methods.base import RowsOf
@@ -18,13 +17,14 @@ from recsys.embeddings.methods.hashed import HashedConfig
 from recsys.embeddings.methods.pruned import BandConfig, PrunedConfig
 from recsys.lookup_spec import Product, Rule, Sum, TableLookup, looked_up
 from recsys.serving.decoder import Decoder
-from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES
+from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES, kept_text
 from tests.embeddings.test_toy_method import WeightedHash, WeightedHashConfig
 from tests.embeddings.test_variants import VARIANTS
 
 # supernets of a search: what the search finds is exported as `pruned`
 WITHOUT_NATIVE_FORM = {"optembed", "dnis"}
 BANDS = (BandConfig(first=1, end=5, dims=(0, 3)), BandConfig(first=9, end=40, dims=(2,)))
+THIRD = torch.arange(CARDINALITY) % 3 == 1
 RADICES = MixedRadix(sizes=(2, 5, 5))
 METHODS = {
     **{config.method: config for config in EXAMPLES if config.method not in WITHOUT_NATIVE_FORM},
@@ -44,7 +44,9 @@ METHODS = {
     "bands": PrunedConfig(embedding_dim=DIM, bands=BANDS),
     "projected bands": PrunedConfig(embedding_dim=DIM, bands=BANDS, output="project"),
     "compact": PrunedConfig(embedding_dim=DIM, kept=20, dims=2, output="compact"),
-    "scattered": PrunedConfig(embedding_dim=DIM, kept=pack_ids(torch.arange(CARDINALITY) % 3 == 1)),
+    "scattered": PrunedConfig(
+        embedding_dim=DIM, kept=kept_text(torch.arange(CARDINALITY) % 3 == 1)
+    ),
 }
 
 

@@ -107,7 +107,7 @@ def test_an_allocation_for_another_data_set_is_explained(config, allocation, tmp
     write_tiny_dataset(tmp_path / "other", {"train": 601, "valid": 200, "test": 200})
     changes = (f"embeddings.allocation={allocation}", f"data.path={tmp_path / 'other'}")
     outcome = run("train", config, *changes, "--out", tmp_path / "run")
-    assert outcome.is_refusal("another data set", "fingerprint", "recsys search")
+    assert outcome.is_refusal("another dataset", "fingerprint", "recsys search")
     assert not (tmp_path / "run").exists()
 
 

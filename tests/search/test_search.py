@@ -271,7 +271,7 @@ def test_a_folder_with_a_search_is_not_written_over(searched):
 
 def test_an_allocation_for_another_data_set_is_refused(searched, tmp_path):
     write_tiny_dataset(tmp_path / "other", {"train": 601, "valid": 200, "test": 200})
-    with pytest.raises(RecsysError, match="another data set"):
+    with pytest.raises(RecsysError, match="another dataset"):
         with_allocation(searched, tmp_path, f"data.path={tmp_path / 'other'}")
 
 

@@ -88,7 +88,7 @@ MISTAKES = {
     ),
     "a budget of nothing": (
         ("search.budget_share=0", "--out", "x"),
-        "search.optembed.budget_share",
+        "search.budget_share",
     ),
     "two budgets": (("search.budget_bytes=10", "--out", "x"), "either search.budget_share"),
     "a budget below one column": (

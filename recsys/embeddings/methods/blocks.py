@@ -4,11 +4,10 @@ Ids without a row read the table's last row, which is zero and stays so: `withou
 no gradient on to it, and no optimiser of ours moves a zero row whose gradient is zero.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.embeddings.id_mapping.id_bitmap import smallest_dtype
@@ -24,25 +23,20 @@ class Block(NamedTuple):
     dims: tuple[int, ...]
 
 
-class BlockRows(nn.Module):
-    """The row of each id of a block; all others share the last row, which is zero."""
+class BlockRows:
+    """The row of each id of a block; all others share the last row, which is zero.
 
-    row_of_id: Tensor | None
+    row_of_id: (n,) the row of each id, None if the kept ids are a range.
+    """
 
     def __init__(self, block: Block, cardinality: int) -> None:
-        super().__init__()
         kept = block.is_kept
         self.first, self.num_kept = block.first, int(kept.sum())
         self.has_none = self.num_kept < cardinality
         is_range = bool(kept[: self.num_kept].all())
         self.length = self.num_kept if is_range else len(kept)
         numbers = torch.where(kept, kept.cumsum(0) - 1, self.num_kept)
-        row_of_id = None if is_range else numbers.to(smallest_dtype(self.num_kept))
-        self.register_buffer("row_of_id", row_of_id, persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Stays where it is: batches are made on the CPU, whatever device the model goes to."""
-        return self
+        self.row_of_id = None if is_range else numbers.to(smallest_dtype(self.num_kept))
 
     def of(self, ids: Tensor) -> Tensor:
         """Ids (L,) → rows (L,)."""
@@ -55,14 +49,14 @@ class BlockRows(nn.Module):
             local = numbers[local.clamp(0, self.length - 1)].long()
         return torch.where(inside, local, self.num_kept)
 
-    def steps(self, prefix: str) -> tuple[Step, ...]:
-        """The same as an export says it; `prefix` leads to this module's tensors."""
+    def steps(self, name: str) -> tuple[Step, ...]:
+        """The same in the primitives of an export; `name`: that of `row_of_id`."""
         if not self.has_none:
             return ()
         band = Band(first=self.first, end=self.first + self.length)
         if self.row_of_id is None:
             return (band,)
-        return (band, Remap(rows=f"{prefix}row_of_id"))
+        return (band, Remap(rows=name))
 
     def table(self, name: str, source: TableSpec, block: Block) -> TableSpec:
         """The compact table: it starts as these rows and columns of `source`."""

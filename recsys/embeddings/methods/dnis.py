@@ -6,16 +6,23 @@ paper cuts the ids of all features together, and drops single entries of E · α
 `recsys/search/dnis.py` for what is the default here.
 """
 
-from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, groupby, pairwise
 from typing import Literal, Self
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod, Lookup, TableSpec
+from recsys.embeddings.methods.base import (
+    BaseMethodConfig,
+    EmbeddingMethod,
+    Finalized,
+    Lookup,
+    TableSpec,
+)
 from recsys.embeddings.methods.blocks import Block, BlockRows, without_zero_rows
+from recsys.embeddings.methods.pruned import BandConfig, pruned
 from recsys.errors import RecsysError
 
 
@@ -105,7 +112,7 @@ class Dnis(EmbeddingMethod):
         the same in each.
         """
         super().__init__()
-        self.shared_bands = shared_bands
+        self.source, self.shared_bands = source, shared_bands
         self.cardinality, self.output_dim = source.num_rows, source.dim
         self.bounds, self.columns_per_group = tuple(bounds), source.dim // num_groups
         every_dim = tuple(range(source.dim))
@@ -126,6 +133,8 @@ class Dnis(EmbeddingMethod):
         self.commutes_with_sum = is_one
         # Only a search moves them: they have an optimiser and rows of their own.
         self.alpha = nn.Parameter(torch.ones(len(bands), num_groups), requires_grad=False)
+        # the cells, (bands, groups), that `finalize` keeps; a search chooses them
+        self.kept_cells = torch.ones(len(bands), num_groups, dtype=torch.bool)
 
     def tables(self) -> tuple[TableSpec, ...]:
         return self._tables
@@ -133,9 +142,28 @@ class Dnis(EmbeddingMethod):
     def rows(self, ids: Tensor) -> tuple[Tensor, ...]:
         return tuple(rows.of(ids) for rows in self.blocks)
 
+    def finalize(self, weights: Mapping[str, Tensor]) -> Finalized:
+        """The kept cells as `pruned` with bands (paper, §3.3); the factors are not kept."""
+        bands = _bands(self.bounds, self.kept_cells, self.output_dim)
+        is_kept = torch.full((self.cardinality,), bool(bands))
+        return pruned(self.source, is_kept, bands=bands)
+
     def combine(self, vectors: Sequence[Tensor]) -> Tensor:
         factors = self.alpha.repeat_interleave(self.columns_per_group, dim=1)  # (bands, D)
         if len(vectors) == 1:
             return vectors[0] * factors[0]
         parts = [without_zero_rows(v) * f for v, f in zip(vectors, factors, strict=True)]
         return torch.stack(parts).sum(0)
+
+
+def _bands(bounds: Sequence[int], is_kept: Tensor, embedding_dim: int) -> tuple[BandConfig, ...]:
+    """Bands with their columns; neighbors with the same columns are merged."""
+    dims = is_kept.repeat_interleave(embedding_dim // is_kept.shape[1], dim=1)
+    chosen = [tuple(row.nonzero().flatten().tolist()) for row in dims]
+    ranges = zip(pairwise(bounds), chosen, strict=True)
+    bands = []
+    for columns, group in groupby(ranges, key=lambda band: band[1]):
+        members = [first_and_end for first_and_end, _ in group]
+        if columns:
+            bands.append(BandConfig(first=members[0][0], end=members[-1][1], dims=columns))
+    return tuple(bands)

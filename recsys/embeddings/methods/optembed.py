@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from recsys.embeddings.methods.base import (
     BaseMethodConfig,
     EmbeddingMethod,
+    Finalized,
     Lookup,
     TableSpec,
     UniformInit,
 )
+from recsys.embeddings.methods.pruned import pruned
 
+CHUNK_ROWS = 1 << 20
 Variant = Literal["rows_and_dims", "rows", "dims"]
 
 
@@ -88,6 +91,21 @@ class OptEmbed(EmbeddingMethod):
         if self.kept_dims < self.output_dim:
             return rows * (torch.arange(self.output_dim, device=rows.device) < self.kept_dims)
         return rows
+
+    def finalize(self, weights: Mapping[str, Tensor]) -> Finalized:
+        """Rows above the threshold and the first `kept_dims` columns, as `pruned` (paper, §3.4)."""
+        return pruned(self.table, self.kept_rows(weights), dims=self.kept_dims)
+
+    def kept_rows(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """(V,) bool: the rows whose norm is above the threshold."""
+        if self.threshold is None:
+            return torch.ones(self.cardinality, dtype=torch.bool)
+        return self.norms(weights) > self.threshold
+
+    def norms(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The norm of each row, (V,), computed in chunks."""
+        chunks = torch.split(weights[self.table.name], CHUNK_ROWS)
+        return torch.cat([torch.linalg.vector_norm(c, ord=self.norm, dim=1) for c in chunks])
 
     def row_mask(self, rows: Tensor) -> Tensor:
         """1 for rows (L, D) whose norm is above the threshold, else 0; (L,)."""

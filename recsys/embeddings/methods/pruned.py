@@ -5,7 +5,7 @@ and the row of each id or none. A kept row starts with the values that the full 
 had, so that training begins where the search began.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 import torch
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recsys.config.base import BaseConfig
-from recsys.embeddings.id_mapping.id_bitmap import unpack_ids
+from recsys.embeddings.id_mapping.id_bitmap import pack_bits, unpack_bits, unpack_ids
 from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
     EmbeddingMethod,
+    Finalized,
+    FittedMethodConfig,
     Lookup,
+    RowsOf,
     TableSpec,
+    TensorInit,
 )
 from recsys.embeddings.methods.blocks import Block, BlockRows, without_zero_rows
 from recsys.errors import RecsysError
@@ -36,11 +39,12 @@ class BandConfig(BaseConfig):
     dims: tuple[NonNegativeInt, ...]  # columns of embedding_dim that are stored
 
 
-class PrunedConfig(BaseMethodConfig):
+class PrunedConfig(FittedMethodConfig):
     """The most frequent ids, or chosen ones, with narrow rows."""
 
     method: Literal["pruned"] = "pruned"
-    # number of ids from 0 on, or the encoded set of ids; null: all
+    # number of ids from 0 on; null: all, or those in the artifact `kept`, one bit for each id;
+    # text: the same bits, in configs of older runs
     kept: NonNegativeInt | str | None = None
     dims: PositiveInt | None = None  # number of columns, from the first
     # ranges of ids with columns of their own; other ids have no row
@@ -62,11 +66,13 @@ class PrunedConfig(BaseMethodConfig):
             raise ValueError("output compact needs equal dims in all bands")
         return self
 
-    def build(self, feature: str, cardinality: int, table: str) -> "Pruned":
+    def build_fitted(
+        self, feature: str, cardinality: int, table: str, tensors: Mapping[str, Tensor]
+    ) -> "Pruned":
         dims = tuple(range(self.dims or self.embedding_dim))
         bands = self.bands or (BandConfig(first=0, end=cardinality, dims=dims),)
         _check_bands(feature, bands, cardinality)
-        is_kept = self._kept_ids(feature, cardinality)
+        is_kept = self._kept_ids(feature, cardinality, tensors.get("kept"))
         source = TableSpec(table, cardinality, self.embedding_dim, self.init)
         blocks = [
             Block(band.first, is_kept[band.first : band.end], tuple(sorted(set(band.dims))))
@@ -74,8 +80,10 @@ class PrunedConfig(BaseMethodConfig):
         ]
         return Pruned(feature, source, blocks, self.output)
 
-    def _kept_ids(self, feature: str, cardinality: int) -> Tensor:
+    def _kept_ids(self, feature: str, cardinality: int, bits: Tensor | None) -> Tensor:
         """(V,) bool."""
+        if bits is not None:
+            return unpack_bits(bits, cardinality, f"{feature}: kept")
         if self.kept is None:
             return torch.ones(cardinality, dtype=torch.bool)
         if isinstance(self.kept, str):
@@ -88,6 +96,28 @@ class PrunedConfig(BaseMethodConfig):
                 fix="leave `kept` out to keep all of them",
             )
         return torch.arange(cardinality) < self.kept
+
+
+def pruned(
+    table: TableSpec,
+    is_kept: Tensor,
+    *,
+    dims: int | None = None,
+    bands: tuple[BandConfig, ...] = (),
+) -> Finalized:
+    """The rows (V,) bool and columns of a trained full table that are kept, as a method."""
+    if isinstance(table.init, RowsOf | TensorInit):
+        raise TypeError(f"{table.name} does not start from random rows")
+    count = int(is_kept.sum())
+    is_range = bool(is_kept[:count].all())
+    config = PrunedConfig(
+        embedding_dim=table.dim,
+        init=table.init,
+        kept=count if is_range and count < len(is_kept) else None,
+        dims=dims,
+        bands=bands,
+    )
+    return Finalized(config, {} if is_range else {"kept": pack_bits(is_kept)})
 
 
 def _check_bands(feature: str, bands: Sequence[BandConfig], cardinality: int) -> None:
@@ -118,7 +148,10 @@ class Pruned(EmbeddingMethod):
         # a feature without any row still needs something to look up: the zero row alone
         stored = stored or [Block(0, torch.zeros(1, dtype=torch.bool), (0,))]
         is_one = len(stored) == 1
-        self.blocks = nn.ModuleList(BlockRows(block, self.cardinality) for block in stored)
+        self._rows = [BlockRows(block, self.cardinality) for block in stored]
+        for i, rows in enumerate(self._rows):
+            if rows.row_of_id is not None:  # it follows from the config and the artifact `kept`
+                self.add_artifact(f"row_of_id_{i}", rows.row_of_id, "rows", is_saved=False)
         self.dims = [block.dims for block in stored]
         self.commutes_with_sum = all(not rows.has_none for rows in self._rows)
         names = [source.name if is_one else f"{source.name}/{i}" for i in range(len(stored))]
@@ -139,8 +172,9 @@ class Pruned(EmbeddingMethod):
         )
 
     @property
-    def _rows(self) -> list[BlockRows]:
-        return [module for module in self.blocks if isinstance(module, BlockRows)]
+    def num_kept(self) -> int:
+        """The number of ids with a row."""
+        return sum(rows.num_kept for rows in self._rows)
 
     @property
     def is_plain_table(self) -> bool:
@@ -168,7 +202,7 @@ class Pruned(EmbeddingMethod):
     def rule(self) -> Rule:
         return Rule(
             lookups=tuple(
-                TableLookup(table=table.name, steps=rows.steps(f"blocks.{i}."))
+                TableLookup(table=table.name, steps=rows.steps(f"row_of_id_{i}"))
                 for i, (table, rows) in enumerate(zip(self._tables, self._rows, strict=True))
             ),
             vector=Sum(of=tuple(self._widened(i) for i in range(len(self.dims)))),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.jagged_ids import KeyedIds
-from recsys.embeddings.methods.base import Lookup, RowsOf, TableSpec
+from recsys.embeddings.methods.base import Lookup, RowsOf, TableSpec, TensorInit
 
 ROWS_DRAWN_AT_ONCE = 1 << 20
 
@@ -141,6 +141,9 @@ def _drawn_blocks(
     table: TableSpec, seed: int, first_row: int, last_row: int
 ) -> Iterator[tuple[int, Tensor]]:
     """The initial rows of a table in blocks that cover [first_row, last_row)."""
+    if isinstance(table.init, TensorInit):
+        yield first_row, table.init.values[first_row:last_row]
+        return
     if isinstance(table.init, RowsOf):
         yield from _blocks_of_another(table.init, seed, first_row, last_row)
         return

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from recsys.config.run import RunConfig, dump_config, load_stored_config
+from recsys.config.run import RunConfig, load_stored_config, save_config
 from recsys.data.config import DataConfig
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json, write_text
@@ -56,7 +56,7 @@ def start_run_folder(run_dir: Path, config: RunConfig, schema: Schema) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_text(run_dir / SCHEMA_FILE, schema.model_dump_json(indent=1))
         write_json(run_dir / ENVIRONMENT_FILE, describe_environment())
-        write_text(run_dir / CONFIG_FILE, dump_config(config))
+        save_config(config, run_dir, CONFIG_FILE)
     except OSError as error:
         raise RecsysError(
             "the run folder cannot be written", where=run_dir, got=error.strerror
@@ -80,4 +80,4 @@ def continue_run_folder(run_dir: Path, config: RunConfig) -> None:
                 fix="resume without that change, or start a new run with --out",
             )
     check_dataset(run_dir, config.data)
-    write_text(run_dir / CONFIG_FILE, dump_config(config))
+    save_config(config, run_dir, CONFIG_FILE)
