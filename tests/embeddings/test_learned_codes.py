@@ -177,11 +177,13 @@ def test_an_allocation_of_learned_codes_is_trained_and_exported(searched):
     assert not torch.equal(
         trained.model.embeddings.store.weights()["item/0"], found.artifacts["codebook_0"]
     )
-    tables = ExportReader(export_run(trained, folder / "export")).tables
-    exported = next(f for f in tables.manifest.sparse if f.name == "item")
+    reader = ExportReader(export_run(trained, folder / "export"))
+    exported = next(f for f in reader.manifest.sparse if f.name == "item")
     vectors = trained.model.embeddings.materialize("item").numpy()
     for form in ("materialized", "native"):
-        np.testing.assert_array_equal(tables.vectors(exported, np.arange(80), form), vectors)
+        found = reader.tables.vectors(exported, np.arange(80), form)
+        np.testing.assert_array_equal(found, vectors)
+    assert set(exported.forms) >= {"materialized", "native"}
 
 
 @pytest.mark.usefixtures("toy_methods")
