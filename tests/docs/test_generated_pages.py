@@ -1,5 +1,6 @@
 """The generated pages: every command, key, config and record, with what the code says of it."""
 
+import inspect
 import json
 from typing import Annotated, Literal
 
@@ -7,11 +8,13 @@ import pytest
 import typer
 from pydantic import Field, PositiveInt
 
+import data_pipelines
+import recsys
 from data_pipelines.recipe import Recipe
 from recsys.cli.main import app
 from recsys.config.base import AbsolutePath, BaseConfig
 from recsys.config.run import RunConfig
-from recsys.metrics import METRICS
+from recsys.metrics import METRICS, compute_auc
 from tests.docs.pages import ROOT
 from tools.docs.config_reference import classes_in, config_reference, described_fields
 from tools.docs.pages import HIDDEN_KEYS, generated_pages, page_of, source_of
@@ -131,6 +134,16 @@ def test_every_command_and_option_is_on_its_page(pages):
         section, _, _ = section.partition("\n## ")
         options = {o for p in command.params for o in p.opts if o.startswith("--")}
         assert all(option in section for option in options - {"--help"}), name
+
+
+def test_public_functions_are_shown_with_arguments_and_docstring(pages):
+    _, _, section = pages["reference/python.md"].partition("### `compute_auc`\n")
+    assert (
+        "compute_auc(\n    logits: ArrayLike,\n    labels: ArrayLike,\n) -> float | None" in section
+    )
+    assert inspect.getdoc(compute_auc) in section
+    for name in (*recsys.__all__, *data_pipelines.__all__, "ExportReader.score_raw"):
+        assert f"# `{name}`\n" in pages["reference/python.md"]
 
 
 def test_every_metric_is_on_its_page(pages):

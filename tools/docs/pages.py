@@ -7,6 +7,7 @@ import typer
 from typer.cli import get_docs_for_click
 
 from tools.docs.config_reference import config_reference
+from tools.docs.python_reference import python_reference
 
 RESULTS = "benchmarks/results"
 SHOWN_FILES = {
@@ -49,6 +50,13 @@ The metrics of `report.json`, `report.html` and `train.monitor`, generated from 
 | name | definition | better | defined for |
 |---|---|---|---|
 """
+PYTHON_PAGE = """# Python functions
+
+The commands as functions, preparation of data, and metrics, generated from their docstrings.
+`recsys` imports each when it is first used; `recsys.verify`, `recsys.ExportReader` and
+`data_pipelines` need no torch.
+
+"""
 SHIPPED_PAGE = """# Shipped configs
 
 The files in `configs/`: one complete run each, and recipes in `configs/recipes/`.
@@ -71,6 +79,7 @@ def generated_pages(root: Path) -> dict[str, str]:
         "reference/recipe.md": _recipe_keys(),
         "reference/commands.md": _commands(),
         "reference/metrics.md": _metrics(),
+        "reference/python.md": _python(),
         "reference/shipped.md": _shipped(root),
         "reference/records.md": _records(root),
     }
@@ -142,6 +151,23 @@ def _metrics() -> str:
         for name, metric in METRICS.items()
     ]
     return METRICS_PAGE + "\n".join(rows) + "\n"
+
+
+def _python() -> str:
+    import data_pipelines
+    import recsys
+    from recsys import metrics
+
+    functions = [name for name in metrics.__all__ if name.startswith("com")]  # compute_, compare_
+    modules = (
+        (recsys, recsys.__all__),
+        (data_pipelines, data_pipelines.__all__),
+        (metrics, functions),
+    )
+    return PYTHON_PAGE + python_reference(
+        (module.__name__, [(name, getattr(module, name)) for name in names])
+        for module, names in modules
+    )
 
 
 def _shipped(root: Path) -> str:
