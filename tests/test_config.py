@@ -67,7 +67,7 @@ BAD_OVERRIDES = {
         r"unknown method 'hashd'.*full_table, hashed.*did you mean 'hashed'",
     ),
     "unknown model": (["model.name=autoin"], r"unknown name 'autoin'.*did you mean 'autoint'"),
-    "unknown optimiser": (["train.embedding_optimizer.name=adagrad"], r"rowwise_adagrad"),
+    "unknown optimizer": (["train.embedding_optimizer.name=adagrad"], r"rowwise_adagrad"),
     "value below its range": (["train.epochs=0"], r"train\.epochs.*greater than 0"),
     "value of another type": (["data.global_batch_size=many"], r"an integer.*many"),
     "missing key": (["model={}"], r"model"),

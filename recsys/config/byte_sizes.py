@@ -4,21 +4,22 @@ import re
 
 from recsys.errors import RecsysError
 
+PREFIXES = "KMGT"
 UNITS = {
     "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate(PREFIXES, start=1)},
+    **{f"{prefix}IB": 1024**power for power, prefix in enumerate(PREFIXES, start=1)},
 }
 
 
 def parse_bytes(text: str, where: str) -> int:
-    """A number and a unit → bytes. KB, MB, GB, TB are powers of 1000, KiB … TiB of 1024."""
+    """A number and a unit → bytes. KB, MB, GB, TB are powers of 1000, KiB … TiB of 1024.
+
+    Stricter than pydantic's ByteSize, which ignores text after the unit.
+
+    >>> parse_bytes("1.5 KiB", "--hbm")
+    1536
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     unit = match[2].upper() if match else ""
     if match is None or unit not in UNITS or float(match[1]) == 0:

@@ -70,8 +70,8 @@ class RunConfig(BaseConfig):
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a YAML file, applies `section.key=value` overrides, checks everything.
 
-    `embeddings.allocation: FILE` stands for the methods that a search found; they take its place,
-    so that a run can be rebuilt from its own folder.
+    `embeddings.allocation: FILE` is replaced by the methods in the file, so that a run can be
+    rebuilt from its own folder.
     """
     content = apply_overrides(read_yaml(path), overrides)
     if has_old_keys(content.get("embeddings")):

@@ -1,4 +1,4 @@
-"""The allocation file: the methods that a search has chosen, which `recsys train` trains anew.
+"""The allocation file: the methods that a search has chosen, for `recsys train`.
 
 JSON for people; artifacts, such as the ids that keep a row, are in a safetensors file beside it. A
 kept row is a row of the full table: with the same seed, training starts from the same values as the
@@ -127,7 +127,7 @@ def load_allocation(path: Path) -> tuple[Allocation, dict[str, BaseMethodConfig]
         }
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise RecsysError(
-            f"there is no allocation {path}",
+            f"allocation {path} not found",
             where="embeddings.allocation",
             fix="run `recsys search CONFIG --out DIR`; it writes DIR/allocation.json",
         ) from None

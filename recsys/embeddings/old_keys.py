@@ -68,7 +68,7 @@ def hint(embeddings: YamlDict) -> str:
 
 
 def _merged(maps: Mapping[str, YamlDict], features: YamlDict) -> YamlDict:
-    """Entries by name or wildcard, each with what the maps say of it; see `_in_order`."""
+    """Entries by name or wildcard, each with its values of all maps; see `_in_order`."""
     merged = {key: _entry(value) for key, value in features.items()}
     for old, values in maps.items():
         field = FIELD_OF[old]

@@ -1,4 +1,4 @@
-"""Candidates: what could be kept of the searched tables, what it weighs and what it scores."""
+"""Candidates: choices of rows and columns of the searched tables, with their bytes and AUC."""
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple

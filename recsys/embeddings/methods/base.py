@@ -114,7 +114,7 @@ class BaseMethodConfig(BaseConfig, ABC):
     init: Init = NormalInit()
 
     def resolve(self, cardinalities: Mapping[str, int]) -> "Mapping[str, BaseMethodConfig]":
-        """The config of each feature that this one speaks of; for methods that share a budget.
+        """The config of each feature that has this one; for methods that share a budget.
 
         `cardinalities`: ids by feature, for all features that were given this very config.
         """

@@ -1,7 +1,7 @@
-"""Blocks: ids of a feature that share columns, each with a row of a compact table or without one.
+"""Blocks: ranges of ids that store the same columns, in a compact table of the kept ids.
 
-Ids without a row read the table's last row, which is zero and stays so: `without_zero_rows` passes
-no gradient on to it, and no optimiser of ours moves a zero row whose gradient is zero.
+Ids without a row read the last row of the table, which is always zero: `without_zero_rows` passes
+no gradient on to it, and no table optimizer moves a zero row whose gradient is zero.
 """
 
 from typing import NamedTuple

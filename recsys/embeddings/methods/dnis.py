@@ -44,9 +44,7 @@ class DnisConfig(BaseMethodConfig):
     @model_validator(mode="after")
     def _groups_divide(self) -> Self:
         if self.embedding_dim % (self.dim_groups or 1):
-            raise ValueError(
-                f"embedding_dim {self.embedding_dim} is no multiple of dim_groups {self.dim_groups}"
-            )
+            raise ValueError(f"dim_groups that divide embedding_dim, {self.embedding_dim}")
         if isinstance(self.bands, tuple) and abs(sum(self.bands) - 1) > 1e-6:
             raise ValueError(f"the shares of the bands sum to 1, not to {sum(self.bands):g}")
         if self.band_ends is not None and self.bands_over == "each_feature":
@@ -131,7 +129,7 @@ class Dnis(EmbeddingMethod):
             Lookup(feature if is_one else f"{feature}/{i}", name) for i, name in enumerate(names)
         )
         self.commutes_with_sum = is_one
-        # Only a search moves them: they have an optimiser and rows of their own.
+        # Trained by a search alone, with an optimizer and rows of its own.
         self.alpha = nn.Parameter(torch.ones(len(bands), num_groups), requires_grad=False)
         # the cells, (bands, groups), that `finalize` keeps; a search chooses them
         self.kept_cells = torch.ones(len(bands), num_groups, dtype=torch.bool)

@@ -1,8 +1,8 @@
 """optembed: the supernet of OptEmbed (Lyu et al. 2022, CIKM, §3), which `recsys search` trains.
 
-A row counts when its norm is above the feature's threshold t, which is learned; while training,
-each id is cut to its first d columns with d drawn anew, so that any choice of dims can be scored
-afterwards without more training.
+A row is kept if its norm is above the feature's threshold t, which is learned; while training,
+each vector is cut to its first d columns with a new random d, so that any choice of dims can be
+scored afterwards without more training.
 """
 
 import math
@@ -67,7 +67,7 @@ class OptEmbed(EmbeddingMethod):
         self.samples_dims = variant != "rows"
         # Cutting columns commutes with a sum, dropping rows does not.
         self.commutes_with_sum = variant == "dims"
-        # Only a search moves it: with the others' optimiser it would follow another rule.
+        # Trained by a search alone, whose optimizer follows another rule than that of the model.
         self.threshold = (
             None if variant == "dims" else nn.Parameter(torch.zeros(1), requires_grad=False)
         )

@@ -229,7 +229,7 @@ class Pruned(EmbeddingMethod):
 
 
 def _places(dims: Sequence[int], width: int) -> Tensor:
-    """Where each column stands in the stored ones and a zero after them, (width,)."""
+    """The index of each output column among the stored columns and a zero after them, (width,)."""
     places = torch.full((width,), len(dims))
     places[list(dims)] = torch.arange(len(dims))
     return places
