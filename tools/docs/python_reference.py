@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
@@ -28,7 +29,8 @@ def python_reference(sections: Iterable[tuple[str, Iterable[tuple[str, object]]]
 
 def _entry(name: str, member: object, level: int) -> str:
     code = f"```python\n{_signature(name, member)}\n```"
-    text = f"```text\n{inspect.getdoc(member) or ''}\n```"
+    docstring = re.sub(r"\s+# doctest: \+SKIP", "", inspect.getdoc(member) or "")
+    text = f"```text\n{docstring}\n```"
     return f"{'#' * level} `{name}`\n\n{code}\n\n{text}"
 
 
