@@ -1,4 +1,4 @@
-"""Memory, counted once: what every feature's embedding takes, to train and to serve.
+"""Memory of every feature's embedding, to train and to serve; shared parts are counted once.
 
 serve: tables as exported, the method's own weights (projections, thresholds …), the matrix that
 brings the feature to the model's width, and buffers (remaps, masks, indices), at the size of their

@@ -1,8 +1,8 @@
-"""metrics.csv and TensorBoard: the figures of training, the same whether or not it was interrupted.
+"""metrics.csv and TensorBoard: the log of training, identical with and without interruptions.
 
-A checkpoint knows how long metrics.csv was when it was taken. Resuming cuts the file there, so rows
-of steps that are trained again, and a line that a kill cut short, do not stay. Epochs count from 1,
-as on the console.
+A checkpoint records the length of metrics.csv. Resuming truncates the file to it, which removes the
+rows of steps that are trained again and an incomplete last line. Epochs count from 1, as on the
+console.
 """
 
 import csv
@@ -25,7 +25,10 @@ METRICS_FILE, TENSORBOARD_DIR = "metrics.csv", "tensorboard"
 
 
 class MetricsLog(Callback):
-    """A row every `every_steps` steps and after each validation; must precede what checkpoints."""
+    """A row every `every_steps` steps and after each validation.
+
+    Must precede the callbacks that write checkpoints, which record the file's length.
+    """
 
     def __init__(self, run_dir: Path, config: TrainConfig, speed: Speed) -> None:
         self.path, self.tensorboard_dir = run_dir / METRICS_FILE, run_dir / TENSORBOARD_DIR
@@ -111,14 +114,14 @@ class MetricsLog(Callback):
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A full disk becomes a message, also where TensorBoard's own thread meets it first."""
+        """Turns a full disk into a message, even if TensorBoard's own thread detects it first."""
         shown = threading.excepthook
-        threading.excepthook = _leave_to_the_caller
+        threading.excepthook = _ignore_write_errors
         try:
             yield
         except OSError as error:
             raise RecsysError(
-                "the figures of training cannot be written",
+                "the log of training cannot be written",
                 where=self.path.parent,
                 got=error.strerror,
                 fix="free space or choose another --out; --resume continues from a checkpoint",
@@ -127,7 +130,7 @@ class MetricsLog(Callback):
             threading.excepthook = shown
 
 
-def _leave_to_the_caller(failure: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread keeps what it raises for the next call of its writer."""
+def _ignore_write_errors(failure: threading.ExceptHookArgs) -> None:
+    """Ignores errors of TensorBoard's thread, which raises them again in the next call."""
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)

@@ -1,6 +1,6 @@
 """Finds the first NaN or infinity: in a feature's rows, in weights, gradients or outputs.
 
-Nothing here talks to other ranks, so that one rank alone may look: each sees its own shards.
+Nothing here communicates with other ranks: each rank checks its own shards, at any time.
 """
 
 import math
@@ -19,16 +19,16 @@ from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel
 
 CHUNK_ROWS = 1 << 20
-# A walk over all modules costs more than the check itself.
+# cached, because collecting them costs more than the check itself
 _parameters: WeakKeyDictionary[CTRModel, list[nn.Parameter]] = WeakKeyDictionary()
 LOWER_THE_RATE = (
     "lower train.dense_optimizer.learning_rate or train.embedding_optimizer.learning_rate; "
-    "the last checkpoint is still good"
+    "the last checkpoint is not affected"
 )
 
 
 def check_loss(loss: Tensor, model: CTRModel, batch: Batch) -> None:
-    """Stops training when the loss () is not finite, and says where that begins."""
+    """Stops training if the loss () is not finite; names the first cause."""
     if not torch.isfinite(loss):
         _refuse("the training loss", first_non_finite(model, batch), batch.cursor, loss.item())
 
@@ -36,15 +36,15 @@ def check_loss(loss: Tensor, model: CTRModel, batch: Batch) -> None:
 def check_gradients(model: CTRModel, cursor: Cursor) -> None:
     """Stops before an optimizer uses a gradient that is not finite.
 
-    It is one pass over the dense gradients, and on a GPU one wait for it. The tables' gradients
-    exist inside backward only: what they spoil is found by the next loss, or by `check_state`.
+    One pass over the dense gradients, and one synchronization on a GPU. The tables' gradients exist
+    only during backward: a bad one is detected by the next loss, or by `check_state`.
     """
     if model not in _parameters:
         _parameters[model] = model.dense_parameters()
     gradients = [p.grad for p in _parameters[model] if p.grad is not None]
     if not gradients or math.isfinite(_sum_up(gradients)):
         return
-    # Backward goes from the last layer to the first, and then to what embeds the inputs.
+    # backward runs from the last layer to the first, then to the embeddings of the inputs
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     layers = {id(parameter) for parameter in model.network.model.parameters()}
     inputs_first = sorted(model.dense_parameters(), key=lambda p: id(p) in layers)
@@ -54,7 +54,7 @@ def check_gradients(model: CTRModel, cursor: Cursor) -> None:
 
 
 def _sum_up(gradients: list[Tensor]) -> float:
-    """A number that is not finite when an element is not, and seldom otherwise."""
+    """A number that is not finite if an element is not, and rarely otherwise."""
     if gradients[0].is_cuda:
         return norms(gradients).sum().item()
     return sum(gradient.sum().item() for gradient in gradients)
@@ -68,23 +68,24 @@ def check_state(model: CTRModel, cursor: Cursor) -> None:
 
 
 def first_non_finite(model: CTRModel, batch: Batch) -> str | None:
-    """What is not finite first: a feature's rows, a layer's weights, or a layer's output.
+    """The first that is not finite: a feature's rows, a layer's weights, or a layer's output.
 
-    Where a forward pass needs other ranks or a pipeline, the largest weight stands for outputs.
+    Outputs need a forward pass, and with several ranks all of them: then the largest weight is
+    named instead.
     """
     find_output = _large_weight if distributed.is_initialized() else _bad_output
     return _bad_rows(model, batch) or _bad_weights(model) or find_output(model, batch)
 
 
 def is_finite(values: Tensor) -> bool:
-    """True without NaN and infinity: the two extremes tell."""
+    """True without NaN and infinity; only the extremes are inspected."""
     return values.numel() == 0 or all(
         torch.isfinite(torch.stack(torch.aminmax(chunk))).all() for chunk in _chunks(values)
     )
 
 
 def _chunks(values: Tensor) -> tuple[Tensor, ...]:
-    """Rows in pieces: a mask or a copy of a whole table might not fit in memory."""
+    """Rows in chunks, because a mask of a whole table might not fit in memory."""
     return torch.split(values, CHUNK_ROWS) if values.dim() else (values,)
 
 
@@ -141,7 +142,7 @@ def _bad_weights(model: CTRModel) -> str | None:
 
 
 def _large_weight(model: CTRModel, _: Batch) -> str | None:
-    """Some layer's output, and the weights that most likely are why."""
+    """Some layer's output, and the weights that are its most likely cause."""
     dense = {id(parameter) for parameter in model.dense_parameters()}
     weights = [(name, p.detach()) for name, p in model.named_parameters() if id(p) in dense]
     weights += [(f"table {s.table.name!r}", s.weight) for s in model.embeddings.store.shards()]

@@ -1,4 +1,4 @@
-"""What happens around the steps: schedule and stop, speed, progress."""
+"""Callbacks around the steps: validation schedule, early stopping, speed, progress."""
 
 import sys
 import time
@@ -22,14 +22,14 @@ MIN_IMPROVEMENT = 1e-6
 
 
 def as_ctr_module(module: LightningModule) -> CTRModule:
-    """Lightning hands callbacks its base class."""
+    """Narrows the type: Lightning passes its base class to callbacks."""
     if not isinstance(module, CTRModule):
         raise TypeError(f"these callbacks belong to a CTRModule, not to {type(module).__name__}")
     return module
 
 
 class ValidationSchedule(Callback):
-    """Learning-rate plateau and early stopping by the valid rows, and the best weights so far."""
+    """Learning-rate plateau, early stopping and the best weights, by `train.monitor` on valid."""
 
     def __init__(self, config: TrainConfig, checkpoints_dir: Path) -> None:
         self.config, self.checkpoints_dir = config, checkpoints_dir
@@ -92,7 +92,7 @@ class ValidationSchedule(Callback):
 
 
 class Speed(Callback):
-    """Rows trained per second of training time; validation and the first steps do not count."""
+    """Rows per second of training time, without validations and the first steps."""
 
     WARM_UP_STEPS = 5
 
@@ -133,7 +133,7 @@ class Speed(Callback):
 
 
 class PlainProgress(Callback):
-    """One line per validation, for logs and pipes."""
+    """One line per validation, if no terminal is attached."""
 
     def __init__(self, speed: Speed) -> None:
         self.speed = speed
@@ -157,7 +157,7 @@ def _train_loss(module: CTRModule) -> str:
 
 
 def _speed(speed: Speed) -> str:
-    """Nothing until the warm-up steps are over."""
+    """Empty during the warm-up steps."""
     return f"  {speed.samples_per_second:,.0f} samples/s" if speed.seconds else ""
 
 
@@ -169,14 +169,14 @@ def validated(logged: Mapping[str, Any]) -> Iterator[tuple[Metric, float]]:
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the rate in samples; epochs count from 1, as everywhere."""
+    """Lightning's bar with the rate in samples; epochs count from 1."""
 
     def __init__(self, speed: Speed) -> None:
         super().__init__(refresh_rate=5)
         self.speed = speed
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: object) -> None:
-        """In place of Lightning's, which counts from 0."""
+        """Replaces Lightning's method, which counts from 0."""
         self.train_progress_bar.reset(int(self.total_train_batches))
         self.train_progress_bar.initial = 0
         self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
@@ -195,7 +195,7 @@ class ProgressBar(TQDMProgressBar):
 
 
 def build_progress(speed: Speed, ranks: Ranks) -> list[Callback]:
-    """A bar where a terminal is attached, plain lines elsewhere, by the first rank alone."""
+    """A bar if a terminal is attached, else plain lines; on the first rank only."""
     if not ranks.is_first:
         return []
     return [ProgressBar(speed) if sys.stderr.isatty() else PlainProgress(speed)]

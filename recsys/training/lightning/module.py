@@ -1,4 +1,4 @@
-"""The only place where model, loss, metrics and optimizers meet."""
+"""CTRModule: the training step, which combines model, loss, metrics and optimizers."""
 
 from typing import Any
 
@@ -21,29 +21,31 @@ from recsys.training.nan_checks import check_gradients, check_loss, check_state
 class CTRModule(lightning.LightningModule):
     """Trains a CTRModel on the mean log loss plus the tables' L2 penalty.
 
-    Optimization is manual: fused tables are updated inside backward, so a closure that ran backward
-    twice would train them twice.
+    Optimization is manual, because fbgemm updates fused tables inside backward: a closure that runs
+    backward twice, as Lightning's may, would update them twice.
     """
 
     def __init__(
         self, model: CTRModel, config: TrainConfig, ranks: Ranks, forward: Forward | None = None
     ) -> None:
-        """`forward` is the model wrapped for data parallel training, where there are many ranks."""
+        """`forward`: the model wrapped for data-parallel training, if there are several ranks."""
         super().__init__()
         self.automatic_optimization = False
-        self.strict_loading = False  # the tables are saved apart, by each rank that holds some
+        self.strict_loading = False  # each rank saves its own part of the tables
         self.model = model
         self.config, self.ranks = config, ranks
-        self.train_forward: tuple[Forward] = (forward or model,)  # a tuple hides it from Module
+        self.train_forward: tuple[Forward] = (
+            forward or model,
+        )  # in a tuple, or Module would register it
         self.learning_rate_factor = 1.0
         self.trained = Cursor(0, -1)
         self._rng_state: Tensor | None = None
         self.metrics = validation_metrics(config.monitor)
         self._scored: list[tuple[np.ndarray, ...]] = []
-        # Σ loss × rows and the rows of the steps since the last validation, on this rank
+        # Σ loss × rows, and the number of rows, since the last validation, on this rank
         self._loss_sum: Tensor | float = 0.0
         self._loss_rows = 0
-        self.mean_train_loss: float | None = None  # over those rows of all ranks, in nats
+        self.mean_train_loss: float | None = None  # of these rows, over all ranks, in nats
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         dense = self.config.dense_optimizer.build(self.model.dense_parameters())
@@ -63,7 +65,7 @@ class CTRModule(lightning.LightningModule):
         if is_logged or loss.device.type == "cpu":
             check_loss(loss.detach(), self.model, batch)
         self.model.zero_grad()
-        # Gradients are averaged over ranks, so each rank's mean counts by its share of the rows.
+        # DDP averages gradients over ranks: each rank's mean is weighted by its share of the rows
         share = rows * self.ranks.world_size / batch.global_rows
         self.manual_backward((loss + penalty) * share if share != 1.0 else loss + penalty)
         if is_logged or loss.device.type == "cpu":
@@ -102,7 +104,7 @@ class CTRModule(lightning.LightningModule):
         scored = [part for parts in self.ranks.gather(self._scored) for part in parts]
         logits, labels, *groups = (np.concatenate(parts) for parts in zip(*scored, strict=True))
         self._scored.clear()
-        # fused Adam has counted the validation's lookups as steps
+        # fused Adam counts lookups of a validation as steps
         self.model.embeddings.store.restore_step_count(self.trainer.global_step)
         for metric in self.metrics:
             value = metric.value(logits, labels, groups[0] if groups else None)
@@ -139,7 +141,7 @@ class CTRModule(lightning.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Lightning restores the rest; the tables are read in place, see `train`."""
+        """Restores what Lightning does not; `train` reads the tables in place."""
         weights = checkpoint["state_dict"].items()
         self.model.check_dense_state({k.removeprefix(MODEL_PREFIX): v for k, v in weights})
         state = checkpoint["recsys"]
@@ -156,7 +158,7 @@ class CTRModule(lightning.LightningModule):
 
 
 def _rng_state(saved: list[Tensor], ranks: Ranks, step: int) -> Tensor:
-    """This rank's own state; on another number of ranks, a fresh one that no step has used."""
+    """This rank's state; a new one if the number of ranks has changed."""
     if len(saved) == ranks.world_size:
         return saved[ranks.rank]
     words = np.random.SeedSequence((int(saved[0].sum()), step, ranks.rank)).generate_state(1)
