@@ -27,7 +27,7 @@ from benchmarks.tables import table
 from recsys.compat.malloc import keep_freed_memory
 from recsys.layers.history import History
 from recsys.models.base import Field, HistoryShape
-from recsys.models.dare import DAREConfig
+from recsys.models.two_stage import DAREConfig
 
 LENGTHS = (1_000, 2_000, 5_000, 10_000)
 ITEMS, CATEGORIES = 1_000_000, 10_000

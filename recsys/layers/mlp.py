@@ -2,11 +2,26 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from recsys.layers.activations import ACTIVATIONS, Activation
-from recsys.layers.batch_norm import BatchNorm
 from recsys.layers.linear import Linear, build_linear
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """(B, dim) → (B, dim): torch's `BatchNorm1d` (Ioffe & Szegedy 2015), except for one row.
+
+    One row has no variance. A training batch of one row, usually the last of an epoch, is
+    normalized with the running averages, as in evaluation, and does not update them.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or len(input) > 1:
+            return super().forward(input)
+        mean, variance = self.running_mean, self.running_var
+        return nn.functional.batch_norm(
+            input, mean, variance, self.weight, self.bias, training=False, eps=self.eps
+        )
 
 
 def build_mlp(
@@ -18,7 +33,7 @@ def build_mlp(
     batch_norm: bool = False,
     linear: type[Linear] = Linear,
 ) -> nn.Sequential:
-    """(B, in_dim) → (B, hidden_dims[-1]); Glorot-normal weights, zero biases."""
+    """Layers (B, in_dim) → (B, hidden_dims[-1]); Glorot-normal weights, zero biases."""
     layers: list[nn.Module] = []
     for width in hidden_dims:
         layers.append(build_linear(in_dim, width, kind=linear))

@@ -5,13 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from recsys.models.autoint import AutoIntConfig
-from recsys.models.dare import DAREConfig
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.models.din import DINConfig
 from recsys.models.logistic_regression import LogisticRegressionConfig
 from recsys.models.mean_pooling import MeanPoolingConfig
-from recsys.models.sim_hard import SIMHardConfig
-from recsys.models.twin import TWINConfig
+from recsys.models.two_stage import DAREConfig, SIMHardConfig, TWINConfig
 
 ModelConfig = Annotated[
     LogisticRegressionConfig

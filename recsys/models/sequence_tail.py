@@ -9,9 +9,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.layers.activations import Activation
-from recsys.layers.batch_norm import BatchNorm
 from recsys.layers.linear import build_linear
-from recsys.layers.mlp import build_mlp
+from recsys.layers.mlp import BatchNorm, build_mlp
 from recsys.models.base import Field, HistoryShape, SequenceModelConfig
 
 

@@ -2,10 +2,11 @@
 
 from abc import ABC
 from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field as PydanticField
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from recsys.errors import RecsysError
@@ -64,6 +65,61 @@ class TwoStageModelConfig(TailedModelConfig, ABC):
         apart = self.attention_position_dim_of(self.position_dim)
         scored = None if apart is None else RankEmbedding(shape.max_length, apart)
         return TwoStageAttention(self.top_k, positions, scored, same)
+
+
+class TWINConfig(TwoStageModelConfig):
+    """TWIN: one attention for both stages, on one shared embedding (Chang et al. 2023, KDD).
+
+    Without its projections and cross features, as in the comparison by DARE's authors. With
+    `target_aware` and positions it is DARE without decoupled embeddings.
+    """
+
+    name: Literal["twin"] = "twin"
+
+
+class SIMHardConfig(TwoStageModelConfig):
+    """SIM with hard search: behaviors of the target's category (Pi et al. 2020, CIKM, §3.2).
+
+    The most recent of them are weighed as in TWIN; SIM's own second stage has several heads.
+    """
+
+    name: Literal["sim_hard"] = "sim_hard"
+    category: str  # feature of each pair's target that a behavior must share with the target
+
+    @model_validator(mode="after")
+    def _category_is_a_target(self) -> Self:
+        for pair in self.pairs:
+            if self.category not in pair.target:
+                raise ValueError(
+                    f"a category that every pair's target has; {self.category} is not one of "
+                    f"{', '.join(pair.target)}"
+                )
+        return self
+
+    def same_columns(self, pair: int, shape: HistoryShape) -> slice:
+        place = self.pairs[pair].target.index(self.category)
+        first = sum(shape.target_dims[:place])
+        return slice(first, first + shape.target_dims[place])
+
+
+class DAREConfig(TwoStageModelConfig):
+    """DARE: TWIN with separate embeddings for attention (`embeddings.roles.search`).
+
+    Feng et al. 2025, ICLR, §3. From the paper: the two tables, each shared by target and history;
+    search and weights by ⟨k, q⟩/√A; the target-aware representation. From the authors' code: the
+    positions and their own scale, [v, h, h · v] as inputs of the tail, the second head over the
+    whole history. Two outputs and a softmax there are one logit here. The target's own position,
+    equal in every row, scales h · v but is not an input of the tail: a constant column is what the
+    bias already is.
+    """
+
+    attention: ClassVar[Literal["required", "refused"]] = "required"
+    name: Literal["dare"] = "dare"
+    # width of the scored vector of a rank; null: position_dim
+    attention_position_dim: PositiveInt | None = None
+
+    def attention_position_dim_of(self, position_dim: int) -> int:
+        return self.attention_position_dim or position_dim
 
 
 class TwoStage(nn.Module):

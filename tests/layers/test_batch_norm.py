@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from recsys.layers.batch_norm import BatchNorm
+from recsys.layers.mlp import BatchNorm
 
 
 def pair(dim=3):

@@ -8,11 +8,9 @@ import torch
 from recsys.layers.history import History
 from recsys.models import ModelConfig
 from recsys.models.base import Field, HistoryShape, SequenceModelConfig
-from recsys.models.dare import DAREConfig
 from recsys.models.din import DINConfig
 from recsys.models.mean_pooling import MeanPoolingConfig
-from recsys.models.sim_hard import SIMHardConfig
-from recsys.models.twin import TWINConfig
+from recsys.models.two_stage import DAREConfig, SIMHardConfig, TWINConfig
 from tests.histories import LENGTHS, gradients, random_history
 
 PAIR = {"target": ["item", "category"], "history": ["items", "categories"]}

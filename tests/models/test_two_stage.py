@@ -8,9 +8,7 @@ import torch
 from recsys.config.base import validate
 from recsys.errors import RecsysError
 from recsys.models.base import Field, HistoryShape
-from recsys.models.dare import DAREConfig
-from recsys.models.sim_hard import SIMHardConfig
-from recsys.models.twin import TWINConfig
+from recsys.models.two_stage import DAREConfig, SIMHardConfig, TWINConfig
 from tests.histories import gradients, random_history
 
 PAIR = {"target": ["item", "category"], "history": ["items", "categories"]}
