@@ -5,6 +5,7 @@ import torch
 
 from recsys.config.base import validate
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.embeddings.methods.full_table import FullTableConfig
 from recsys.errors import RecsysError
 from recsys.layers.fields import FieldPadding, FieldProjection
@@ -15,7 +16,8 @@ from recsys.models.network import build_network, projected_floats
 from recsys.schema import Feature, Schema, Standardize
 
 WIDTHS = [3, 8, 2, 3, 8]
-DIMS = {"a": 3, "b": 8, "c": 2}
+WIDTH_OF = {"a": 3, "b": 8, "c": 2}
+DIMS = {EmbeddingKey(name): width for name, width in WIDTH_OF.items()}
 
 
 def autoint(**options) -> AutoIntConfig:
@@ -24,7 +26,7 @@ def autoint(**options) -> AutoIntConfig:
 
 @pytest.fixture
 def schema():
-    sparse = [Feature(name=n, kind="categorical", column=n, cardinality=9) for n in DIMS]
+    sparse = [Feature(name=n, kind="categorical", column=n, cardinality=9) for n in WIDTH_OF]
     price = Feature(
         name="price", kind="numerical", column="price", transform=Standardize(mean=0.0, std=1.0)
     )
@@ -89,7 +91,8 @@ def test_a_numerical_of_another_width_is_projected_too(schema):
 
 def test_only_fields_of_another_width_pay_and_only_for_projections(schema):
     def pays(model, **dims):
-        return projected_floats(model, embeddings(), schema, {**DIMS, **dims})
+        widths = DIMS | {EmbeddingKey(name): dim for name, dim in dims.items()}
+        return projected_floats(model, embeddings(), schema, widths)
 
     assert pays(autoint(mixed_widths="project")) == {"a": 3 * 8, "c": 2 * 8}
     assert pays(autoint(mixed_widths="project", field_dim=2)) == {"a": 6, "b": 16}
@@ -120,7 +123,7 @@ def test_a_refusal_names_both_options(schema):
 
 
 def test_a_field_is_not_cut_to_be_padded():
-    fields = [Field(name, dim) for name, dim in DIMS.items()]
+    fields = [Field(name, dim) for name, dim in WIDTH_OF.items()]
     with pytest.raises(RecsysError, match=r"(?s)b is wider.*at least 8.*project"):
         autoint(mixed_widths="pad", field_dim=4).common_dim(fields)
     assert autoint(mixed_widths="project", field_dim=4).common_dim(fields) == 4
