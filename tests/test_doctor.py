@@ -1,9 +1,12 @@
 """The doctor's findings on machines that this one is not; what stands in for missing kernels."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 
-from recsys.cli import doctor
+from recsys.cli import doctor, main
 from recsys.compat import fbgemm as fbgemm_kernels
 from recsys.compat.torchrec import KeyedJaggedTensor
 from recsys.embeddings.build import build_embeddings
@@ -114,6 +117,18 @@ def test_a_release_out_of_range_is_named(monkeypatch):
     needed = [doctor.Requirement("numpy>=2.1,<3"), doctor.Requirement("rich>=13")]
     finding = doctor._checked("core", needed, "pip install …")
     assert (finding.state, finding.is_good) == ("numpy 1.26.4, but it must be <3,>=2.1", False)
+
+
+def test_a_command_that_needs_a_missing_package_names_it_and_the_doctor(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "recsys.training.train", raising=False)
+    monkeypatch.setattr(main, "app", lambda: importlib.import_module("recsys.training.train"))
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert "needs the package torch, which is not installed" in message
+    assert "recsys doctor" in message
 
 
 def test_fused_tables_are_refused_on_a_gpu_without_kernels(monkeypatch):

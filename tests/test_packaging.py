@@ -1,15 +1,18 @@
 """Extras, ranges and exact pins agree; a wheel contains every file that is read."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from recsys.cli import doctor
 
@@ -17,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {"core": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
 RANGES = [Requirement(line) for lines in EXTRAS.values() for line in lines]
+OWN = {"recsys", "data_pipelines"}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -60,6 +64,24 @@ def test_every_requirement_has_one_pin_within_its_range(release):
 def test_no_package_is_required_by_two_extras():
     names = [r.name for r in RANGES if r.name != PROJECT["name"]]
     assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize(
+    "folder", ["data_pipelines", "recsys/serving", "recsys/reports", "recsys/io"]
+)
+def test_the_core_requires_what_is_imported_without_torch(folder):
+    imported = set()
+    for file in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+    packages = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
+    distributions = metadata.packages_distributions()
+    needed = {canonicalize_name(distributions[package][0]) for package in packages - OWN}
+    by_others = {"markupsafe", "protobuf"}  # what jinja2 and onnx require
+    assert needed <= {Requirement(line).name for line in EXTRAS["core"]} | by_others
 
 
 def test_an_unpinned_installation_takes_the_newest_trio():

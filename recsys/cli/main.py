@@ -62,6 +62,11 @@ def _outside_cause(error: Exception) -> RecsysError | None:
     """The message for what the system refuses; None for failures of ours, which stay tracebacks."""
     if is_out_of_memory(error):
         return out_of_memory(error)
+    if isinstance(error, ModuleNotFoundError) and not f"{error.name}".startswith("recsys"):
+        return RecsysError(
+            f"this command needs the package {error.name}, which is not installed",
+            fix="run `recsys doctor`: it prints the command that installs it",
+        )
     if isinstance(error, OSError) and error.errno in OUTSIDE_CAUSES:
         return RecsysError(str(error.strerror), where=error.filename or "unknown")
     return None
