@@ -135,7 +135,7 @@ def pack_keys(logits: Floats, labels: Booleans, group_ids: NDArray[np.integer]) 
 
 
 def dense_groups(group_ids: NDArray[np.integer]) -> UInt64s:
-    """Group numbers below 2³¹: offsets where the ids are close together, else ranks."""
+    """Group numbers below 2³¹: offsets if the ids are close together, else ranks."""
     lowest = int(group_ids.min())
     if int(group_ids.max()) - lowest < 1 << GROUP_BITS:
         return group_ids.astype(np.uint64) - np.uint64(lowest % 2**64)  # modulo 2⁶⁴: never wrong

@@ -12,14 +12,14 @@ from recsys.errors import RecsysError
 from recsys.losses import Task
 from recsys.models.network import Network
 
-# where the tables live in a CTRModel, as torchrec's plans and state dicts name it
+# prefix of the tables in a CTRModel, in torchrec's plans and in state dicts
 STORE_PREFIX = "embeddings.store."
 # a model's forward pass, plain or wrapped: a batch → logits (B,) and penalty ()
 Forward = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
 class CTRModel(nn.Module):
-    """Tables and network. Knows no trainer, file or checkpoint."""
+    """Tables and network; independent of trainer, files and checkpoints."""
 
     def __init__(self, embeddings: FeatureEmbeddings, network: Network) -> None:
         super().__init__()
@@ -28,11 +28,11 @@ class CTRModel(nn.Module):
 
     @property
     def task(self) -> Task:
-        """What is predicted, and by which loss it is trained."""
+        """The label that is predicted, and its loss."""
         return self.network.task
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A batch of physical row numbers → logits (B,) and what is added to their loss, ()."""
+        """A batch of physical row numbers → logits (B,) and a penalty () to add to their loss."""
         vectors, penalty = self.embeddings(batch.lookups)
         if self.full_batch_rows:
             penalty = penalty * (batch.global_rows / self.full_batch_rows)
@@ -40,20 +40,20 @@ class CTRModel(nn.Module):
         return logits, penalty + auxiliary
 
     def dense_parameters(self) -> list[nn.Parameter]:
-        """What the dense optimizer trains: everything but the tables."""
+        """Parameters of the dense optimizer: all except the tables."""
         return [*self.network.parameters(), *self.embeddings.method_modules.parameters()]
 
     def dense_state_dict(self) -> dict[str, Tensor]:
-        """Everything that is not in the store: equal on every rank."""
+        """All state that is not in the store; it is equal on every rank."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith(STORE_PREFIX)}
 
     def load_dense_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes what `dense_state_dict` gave; the store is left as it is."""
+        """Loads a result of `dense_state_dict`; the store does not change."""
         self.check_dense_state(state)
         self.load_state_dict(state, strict=False)
 
     def check_dense_state(self, state: Mapping[str, Tensor]) -> None:
-        """Refuses the weights of another model; names the first that does not fit."""
+        """Refuses the weights of another model; names the first mismatch."""
         own = {name: tuple(value.shape) for name, value in self.dense_state_dict().items()}
         given = {name: tuple(value.shape) for name, value in state.items()}
         for name in sorted(own.keys() | given.keys()):

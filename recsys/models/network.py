@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # keeps the import chain short
 
 
 class Network(nn.Module):
-    """Numericals become vectors where asked, fields get one width, then the model scores them."""
+    """Embeds numericals as configured, brings fields to one width, and scores with the model."""
 
     vector_columns: Tensor
     raw_columns: Tensor
@@ -62,7 +62,7 @@ class Network(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Vectors and numericals (B, N) → logits (B,), and the weighted loss of a second head, ().
 
-        The second head, where the model has one, is trained beside the first and never scores.
+        The second head, if the model has one, only adds a loss in training and never scores.
         """
         histories = [history_of(pair, vectors, self.columns) for pair in self.pairs]
         inputs = self._inputs(vectors.fields, dense)
@@ -89,7 +89,7 @@ class Network(nn.Module):
 
 
 def history_of(pair: HistoryPair, vectors: FeatureVectors, columns: Mapping[str, slice]) -> History:
-    """A pair's part of what was looked up; `columns`: those of each field in `vectors.fields`."""
+    """A pair's looked-up vectors; `columns`: those of each field in `vectors.fields`."""
     unpooled = vectors.unpooled
     return History(
         torch.cat([unpooled[EmbeddingKey(name)] for name in pair.history], dim=1),
@@ -110,7 +110,7 @@ def _compared(unpooled: Mapping[EmbeddingKey, Tensor], names: Sequence[str]) -> 
 
 
 def columns_of(fields: Mapping[str, int]) -> dict[str, slice]:
-    """The columns of each field, by name, where they stand side by side."""
+    """The columns of each field in their concatenation, by name."""
     columns, start = {}, 0
     for name, dim in fields.items():
         columns[name] = slice(start, start + dim)
@@ -124,7 +124,7 @@ def build_network(
     schema: Schema,
     output_dims: Mapping[EmbeddingKey, int],
 ) -> Network:
-    """The network for a data set; `output_dims` are the embeddings' widths, in order."""
+    """The network for a dataset; `output_dims`: widths of the embeddings, in order."""
     is_vector = [embeddings.numerical_of(f.name) == "vector" for f in schema.numerical]
     num_vectors, num_raw = sum(is_vector), len(is_vector) - sum(is_vector)
     numerical = None
@@ -146,7 +146,7 @@ def build_network(
 def _field_widths(
     schema: Schema, output_dims: Mapping[EmbeddingKey, int], pairs: Sequence[HistoryPair]
 ) -> dict[str, int]:
-    """Of the sparse features that are fields: all but the histories."""
+    """Widths of the sparse features that are fields: all except histories."""
     histories = history_features(pairs)
     names = [f.name for f in schema.sparse if f.name not in histories]
     return {name: output_dims[EmbeddingKey(name)] for name in names}
@@ -197,7 +197,7 @@ def projected_floats(
 def _fields(
     embeddings: "EmbeddingsConfig", schema: Schema, widths: Mapping[str, int]
 ) -> list[Field]:
-    """What the model sees: the sparse features, then the numericals that become vectors."""
+    """The model's fields: the sparse features, then the numericals that become vectors."""
     vectors = [f.name for f in schema.numerical if embeddings.numerical_of(f.name) == "vector"]
     width = embeddings.default.embedding_dim
     return [Field(*item) for item in widths.items()] + [Field(n, width) for n in vectors]
@@ -206,7 +206,7 @@ def _fields(
 def _projection(
     model: BaseModelConfig | SequenceModelConfig, fields: Sequence[Field]
 ) -> FieldProjection | FieldPadding | None:
-    """What brings the fields to the model's one width; None where they have it."""
+    """The layer that brings the fields to the model's width; None if they have it."""
     if not isinstance(model, EqualWidthModelConfig):
         return None
     widths, out_width = [field.dim for field in fields], model.common_dim(fields)
