@@ -21,10 +21,14 @@ def has_cuda_kernels() -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(PROBE, "CUDA")
 
 
+def missing_packages() -> list[str]:
+    """The modules that the fused store needs and that are not installed."""
+    return [name for name in ("torchrec", "fbgemm_gpu") if find_spec(name) is None]
+
+
 def check_fused(device: torch.device) -> None:
     """Refuses the fused store without torchrec and fbgemm, or without kernels for this GPU."""
-    missing = [name for name in ("torchrec", "fbgemm_gpu") if find_spec(name) is None]
-    if missing:
+    if missing := missing_packages():
         raise RecsysError(
             "fused tables need torchrec and fbgemm",
             where="embeddings.store",

@@ -34,9 +34,8 @@ class KeyedIds(KeyIds, Protocol):
 class JaggedIds(TensorRecord):
     """Ids of K keys for B rows: the lists of the first key end to end, then those of the second.
 
-    Has the constructor and the accessors of torchrec's KeyedJaggedTensor, which the fused and the
-    sharded store make of it without a copy; the plain store and all code above the stores read
-    either, so they run without torchrec.
+    Has the accessors of torchrec's KeyedJaggedTensor, which the fused and the sharded groups make
+    of it without a copy. All other code reads either, so it needs no torchrec.
     """
 
     def __init__(

@@ -6,6 +6,8 @@ import sys
 import polars as pl
 import pytest
 
+from recsys.evaluation.score import evaluate_split
+from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train
 from tests.training.test_train import assert_same_weights, config_of, weights_of
 
@@ -80,3 +82,26 @@ def test_the_fused_store_is_refused_with_what_to_install(alone):
     ):
         assert words in message
     assert not (alone / "fused").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "sgd"])
+def test_a_fused_run_is_scored_and_exported(tiny_dataset, tmp_path, optimizer):
+    """Rows of 6 floats are padded in a fused run's checkpoint."""
+    changes = ("embeddings.default.embedding_dim=6", "train.epochs=1")
+    name = f"train.embedding_optimizer={{name: {optimizer}, learning_rate: 0.1}}"
+    train(config_of(tiny_dataset, *changes, name), tmp_path / "run")
+    evaluate_split(load_trained(tmp_path / "run"), "test")
+    predictions = tmp_path / "run" / "predictions"
+    (predictions / "test.parquet").rename(predictions / "fused.parquet")
+    run_alone(
+        """
+trained = load_trained(folder / "run")
+evaluate_split(trained, "test")
+export_run(trained, folder / "export")
+verify_export(folder / "export", dataset / "test")
+""",
+        tiny_dataset,
+        tmp_path,
+    )
+    alone, fused = (pl.read_parquet(predictions / f"{n}.parquet") for n in ("test", "fused"))
+    assert alone["logit"].to_numpy() == pytest.approx(fused["logit"].to_numpy(), abs=1e-5)
