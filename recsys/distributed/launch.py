@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from recsys.errors import RecsysError
+from recsys.io.process import count_cores
 
 # The exit code of a rank whose only error is that another one has exited.
 LOST_CONTACT = 75
@@ -99,7 +100,7 @@ def launch(arguments: Sequence[str], devices: int, *, module: str = "recsys") ->
 
 
 def _environment(rank: int, devices: int, port: int) -> dict[str, str]:
-    threads = max(1, len(os.sched_getaffinity(0)) // devices)
+    threads = max(1, count_cores() // devices)
     return {
         "OMP_NUM_THREADS": str(threads),
         **os.environ,

@@ -70,7 +70,7 @@ def check_run_budget(config: "RunConfig", schema: Schema) -> None:
 def meta_embeddings(config: "RunConfig", schema: Schema) -> FeatureEmbeddings:
     """The features, methods and tables of a run; the tables are on the meta device."""
     as_plain = config.embeddings.model_copy(update={"store": "plain"})
-    # any optimizer, but one that charges lookups as the run's does: sequences are pooled if not
-    is_charged = config.train.embedding_optimizer.charges_lookups(config.embeddings.store)
-    optimizer, pairs = SgdConfig(learning_rate=1.0, l2=float(is_charged)), pairs_of(config.model)
+    # any optimizer, with an L2 of rows if the run has one, which leaves sequences unpooled
+    has_row_l2 = config.train.embedding_optimizer.has_row_l2(config.embeddings.store)
+    optimizer, pairs = SgdConfig(learning_rate=1.0, l2=float(has_row_l2)), pairs_of(config.model)
     return build_embeddings(as_plain, schema, optimizer, torch.device("meta"), pairs=pairs)

@@ -43,8 +43,8 @@ def build_embeddings(
     methods = build_methods(config, schema, pairs)
     sequences = [f.name for f in schema.of_kind("sequence")]
     histories = history_features(pairs)
-    is_charged = optimizer.charges_lookups(config.store)
-    groups = _groups(methods, sequences, sequences if is_charged else histories)
+    apart = sequences if optimizer.has_row_l2(config.store) else histories
+    groups = _groups(methods, sequences, apart)
     tables = unique_tables(methods)
     specs = {}
     for name, keys in groups.items():
@@ -72,7 +72,7 @@ def _groups(
 ) -> dict[str, list[EmbeddingKey]]:
     """The embeddings of each table group that has any; a role is a group of its own.
 
-    `apart`: histories, or all sequences if each row that is looked up is charged.
+    `apart`: histories, or all sequences if each looked-up row is penalized.
     """
     own = {key: method for key, method in methods.items() if not key.role}
     unpooled = _unpooled(own, sequences, apart)

@@ -13,8 +13,8 @@ from recsys.embeddings.lookups import GroupLookup, PooledLookup, UnpooledLookup
 from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
 from recsys.embeddings.tables.base import TableStore
 from recsys.embeddings.tables.regularization import (
-    Charge,
     PooledPenalty,
+    RowL2,
     StorePenalty,
     UnpooledPenalty,
 )
@@ -66,7 +66,7 @@ class FeatureEmbeddings(nn.Module):
         is_plain = all(method.is_plain_table for method in methods.values())
         # ids are row numbers, and what is looked up is what the model reads
         self.is_identity = is_plain and not mean_pooled and set(groups) == {POOLED}
-        self.penalty: StorePenalty | None = None  # if rows are charged
+        self.penalty: StorePenalty | None = None  # see `add_penalties`
 
     @property
     def output_dims(self) -> dict[EmbeddingKey, int]:
@@ -118,20 +118,20 @@ class FeatureEmbeddings(nn.Module):
         return vectors, penalty
 
     def add_penalties(
-        self, row_counts: Mapping[str, Tensor], charge: Charge, device: torch.device
+        self, row_counts: Mapping[str, Tensor], l2: RowL2, device: torch.device
     ) -> None:
-        """Adds a penalty of the rows that are looked up; `row_counts` are by table.
+        """Adds a penalty of looked-up rows; `row_counts` are by table.
 
-        `build_embeddings` does not pool sequences if their rows will be charged.
+        `build_embeddings` has left sequences unpooled for it, see `has_row_l2`.
         """
         kinds = {feature.name: feature.kind for feature in self.features}
         pooled = self.lookups[POOLED].methods if POOLED in self.lookups else {}
         summed = [key.feature for key in pooled if kinds[key.feature] != "categorical"]
         if summed:
-            raise TypeError(f"a sum of rows cannot be charged row by row: {', '.join(summed)}")
+            raise TypeError(f"a sum of rows has no penalty of each row: {', '.join(summed)}")
         parts = {
             name: (PooledPenalty if name == POOLED else UnpooledPenalty)(
-                group.tables, group.lookups, row_counts, charge
+                group.tables, group.lookups, row_counts, l2
             )
             for name, group in self.store.groups.items()
         }

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from recsys.data.batch import Batch
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.feature_methods import row_counts
-from recsys.embeddings.tables.regularization import Charge
+from recsys.embeddings.tables.regularization import RowL2
 from recsys.errors import RecsysError
 from recsys.losses import Task
 from recsys.models.network import Network
@@ -24,7 +24,7 @@ class CTRModel(nn.Module):
     def __init__(self, embeddings: FeatureEmbeddings, network: Network) -> None:
         super().__init__()
         self.embeddings, self.network = embeddings, network
-        self.full_batch_rows = 0  # of which a shorter batch is charged a share, see `Charge`
+        self.full_batch_rows = 0  # see `RowL2.batch_rows`
 
     @property
     def task(self) -> Task:
@@ -64,8 +64,8 @@ class CTRModel(nn.Module):
                     got=given.get(name, "no such weights"),
                 )
 
-    def add_row_penalty(self, id_counts: Mapping[str, Tensor], charge: Charge) -> None:
+    def add_row_penalty(self, id_counts: Mapping[str, Tensor], l2: RowL2) -> None:
         """Adds a penalty of the rows that each batch looks up; `id_counts` (V,) by feature."""
-        self.full_batch_rows = charge.batch_rows
+        self.full_batch_rows = l2.batch_rows
         counts = row_counts(self.embeddings.methods, id_counts)
-        self.embeddings.add_penalties(counts, charge, self.network.vector_columns.device)
+        self.embeddings.add_penalties(counts, l2, self.network.vector_columns.device)

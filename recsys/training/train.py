@@ -1,6 +1,5 @@
 """`train`: from a config to a run folder."""
 
-import resource
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from recsys.distributed.context import Ranks, join_ranks
 from recsys.distributed.device import choose_device, describe_device
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json
+from recsys.io.process import peak_memory_bytes
 from recsys.io.stop_signals import StopSignals
 from recsys.models.ctr_model import CTRModel, Forward
 from recsys.schema import Schema
@@ -40,7 +40,7 @@ from recsys.training.lightning.trainer import build_trainer, quiet_lightning
 from recsys.training.loaders import build_loader
 from recsys.training.metrics_log import MetricsLog
 from recsys.training.preflight import check_run, fit_to_data
-from recsys.training.row_charges import charge_rows
+from recsys.training.row_regularization import add_row_l2
 from recsys.training.run_folder.folder import (
     CONFIG_FILE,
     PLAN_FILE,
@@ -114,7 +114,7 @@ def train(
         if built.plan is not None and ranks.is_first:
             write_json(run_dir / PLAN_FILE, built.plan.model_dump(mode="json"))
         torch.manual_seed(config.train.seed + RANK_SEEDS * ranks.rank)  # dropout
-        charge_rows(built.model, config, schema, ranks)
+        add_row_l2(built.model, config, schema, ranks)
         module = build_module(built.model, config.train, ranks, forward)
         _fit(module, config, schema, run_dir, checkpoint, signals)
 
@@ -201,7 +201,7 @@ def _fit(
         "epochs": module.trained.epoch + 1,
         "steps": trainer.global_step,
         "samples_per_second": round(speed.samples_per_second, 1),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": peak_memory_bytes(),
         "device": describe_device(ranks.device),
         "world_size": ranks.world_size,
     }

@@ -1,6 +1,5 @@
 """Compares two scores of the same rows: how far apart they are, and where they first differ."""
 
-import os
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
 
@@ -9,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import RecsysError
+from recsys.io.process import count_cores
 from recsys.metrics.auc import compute_auc
 from recsys.serving.features import ExportedFeature
 from recsys.serving.manifest import Manifest, Parity, now
@@ -174,7 +174,7 @@ class Comparison:
             reference=None if self.reference is None else self.reference.name,
             data=self.data,
             rows=self.rows,
-            cores=len(os.sched_getaffinity(0)),
+            cores=count_cores(),
             max_abs_difference=None if self.reference is None else min(self.max_difference, 1.0),
             tolerance=self.tolerance,
             max_vector_difference=self.max_vector_difference,
@@ -223,7 +223,7 @@ class Comparison:
         """The candidate, for messages."""
         if self.candidate == "whole":
             return "the .pt2 graph"
-        cores = len(os.sched_getaffinity(0))
+        cores = count_cores()
         return f"the export ({self.form} tables, ONNX graph on {cores} cores)"
 
     def _culprit(self, reader: ExportReader, encoded: pl.DataFrame) -> str:

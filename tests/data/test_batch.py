@@ -73,7 +73,9 @@ class Moved(TensorRecord):
 
 
 def test_every_tensor_of_a_record_moves_once_and_the_rest_stays():
-    record = Moved(torch.ones(2), ids(), ids(KeyedJaggedTensor).sync(), {"x": RowLookups(ids(), LENGTHS)})
+    record = Moved(
+        torch.ones(2), ids(), ids(KeyedJaggedTensor).sync(), {"x": RowLookups(ids(), LENGTHS)}
+    )
     moved = record.to(torch.device("meta"))
     lookups = moved.named["x"]
     for tensor in (moved.tensor, lookups.lengths):

@@ -10,7 +10,7 @@ from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.id_mapping.hashing import feature_salt, hash_rows
 from recsys.embeddings.methods.hashed import HashedConfig
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SparseAdamConfig
-from recsys.embeddings.tables.regularization import Charge, PooledPenalty
+from recsys.embeddings.tables.regularization import PooledPenalty, RowL2
 from recsys.errors import RecsysError
 from recsys.schema import Feature, Schema, VocabularyEncoding
 
@@ -210,7 +210,7 @@ def test_an_epochs_row_penalties_sum_to_the_dense_penalty():
         embeddings.methods, {n: torch.bincount(columns[n], minlength=rows[n]) for n in rows}
     )
     store, pooled = embeddings.store, embeddings.store.groups["pooled"]
-    penalty = PooledPenalty(pooled.tables, pooled.lookups, counts, Charge(0.5 * 0.3 * 40))
+    penalty = PooledPenalty(pooled.tables, pooled.lookups, counts, RowL2(0.5 * 0.3 * 40))
     total = torch.zeros(())
     for start in range(0, 40, 8):
         batch = [columns[n][start : start + 8].tolist() for n in rows]

@@ -6,7 +6,7 @@ import torch
 from recsys.data.batch import RowLookups
 from recsys.data.jagged_ids import JaggedIds
 from recsys.embeddings.methods.base import Lookup, NormalInit, TableSpec
-from recsys.embeddings.tables.regularization import Charge, PooledPenalty, UnpooledPenalty
+from recsys.embeddings.tables.regularization import PooledPenalty, RowL2, UnpooledPenalty
 
 TABLES = [TableSpec("a", 4, 2, NormalInit()), TableSpec("b", 3, 1, NormalInit())]
 COUNTS = {"a": torch.tensor([1.0, 10.0, 5.0, 0.0]), "b": torch.tensor([2.0, 4.0, 8.0])}
@@ -31,7 +31,7 @@ def found() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_every_occurrence_pays_its_share_of_an_epoch():
     _, _, vectors = found()
-    paid = UnpooledPenalty(TABLES, ROW_LOOKUPS, COUNTS, Charge(0.6))(asked(), vectors)
+    paid = UnpooledPenalty(TABLES, ROW_LOOKUPS, COUNTS, RowL2(0.6))(asked(), vectors)
     squares = {"a": A.square().sum(1), "b": B.square().sum(1)}
     expected = sum(squares["a"][r] / COUNTS["a"][r] for r in ROWS_A)
     expected = expected + sum(squares["b"][r] / COUNTS["b"][r] for r in ROWS_B)
@@ -41,7 +41,7 @@ def test_every_occurrence_pays_its_share_of_an_epoch():
 def test_mini_batch_aware_gradient_is_lambda_w_over_n_once_per_batch():
     lambda_ = 0.01
     a, b, vectors = found()
-    charge = Charge(0.5 * lambda_, is_once_per_batch=True)
+    charge = RowL2(0.5 * lambda_, is_once_per_batch=True)
     UnpooledPenalty(TABLES, ROW_LOOKUPS, COUNTS, charge)(asked(), vectors).backward()
     for weight, counts, rows in ((a, COUNTS["a"], ROWS_A), (b, COUNTS["b"], ROWS_B)):
         for row in range(len(weight)):
@@ -57,7 +57,7 @@ def test_single_valued_lookups_pay_as_occurrences_do(is_once):
     physical = JaggedIds(
         keys=["a", "b"], values=torch.cat([rows_a, rows_b]).int(), lengths=torch.ones(6).int()
     )
-    charge = Charge(0.6, is_once_per_batch=is_once)
+    charge = RowL2(0.6, is_once_per_batch=is_once)
     vectors = torch.cat([A[rows_a], B[rows_b]], dim=1)
     pooled = PooledPenalty(TABLES, lookups, COUNTS, charge)(RowLookups(physical), vectors)
     keyed = JaggedIds(

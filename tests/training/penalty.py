@@ -19,7 +19,7 @@ from recsys.distributed.context import Ranks, join_ranks
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.schema import SCHEMA_FILE, load_schema
 from recsys.training.loaders import build_loader
-from recsys.training.row_charges import charge_rows
+from recsys.training.row_regularization import add_row_l2
 from tests.embeddings.examples import EXAMPLES
 from tests.ranks import run_on_ranks
 from tests.tiny_dataset import write_tiny_dataset
@@ -112,7 +112,7 @@ def _charged(config: RunConfig, ranks: Ranks) -> Epoch:
     """This rank's part of the penalty of an epoch, as it counts in the loss of all ranks."""
     schema = load_schema(config.data.path)
     model, _, _ = build_on_ranks(config, schema, ranks)
-    charge_rows(model, config, schema, ranks)
+    add_row_l2(model, config, schema, ranks)
     model.train()
     charged = 0.0
     for batch in build_loader(config, schema, "train", model, ranks, shuffle=True):

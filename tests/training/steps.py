@@ -11,7 +11,7 @@ from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
 from recsys.training.lightning.resumable_loader import EpochStream
 from recsys.training.loaders import build_loader
-from recsys.training.row_charges import charge_rows
+from recsys.training.row_regularization import add_row_l2
 
 
 class Shard(NamedTuple):
@@ -39,7 +39,7 @@ def train_steps(configs: Mapping[str, RunConfig], steps: int) -> dict[str, Steps
 def _train(config, steps, ranks) -> Steps:
     schema = load_schema(config.data.path)
     model, forward, plan = build_on_ranks(config, schema, ranks)
-    charge_rows(model, config, schema, ranks)
+    add_row_l2(model, config, schema, ranks)
     optimizer = config.train.dense_optimizer.build(model.dense_parameters())
     stream = EpochStream(build_loader(config, schema, "train", model, ranks, shuffle=True))
     losses = []

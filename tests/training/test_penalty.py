@@ -7,7 +7,7 @@ from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import join_ranks
 from recsys.schema import load_schema
 from recsys.training.loaders import build_loader
-from recsys.training.row_charges import charge_rows
+from recsys.training.row_regularization import add_row_l2
 from tests.training.penalty import (
     BATCH_ROWS,
     KINDS,
@@ -53,7 +53,7 @@ def test_a_pooled_row_takes_the_gradient_step_of_its_charge(datasets, store):
     schema = load_schema(config.data.path)
     with join_ranks(torch.device("cpu")) as ranks:
         model, _, _ = build_on_ranks(config, schema, ranks)
-        charge_rows(model, config, schema, ranks)
+        add_row_l2(model, config, schema, ranks)
         loader = build_loader(config, schema, "train", model, ranks, shuffle=True)
     transform, loader.transform = loader.transform, None
     found = [torch.cat([b.sparse[n].values() for n in ("item", "history")]) for b in loader]
@@ -77,7 +77,7 @@ def test_adam_on_the_plain_store_decays_whole_tables_and_charges_no_lookup(datas
     )
     with join_ranks(torch.device("cpu")) as ranks:
         model, _, _ = build_on_ranks(config, schema, ranks)
-        charge_rows(model, config, schema, ranks)
+        add_row_l2(model, config, schema, ranks)
     assert model.embeddings.penalty is None
     (optimizer,) = model.embeddings.store.optimizers()
     assert [group["weight_decay"] for group in optimizer.param_groups] == [LAMBDA]

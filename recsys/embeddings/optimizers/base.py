@@ -21,8 +21,8 @@ class FusedOptimizer(NamedTuple):
 class TableOptimizerConfig(BaseConfig, ABC):
     """What every table optimizer has; see docs/add_to_a_list.md.
 
-    Adam on the plain store applies `l2` to whole tables at every step. All others charge a row at
-    each of its lookups, see `tables/regularization.py`, where both penalties are defined exactly.
+    Adam on the plain store applies `l2` to whole tables at every step. All others penalize
+    the looked-up rows, see `tables/regularization.py`, where both penalties are defined exactly.
     """
 
     # A step of the plain form changes rows that are not in the batch.
@@ -63,7 +63,7 @@ class TableOptimizerConfig(BaseConfig, ABC):
         """The same as fbgemm's kernels have it on this kind of device; None if they do not."""
         return None
 
-    def charges_lookups(self, store: str) -> bool:
-        """True when the penalty is added lookup by lookup, not by decay of whole tables."""
+    def has_row_l2(self, store: str) -> bool:
+        """True if an L2 penalty is added for each lookup, not by decay of whole tables."""
         is_decay = store == "plain" and self.touches_whole_tables
         return self.mini_batch_l2 > 0 or (self.l2 > 0 and not is_decay)

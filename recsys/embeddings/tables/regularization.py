@@ -1,4 +1,4 @@
-"""L2 over whole tables for sparse updates: each row is charged when it is looked up.
+"""L2 of whole tables for sparse updates: a row adds to the loss when it is looked up.
 
 `l2`: a row that is looked up n times in an epoch adds λ/2·‖row‖²·N/(B·n) to the loss at each
 lookup, for N train rows in batches of B (all ranks together). Over an epoch that is
@@ -8,15 +8,15 @@ lookup, for N train rows in batches of B (all ranks together). Over an epoch tha
 what a penalty λ/2·‖tables‖² beside the mean loss adds in N/B steps, while no step touches a row
 that is not in its batch. It is exact for whatever lookups share a row: single values, pooled
 sequences and histories, of several features or several hashes. Rows that no train row looks up are
-never charged. A last batch of fewer than B rows is charged for its lookups, not for a whole step;
-where N < B, B is N.
+not penalized. A last batch of fewer than B rows adds for its own lookups, not for a whole step; if
+N < B, B is N.
 
 `mini_batch_l2`: DIN's mini-batch aware regularization (Zhou et al. 2018, §5.1, eq. 6) adds
 λ/2·‖row‖²/n once in each batch that looks the row up, however often; over an epoch that is
 λ/2 · Σ ‖row‖² · (batches that look the row up) / n.
 
-Every lookup needs its own row, so a sequence is not pooled inside the lookup where rows are
-charged: see `FeatureEmbeddings`.
+The penalty needs each row by itself, so sequences are not pooled inside the lookup then: see
+`build_embeddings`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,12 @@ from recsys.data.batch import RowLookups
 from recsys.embeddings.methods.base import Lookup, TableSpec
 
 
-class Charge(NamedTuple):
-    """What a lookup is charged.
+class RowL2(NamedTuple):
+    """The scale of the penalty.
 
-    scale: λ/2·N for each lookup, divided by the rows of the batch; or λ/2, once a batch.
-    batch_rows: rows of a full batch, which a shorter one is charged a share of (0: no such rule).
+    scale: λ/2·N for each lookup, divided by the rows of the batch; or λ/2, once per batch.
+    batch_rows: rows of a full batch; a shorter one adds its share of a full one's penalty (0: each
+    batch counts in full).
     """
 
     scale: float
@@ -41,7 +42,7 @@ class Charge(NamedTuple):
     batch_rows: int = 0
 
     def weights(self, rows: Tensor, inverse_counts: Tensor, batch_size: int) -> Tensor:
-        """Row numbers, of any shape → what multiplies the squared norm of each."""
+        """Row numbers, of any shape → the factor of each squared norm."""
         weights = inverse_counts[rows]
         if not self.is_once_per_batch:
             return weights * (self.scale / max(batch_size, 1))
@@ -61,11 +62,11 @@ class PooledPenalty(nn.Module):
         tables: Sequence[TableSpec],
         lookups: Sequence[Lookup],
         row_counts: Mapping[str, Tensor],
-        charge: Charge,
+        l2: RowL2,
     ) -> None:
         """`row_counts` are by table."""
         super().__init__()
-        self.charge = charge
+        self.l2 = l2
         dims, first_row = {t.name: t.dim for t in tables}, _first_rows(tables)
         columns = torch.cat([torch.full((dims[k.table],), i) for i, k in enumerate(lookups)])
         one_hot = (columns[:, None] == torch.arange(len(lookups))).float()  # (Σd, lookups)
@@ -83,7 +84,7 @@ class PooledPenalty(nn.Module):
         if batch_size == 0:
             return vectors.new_zeros(())
         rows = asked.rows.values().view(-1, batch_size).long() + self.first_rows  # (lookups, B)
-        weights = self.charge.weights(rows, self.inverse_counts, batch_size)  # (lookups, B)
+        weights = self.l2.weights(rows, self.inverse_counts, batch_size)  # (lookups, B)
         squared_norms = vectors.square() @ self.lookup_of_column  # (B, lookups)
         return (weights * squared_norms.mT).sum()
 
@@ -98,11 +99,11 @@ class UnpooledPenalty(nn.Module):
         tables: Sequence[TableSpec],
         lookups: Sequence[Lookup],
         row_counts: Mapping[str, Tensor],
-        charge: Charge,
+        l2: RowL2,
     ) -> None:
         """`tables` and `lookups`: those of one group of the store, in its order."""
         super().__init__()
-        self.charge, first_row = charge, _first_rows(tables)
+        self.l2, first_row = l2, _first_rows(tables)
         dims = {table.name: table.dim for table in tables}
         self.parts = [(look.key, dims[look.table], first_row[look.table]) for look in lookups]
         self.register_buffer("inverse_counts", _inverse(tables, row_counts), persistent=False)
@@ -116,7 +117,7 @@ class UnpooledPenalty(nn.Module):
             rows = asked.rows[key].values().long()
             own = vectors[: len(rows), start : start + dim]
             start += dim
-            weights = self.charge.weights(rows + first_row, self.inverse_counts, batch_size)
+            weights = self.l2.weights(rows + first_row, self.inverse_counts, batch_size)
             penalty = penalty + (weights * own.square().sum(dim=1)).sum()
         return penalty
 

@@ -1,12 +1,13 @@
 """environment.json: versions, hardware and commit of a run."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from recsys.io.process import count_cores
 
 
 def describe_environment() -> dict[str, object]:
@@ -16,7 +17,7 @@ def describe_environment() -> dict[str, object]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": count_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": _commit(),
     }

@@ -8,7 +8,7 @@ from recsys.config.run import RunConfig
 from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks
 from recsys.distributed.device import choose_device
-from recsys.embeddings.optimizers import RowwiseAdagradConfig
+from recsys.embeddings.optimizers.rowwise_adagrad import RowwiseAdagradConfig
 from recsys.models.ctr_model import CTRModel
 from recsys.schema import Schema, load_schema
 from recsys.training.checkpoint.io import MODEL_PREFIX, SafetensorsCheckpointIO
