@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def check_types(file_schema: pa.Schema, schema: Schema, path: Path) -> None:
-    """Every column is there, in the type that the data set contract gives its kind."""
+    """Checks that every column exists, in the type that the data contract gives its kind."""
     wanted: dict[str, str] = {feature.name: feature.kind for feature in schema.features}
     wanted[schema.label] = "label"
     if schema.group is not None:
@@ -65,7 +65,7 @@ def _check_type(name: str, kind: str, found: pa.DataType, path: Path) -> None:
             where=path,
             expected=expected,
             got=found,
-            fix="prepare the data set again",
+            fix="prepare the dataset again",
         )
 
 
@@ -85,7 +85,7 @@ def check_filled(column: pa.Array, name: str, place: Place, offsets: Int64s | No
             f"the column {name!r} has a missing value",
             where=place.row(position, offsets),
             expected="a value in every row (0 is the id for missing)",
-            fix="prepare the data set again",
+            fix="prepare the dataset again",
         )
 
 
@@ -99,7 +99,7 @@ def check_ids(ids: Int32s, feature: Feature, place: Place, offsets: Int64s | Non
             where=place.row(position, offsets),
             expected=f"0 to {feature.num_ids - 1} (the cardinality is {feature.num_ids})",
             got=ids[position],
-            fix="prepare the data set again",
+            fix="prepare the dataset again",
         )
 
 
@@ -127,5 +127,5 @@ def check_labels(labels: npt.NDArray[np.generic], name: str, place: Place) -> No
             where=place.row(position),
             expected="0 or 1",
             got=labels[position],
-            fix="prepare the data set again with a rule that makes the label 0 or 1",
+            fix="prepare the dataset again with a rule that makes the label 0 or 1",
         )

@@ -1,4 +1,4 @@
-"""DataConfig: which data set, how large a batch, how the rows are shuffled and loaded."""
+"""DataConfig: which dataset, how large a batch, how the rows are shuffled and loaded."""
 
 from pydantic import Field, PositiveInt
 
@@ -14,7 +14,7 @@ class DataConfig(BaseConfig):
     `leave_out` says which columns of them. The other fields change speed and memory only.
     """
 
-    path: AbsolutePath = Field(description="the data set: a folder that `recsys prepare` wrote")
+    path: AbsolutePath = Field(description="the dataset: a folder that `recsys prepare` wrote")
     global_batch_size: PositiveInt = Field(
         le=2**31 - 1, description="rows of one step, all ranks together"
     )
@@ -24,7 +24,7 @@ class DataConfig(BaseConfig):
     num_shards: PositiveInt = Field(
         default=8,
         le=65_536,
-        description="logical parts that the train rows are cut into and dealt to the ranks; "
+        description="logical parts that the train rows are cut into and assigned to ranks; "
         "at least the number of ranks, best a multiple of it",
     )
     shuffle_rows: PositiveInt = Field(
@@ -41,13 +41,13 @@ class DataConfig(BaseConfig):
     )
 
     def load_schema(self) -> Schema:
-        """The data set's schema without what is left out."""
+        """The dataset's schema without the features of `leave_out`."""
         schema = load_schema(self.path)
         names = [feature.name for feature in schema.features]
         for pattern in self.leave_out:
             if not names_matching(pattern, names):
                 raise RecsysError(
-                    f"the data set {schema.name!r} has no feature {pattern!r} to leave out",
+                    f"the dataset {schema.name!r} has no feature {pattern!r}",
                     where="data.leave_out",
                     expected=", ".join(names),
                     fix=did_you_mean(pattern, names),

@@ -85,7 +85,7 @@ class RowGroups:
             raise RecsysError(
                 f"the split {split!r} has no rows",
                 where=dataset_dir,
-                fix="prepare the data set with another split, or name another split",
+                fix="prepare the dataset with another split, or name another split",
             )
         self.groups = [
             group for file in files for group in _row_groups(_open(dataset_dir, file, schema))
@@ -119,11 +119,11 @@ def _open(dataset_dir: Path, file: DataFile, schema: Schema) -> OpenFile:
         footer = opened.metadata
     if footer.num_rows != file.rows:
         raise RecsysError(
-            "the file has another number of rows than the schema says",
+            "the number of rows differs from the schema",
             where=path,
             expected=file.rows,
             got=footer.num_rows,
-            fix="the file was replaced after `recsys prepare`; prepare the data set again",
+            fix="the file was replaced after `recsys prepare`; prepare the dataset again",
         )
     return OpenFile(path, footer)
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a Parquet file of a data set, as the one exception a user meets."""
+"""Errors of reading a dataset's files, as RecsysError."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,20 +13,20 @@ from recsys.io.memory import is_out_of_memory, out_of_memory
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns what can go wrong with a file into the one exception a user meets."""
+    """Raises RecsysError for a file that cannot be read."""
     try:
         yield
     except FileNotFoundError:
         raise RecsysError(
-            "a file of the data set is not there",
+            "file of the dataset not found",
             where=path,
-            fix="put it back, or prepare the data set again",
+            fix="restore it, or prepare the dataset again",
         ) from None
     except PermissionError:
         raise RecsysError(
-            "no permission to read a file of the data set",
+            "no permission to read a file of the dataset",
             where=path,
-            fix="give this user the right to read it, and to enter the folders above it",
+            fix="give this user read access to the file and to the folders above it",
         ) from None
     except (pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         if is_out_of_memory(error):
@@ -35,5 +35,5 @@ def readable(path: Path) -> Iterator[None]:
             "the file is truncated, damaged or not Parquet",
             where=path,
             got=str(error).splitlines()[0],
-            fix="prepare the data set again, or copy the file again",
+            fix="prepare the dataset again, or copy the file again",
         ) from None

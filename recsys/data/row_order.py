@@ -136,7 +136,7 @@ class ShuffledOrder:
         num_shards = config.num_shards
         if ranks > num_shards:
             raise RecsysError(
-                f"{num_shards} shards cannot be dealt to {ranks} ranks",
+                f"{num_shards} shards cannot be divided among {ranks} ranks",
                 where="data.num_shards",
                 expected=f"at least {ranks}, best a multiple of it",
                 got=num_shards,

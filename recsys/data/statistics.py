@@ -100,10 +100,10 @@ def read_vocabulary(dataset_dir: Path, feature: Feature) -> pl.DataFrame:
     extremes = (table["id"].min(), table["id"].max())
     if len(table) != values or (values and extremes != (1, values)):
         raise RecsysError(
-            f"the vocabulary of {feature.name!r} does not belong to this data set",
+            f"the vocabulary of {feature.name!r} does not belong to this dataset",
             where=path,
             expected=f"the ids 1 to {values}, once each",
             got=f"{len(table)} ids, {extremes[0]!r} to {extremes[1]!r}",
-            fix="prepare the data set again",
+            fix="prepare the dataset again",
         )
     return table

@@ -64,7 +64,7 @@ class FeatureEmbeddings(nn.Module):
         single_valued = [feature.name for feature in features if feature.kind == "categorical"]
         self.combiner = FeatureCombiner(self.lookups, self.fields, mean_pooled, single_valued)
         is_plain = all(method.is_plain_table for method in methods.values())
-        # ids are row numbers, and what is looked up is what the model reads
+        # ids are row numbers, and the looked-up rows are the vectors
         self.is_identity = is_plain and not mean_pooled and set(groups) == {POOLED}
         self.penalty: StorePenalty | None = None  # see `add_penalties`
 

@@ -146,7 +146,7 @@ def test_a_truncated_file_or_one_that_is_not_parquet_is_named(good, content):
 def test_a_file_that_is_not_there_is_named(good):
     folder, schema, path = good
     path.unlink()
-    with pytest.raises(RecsysError, match=r"not there\n.*part-00001"):
+    with pytest.raises(RecsysError, match=r"not found\n.*part-00001"):
         loader_of(folder, schema)
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_vanishes_or_shrinks_after_opening_is_named(good):
     with pytest.raises(RecsysError, match=r"truncated, damaged or not Parquet\n.*part-00001"):
         list(loader)
     path.unlink()
-    with pytest.raises(RecsysError, match=r"not there\n.*part-00001"):
+    with pytest.raises(RecsysError, match=r"not found\n.*part-00001"):
         list(loader)
 
 

@@ -106,7 +106,7 @@ BAD_COLUMNS = {
     "wide numbers": (cast("price", pa.float64()), "'price'", "float", "double"),
     "labels as text": (cast("label", pa.string()), "'label'", "string"),
     "groups as text": (cast("user", pa.string()), "'user'", "integer", "string"),
-    "a row less": (lambda t: t.slice(1), "another number of rows", "300", "299"),
+    "a row less": (lambda t: t.slice(1), "number of rows differs", "300", "299"),
 }
 
 
@@ -146,7 +146,7 @@ BROKEN_FILES = {
     "text": (as_text, "truncated, damaged or not Parquet"),
     "a footer of zeros": (zero_footer, "truncated, damaged or not Parquet"),
     "a folder": (as_folder, "not a regular file"),
-    "gone": (Path.unlink, "not there"),
+    "gone": (Path.unlink, "not found"),
 }
 
 
@@ -313,7 +313,7 @@ def test_a_data_set_replaced_after_training_is_not_scored_as_the_old_one(trained
     config.write_text(config.read_text().replace(path_of(config), str(other)))
     rewrite(other / "test" / PART, lambda table: table.slice(1))
     outcome = run("evaluate", trained)
-    assert outcome.is_refusal("another number of rows", f"test/{PART}")
+    assert outcome.is_refusal("number of rows differs", f"test/{PART}")
 
 
 def test_a_run_that_bad_data_stopped_starts_once_more_when_they_are_mended(

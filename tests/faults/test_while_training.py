@@ -58,7 +58,7 @@ def test_a_file_that_vanishes_is_named_and_the_checkpoints_stay(
     out = tmp_path / "run"
     options = ["train.epochs=5", "data.prefetch_batches=1", *SMALL_MEMORY]
     assert run("train", damaged, *options, "--out", out).is_refusal(
-        "not there" if loss == "gone" else "truncated, damaged", f"train/{PART}"
+        "not found" if loss == "gone" else "truncated, damaged", f"train/{PART}"
     )
     assert not (out / "training.json").exists()
     if step > 10:

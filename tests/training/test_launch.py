@@ -78,7 +78,7 @@ def test_a_mistake_that_one_rank_meets_is_the_one_message(tiny_dataset, tmp_path
     command = start("train", config, "train.devices=2", "--out", tmp_path / "run")
     _, err = command.communicate(timeout=60)
     assert command.returncode == 2
-    assert err.count("error: 1 shards cannot be dealt to 2 ranks") == 1
+    assert err.count("error: 1 shards cannot be divided among 2 ranks") == 1
     assert "Traceback" not in err
 
 

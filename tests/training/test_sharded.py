@@ -105,7 +105,7 @@ WRONG_ON_MANY = {
         "sparse gradients of the plain store",
     ),
     "batch statistics": (["model.batch_norm=true"], "batch_norm needs the statistics"),
-    "more ranks than shards": (["data.num_shards=1"], "1 shards cannot be dealt to 2 ranks"),
+    "more ranks than shards": (["data.num_shards=1"], "1 shards cannot be divided among 2 ranks"),
 }
 
 

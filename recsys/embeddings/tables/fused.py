@@ -46,11 +46,11 @@ class FusedGroup(TableGroup):
             bag.weight.data.zero_()
         columns = _wanted_columns(self.tables, lookups)
         self.output_dim = len(columns)
-        answered_dim = sum(padded_dim(t.dim) * _reads(t, lookups) for t in self.tables)
-        is_as_wanted = columns == list(range(answered_dim))
+        returned_dim = sum(padded_dim(t.dim) * _reads(t, lookups) for t in self.tables)
+        is_in_order = columns == list(range(returned_dim))
         self.register_buffer(
             "columns",
-            None if is_as_wanted else torch.tensor(columns, device=device),
+            None if is_in_order else torch.tensor(columns, device=device),
             persistent=False,
         )
 
@@ -97,7 +97,7 @@ def _reads(table: TableSpec, lookups: Sequence[Lookup]) -> int:
 
 
 def _wanted_columns(tables: Sequence[TableSpec], lookups: Sequence[Lookup]) -> list[int]:
-    """Where the columns of each lookup, in order, stand in torchrec's table-by-table answer."""
+    """The columns of each lookup, in order, within torchrec's output, which is table by table."""
     first_column, start = {}, 0
     for table in tables:
         for look in lookups:

@@ -6,7 +6,7 @@ lookup, for N train rows in batches of B (all ranks together). Over an epoch tha
     λ/2 · Σ ‖row‖² · N/B        over the rows that any train row looks up,
 
 what a penalty λ/2·‖tables‖² beside the mean loss adds in N/B steps, while no step touches a row
-that is not in its batch. It is exact for whatever lookups share a row: single values, pooled
+that is not in its batch. It is exact whichever lookups share a row: single values, pooled
 sequences and histories, of several features or several hashes. Rows that no train row looks up are
 not penalized. A last batch of fewer than B rows adds for its own lookups, not for a whole step; if
 N < B, B is N.

@@ -1,4 +1,4 @@
-"""Batches on their way before they are trained, so that a GPU waits for neither bus nor network.
+"""Moves batches ahead of training, so that a GPU waits for neither bus nor network.
 
 With sharded tables: while one batch is trained, the ids of the next travel to the ranks that hold
 their rows, and the one after it is copied to the device. Rows are looked up when a batch's turn
@@ -51,7 +51,7 @@ def training_forward(built: ModelOnRanks, choice: PipelineChoice, device: torch.
     is_sharded = built.plan is not None
     if choice == "on" and not is_sharded:
         raise RecsysError(
-            "there is no exchange between devices that a pipeline could hide",
+            "train.pipeline needs tables sharded over several devices",
             where="train.pipeline",
             expected="auto or off; on with embeddings.store fused on several devices",
             got="on",
