@@ -1,15 +1,15 @@
 """Trains click-through-rate models in which every feature chooses how it is embedded.
 
-The commands as functions; each is imported when it is first used, and `verify` and `ExportReader`
-need no torch.
+The commands are functions too. Each is imported when it is first used; `verify` and `ExportReader`
+need no torch::
 
->>> config = recsys.load_config("configs/criteo_kaggle/dcn_v2.yaml")             # doctest: +SKIP
->>> recsys.train(config, Path("runs/dcn_v2"))                                    # doctest: +SKIP
->>> run = recsys.load_run(Path("runs/dcn_v2"))                                   # doctest: +SKIP
->>> recsys.evaluate(run, "test")                                                 # doctest: +SKIP
->>> recsys.export_run(run, Path("exports/dcn_v2"))                               # doctest: +SKIP
->>> recsys.verify(Path("exports/dcn_v2"), Path("datasets/criteo_kaggle"))        # doctest: +SKIP
->>> recsys.ExportReader("exports/dcn_v2").score_raw(raw_rows).probabilities      # doctest: +SKIP
+    config = recsys.load_config(Path("configs/criteo_kaggle/dcn_v2.yaml"))
+    recsys.train(config, Path("runs/dcn_v2"))
+    run = recsys.load_run(Path("runs/dcn_v2"))
+    recsys.evaluate(run, "test")
+    recsys.export_run(run, Path("exports/dcn_v2"))
+    recsys.verify(Path("exports/dcn_v2"), Path("datasets/criteo_kaggle"))
+    recsys.ExportReader(Path("exports/dcn_v2")).score_raw(raw_rows).probabilities
 """
 
 from importlib import import_module

@@ -184,7 +184,11 @@ def looked_up(count: int) -> tuple[LookedUp, ...]:
 
 
 def identity(table: str) -> Rule:
-    """Row i of the table is the vector of id i."""
+    """Row i of the table is the vector of id i.
+
+    >>> identity("C1").model_dump(exclude_none=True, exclude_defaults=True)
+    {'lookups': ({'table': 'C1'},), 'vector': {'index': 0}}
+    """
     return Rule(lookups=(TableLookup(table=table),), vector=LookedUp(index=0))
 
 

@@ -38,10 +38,10 @@ class Scores(NamedTuple):
 class ExportReader:
     """Scores raw or encoded rows with an export.
 
-    >>> reader = ExportReader("exports/dcn_v2")                      # doctest: +SKIP
-    >>> rows = pl.DataFrame({"C1": ["68fd1e64"], "I1": [3.0], ...})  # doctest: +SKIP
-    >>> reader.score_raw(rows).probabilities                         # doctest: +SKIP
-    array([0.2476], dtype=float32)
+    For example::
+
+        reader = ExportReader("exports/dcn_v2")
+        reader.score_raw(pl.read_csv("rows.csv", infer_schema=False)).probabilities  # (B,)
     """
 
     def __init__(self, export_dir: Path | str, *, check: bool = True, threads: int = 0) -> None:

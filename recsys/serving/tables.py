@@ -121,6 +121,9 @@ def vector_differences(got: Floats, expected: Floats) -> NDArray[np.float64]:
     """The largest difference in each row, (L,), relative to the largest entry if that is above 1.
 
     NaN counts as infinity.
+
+    >>> vector_differences(np.array([[4.0, 2.0]]), np.array([[4.0, 1.0]])).tolist()
+    [0.25]
     """
     difference = np.abs(got.astype(np.float64) - expected)
     difference[np.isnan(difference)] = np.inf

@@ -30,6 +30,9 @@ def describe_forms() -> str:
 def get_form(name: str) -> TableForm:
     """The form of that name.
 
+    >>> get_form("native").description
+    'the tables as trained, and the rule that computes a vector from them'
+
     Raises:
         RecsysError: if the list has no such form.
     """
