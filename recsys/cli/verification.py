@@ -101,8 +101,15 @@ def _raw_chunks(export_dir: Path, raw: Path) -> Iterator[tuple[pl.DataFrame, pl.
     """Yields raw columns, and the same rows encoded by the data pipeline."""
     schema = load_schema(export_dir)
     encoder = data_pipelines.FrameEncoder(schema, export_dir)
-    for frame in data_pipelines.read_raw(schema, [raw]):
-        yield frame, encoder.encode(frame)
+    try:
+        for frame in data_pipelines.read_raw(schema, [raw]):
+            yield frame, encoder.encode(frame)
+    except RecsysError as error:
+        raise RecsysError(
+            str(error),
+            fix=f"{raw} was read as raw rows of {schema.name!r}: give such a file, or a dataset "
+            "that `recsys prepare` wrote, or add --encoded if it holds encoded rows",
+        ) from None
 
 
 def describe_parity(comparisons: Sequence[Parity]) -> str:

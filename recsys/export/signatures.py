@@ -41,10 +41,6 @@ class Histories(NamedTuple):
         """The histories whose lengths are inputs of the dense graph, in order."""
         return list(dict.fromkeys(self.leaders.values()))
 
-    def leader_of(self, pair: HistoryPair) -> str:
-        """The history whose lengths are those of this pair."""
-        return self.leaders[pair.history[0]]
-
 
 def histories_of(embeddings: FeatureEmbeddings, schema: Schema) -> Histories:
     """The pairs of a model; refuses histories without max_length, which a graph needs."""

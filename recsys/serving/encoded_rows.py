@@ -1,6 +1,6 @@
 """Reads encoded rows: of a dataset, one of its splits, or a Parquet file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.errors import RecsysError
-from recsys.schema import SCHEMA_FILE, Feature, Schema, load_schema
+from recsys.schema import SCHEMA_FILE, Feature, load_schema
 from recsys.serving.manifest import Manifest, describe_path
 
 CHUNK_ROWS = 1 << 15
@@ -36,36 +36,51 @@ def _files(data: Path, manifest: Manifest) -> list[Path]:
         return [data]
     dataset_dir = data if (data / SCHEMA_FILE).exists() else data.parent
     if not data.is_dir() or not (dataset_dir / SCHEMA_FILE).exists():
-        raise RecsysError(
-            f"no rows to score at {data}",
-            where="--data",
-            expected="a dataset folder that `recsys prepare` wrote, the folder of one of its "
-            "splits, a Parquet file of encoded rows, or a raw file",
-            got=describe_path(data),
-            fix="give a dataset such as datasets/criteo_kaggle, or one raw file",
-        )
+        raise _no_rows(data)
     schema = load_schema(dataset_dir)
-    _check_features(schema, manifest)
+    check_features(schema.features, manifest, dataset_dir, may_have_more=True)
     name = data.name
     if dataset_dir == data:
         name = next((split for split in SPLITS if split in schema.splits), "test")
-    return [dataset_dir / file.path for file in schema.split(name).files]
+    files = [dataset_dir / file.path for file in schema.split(name).files]
+    if files and not files[0].exists():  # a run or an export has a schema too
+        raise _no_rows(data)
+    return files
 
 
-def _check_features(schema: Schema, manifest: Manifest) -> None:
-    for exported in manifest.features:
-        feature = schema.feature(exported.name)
-        expected, got = (meaning_of(f) for f in (exported, feature))
-        if expected != got:
-            raise RecsysError(
-                f"{feature.name}: the dataset {schema.name!r} encodes it differently",
-                expected=f"as in {manifest.dataset.name!r}, the dataset of the model: {expected}",
-                got=got,
-                fix="give the dataset that the model was trained on, or raw rows",
-            )
+def _no_rows(data: Path) -> RecsysError:
+    return RecsysError(
+        f"no rows to score at {data}",
+        where="--data",
+        expected="a dataset folder that `recsys prepare` wrote, the folder of one of its splits, a "
+        "Parquet file of encoded rows, or a raw file",
+        got=describe_path(data),
+        fix="give a dataset such as datasets/criteo_kaggle, or one raw file",
+    )
 
 
-def meaning_of(feature: Feature) -> tuple[object, ...]:
+def check_features(
+    features: Iterable[Feature], manifest: Manifest, where: Path, *, may_have_more: bool = False
+) -> None:
+    """Refuses a dataset or run whose features are encoded differently than the export's."""
+    own = {feature.name: _encoding(feature) for feature in features}
+    exported = {feature.name: _encoding(feature) for feature in manifest.features}
+    names = exported if may_have_more else own.keys() | exported
+    differing = [name for name in sorted(names) if own.get(name) != exported.get(name)]
+    if differing:
+        name = differing[0]
+        raise RecsysError(
+            f"the features differ from the export's: {', '.join(differing[:5])}"
+            + (" …" if len(differing) > 5 else ""),
+            where=where,
+            expected=f"{name}: {exported.get(name, 'no such feature')}, as in the dataset "
+            f"{manifest.dataset.name!r} of the model",
+            got=f"{name}: {own.get(name, 'no such feature')}",
+            fix="give the dataset or run that the export was made from; or raw rows, or no --run",
+        )
+
+
+def _encoding(feature: Feature) -> tuple[object, ...]:
     """Everything that an encoded value of a feature depends on."""
     return feature.kind, feature.cardinality, feature.transform
 

@@ -81,7 +81,7 @@ class SearchStage:
         """The score of each rank, (max_length,), rank 1 first; None if ranks do not count."""
         if self.search.positions is None or self.search.position_scale is None:
             return None
-        positions = self.tables.physical(self.search.positions)
+        positions = self.tables.files.physical(self.search.positions)
         return positions[1:] @ positions[0] * np.float32(self.search.position_scale)
 
     def _behaviors(self, history: Mapping[str, Sequence[int] | Ids]) -> dict[str, Ids]:

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from recsys.errors import RecsysError
-from recsys.io.file_sizes import check_size
-from recsys.io.memory import check_memory
-from recsys.io.paths import file_inside
-from recsys.serving.features import ExportedEmbedding, PhysicalTable
+from recsys.serving.features import ExportedEmbedding
 from recsys.serving.table_forms import get_form
-from recsys.serving.table_forms.base import Array, Floats, Ids, Lookup
-from recsys.serving.table_forms.native import read_physical
+from recsys.serving.table_forms.base import Floats, Ids, Lookup, TableReader
 
 COMPARED_IDS = 1 << 20  # of each feature, spread evenly
 IDS_AT_ONCE = 1 << 16
@@ -26,9 +20,8 @@ class FeatureTables:
     """Ids → vectors; files are read when they are first needed, and once."""
 
     def __init__(self, export_dir: Path, embeddings: Iterable[ExportedEmbedding]) -> None:
-        self.export_dir = export_dir
+        self.files = TableReader(export_dir)
         self.embeddings = {embedding.name: embedding for embedding in embeddings}
-        self._read = cache(self._load_tensors)
         self._lookup = cache(self._open)
 
     def vectors(self, embedding: ExportedEmbedding, ids: Ids, form: str | None = None) -> Floats:
@@ -77,15 +70,11 @@ class FeatureTables:
             raise RecsysError(
                 f"{embedding.name}: the {forms[0]} and {forms[1]} forms of the vector of id "
                 f"{ids[row]} differ",
-                where=self.export_dir,
+                where=self.files.export_dir,
                 expected=f"{forms[0]}: {expected[row]} ± {tolerance:g}",
                 got=f"{forms[1]}: {got[row]}",
                 fix="export the run again",
             )
-
-    def physical(self, table: PhysicalTable) -> Floats:
-        """A table as it was trained, (num_rows, dim)."""
-        return read_physical(table, self._read, self.export_dir)
 
     def _is_same_file(self, embedding: ExportedEmbedding, first: str, second: str) -> bool:
         tables = embedding.forms[second].tables.values()
@@ -94,18 +83,7 @@ class FeatureTables:
     def _open(self, name: str, form: str) -> Lookup:
         embedding = self.embeddings[name]
         stored = embedding.forms[form]
-        return get_form(form).open(embedding, stored, self._read, self.export_dir)
-
-    def _load_tensors(self, file: str) -> dict[str, Array]:
-        try:
-            path = file_inside(self.export_dir, file)
-            check_size(path)
-            check_memory(path.stat().st_size, "a table", where=path)
-            return dict(load_file(path))
-        except (SafetensorError, OSError, KeyError, TypeError) as error:  # KeyError: its dtype
-            raise RecsysError(
-                "the table is damaged", where=self.export_dir / file, got=error
-            ) from None
+        return get_form(form).open(embedding, stored, self.files)
 
 
 def _stored_form(embedding: ExportedEmbedding, form: str | None) -> str:

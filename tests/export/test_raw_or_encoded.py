@@ -104,3 +104,22 @@ def test_the_option_wins_and_wrong_types_are_refused(place, tmp_path):
 def test_data_that_is_not_there_is_named(place, tmp_path):
     with pytest.raises(RecsysError, match="data not found"):
         verify(place.export, tmp_path / "nothing.parquet")
+
+
+def test_a_path_to_something_else_is_named_for_what_it_is(place, tmp_path):
+    def refuses(match, export=place.export, data=place.dataset, **options):
+        with pytest.raises(RecsysError, match=f"(?s){match}"):
+            verify(export, data, **options)
+
+    run_dir = place.trained.run_dir
+    refuses("is not an export.*got: +a run folder.*recsys export RUN", export=run_dir)
+    refuses("is not an export.*got: +a dataset folder", export=place.dataset)
+    refuses("is not an export.*got: +a path that does not exist", export=tmp_path / "nothing")
+    refuses("is not a run folder.*got: +an export.*leave --run out", run_dir=place.export)
+    refuses("no rows to score.*got: +an export", data=place.export)
+    refuses("no rows to score.*got: +a run folder", data=run_dir)
+    refuses("no rows to score.*got: +an empty folder", data=tmp_path, encoded=True)
+    refuses("no raw file found.*read as raw rows of 'shop'", data=tmp_path)
+    (tmp_path / "notes.txt").write_text("hello world")
+    refuses("notes.txt was read as raw rows of 'shop'", data=tmp_path / "notes.txt")
+    refuses("no rows to score.*a folder of other files", data=tmp_path, encoded=True)

@@ -96,9 +96,7 @@ def test_an_export_of_another_format_is_named_as_such(place, found, words):
 def test_a_run_of_other_features_is_one_message(place, workplace):
     trained, export = place
     other = workplace("dcn_v2").trained.run_dir
-    with pytest.raises(
-        RecsysError, match="the features of the run and the export differ: %rate, age"
-    ):
+    with pytest.raises(RecsysError, match="the features differ from the export's: %rate, age"):
         verify_with_run(export, trained.dataset_dir, run_dir=other)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.errors import RecsysError
-from recsys.schema import Schema, load_schema
-from recsys.serving.encoded_rows import meaning_of
+from recsys.schema import load_schema
+from recsys.serving.encoded_rows import check_features
 from recsys.serving.manifest import Manifest, Parity, describe_path
 from recsys.verification.verify import RawChunk, verify_export
 
@@ -58,23 +58,6 @@ def find_run(
     is_same = hashlib.sha256(config.encode()).hexdigest() == manifest.run.config_sha256
     if not is_named and not is_same:
         return None
-    check_features(load_schema(run_dir), manifest, run_dir)
+    check_features(load_schema(run_dir).features, manifest, run_dir)
     trained = load_trained(run_dir)
     return RunReference(trained.model, trained.schema)
-
-
-def check_features(schema: Schema, manifest: Manifest, run_dir: Path) -> None:
-    """Refuses a run whose features differ from the export's."""
-    own = {feature.name: meaning_of(feature) for feature in schema.features}
-    exported = {feature.name: meaning_of(feature) for feature in manifest.features}
-    differing = [n for n in sorted(own.keys() | exported) if own.get(n) != exported.get(n)]
-    if differing:
-        name = differing[0]
-        raise RecsysError(
-            f"the features of the run and the export differ: {', '.join(differing[:5])}"
-            + (" …" if len(differing) > 5 else ""),
-            where=run_dir,
-            expected=f"{name}: {exported.get(name, 'no such feature')}, as in the export",
-            got=f"{name}: {own.get(name, 'no such feature')}",
-            fix="give the run that was exported with --run, or leave --run out",
-        )

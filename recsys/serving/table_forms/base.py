@@ -7,18 +7,23 @@ they give may be from the trained model's.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from recsys.errors import RecsysError
 from recsys.io.file_names import file_stems
+from recsys.io.file_sizes import check_size
+from recsys.io.memory import check_memory
+from recsys.io.paths import file_inside
 from recsys.lookup_spec import Rule
-from recsys.serving.features import ExportedEmbedding, StoredForm
+from recsys.serving.features import ExportedEmbedding, PhysicalTable, StoredForm
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -61,15 +66,54 @@ class TableFiles:
         # Physical tables that a float32 file holds already, by name.
         self.plain_tables: dict[str, str] = {}
 
-    def save(self, file: str, make: Callable[[], Tensors]) -> bool:
-        """Writes safetensors to `file`, relative to the export; False if it was written before."""
+    def save(self, file: str, make: Callable[[], Tensors]) -> None:
+        """Writes safetensors to `file`, relative to the export, unless it was written before."""
         path = self.folder / file
-        if path.exists():
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # safetensors writes the memory behind an array as it is, gaps included
-        save_file({name: np.ascontiguousarray(t) for name, t in make().items()}, path)
-        return True
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # safetensors writes the memory behind an array as it is, gaps included
+            save_file({name: np.ascontiguousarray(t) for name, t in make().items()}, path)
+
+
+class TableReader:
+    """Reads the table files of an export, each once."""
+
+    def __init__(self, export_dir: Path) -> None:
+        self.export_dir = export_dir
+        self.tensors = cache(self._read)
+
+    def table(self, file: str, shape: tuple[int, int], dtype: str = "float32") -> Array:
+        """The tensor `vectors` of a file.
+
+        Raises:
+            RecsysError: if it is missing or has another shape or dtype.
+        """
+        tensors = self.tensors(file)
+        table = tensors.get(TENSOR_NAME)
+        if table is None or table.shape != shape or table.dtype != np.dtype(dtype):
+            raise RecsysError(
+                "the table is damaged",
+                where=self.export_dir / file,
+                expected=f"{dtype} {TENSOR_NAME!r} of shape {shape}",
+                got=", ".join(f"{name}: {t.dtype} {t.shape}" for name, t in tensors.items()),
+            )
+        return table
+
+    def physical(self, table: PhysicalTable) -> Floats:
+        """A table as it was trained, (num_rows, dim)."""
+        found = self.table(table.file, (table.num_rows, table.dim))
+        return found.astype(np.float32, copy=False)
+
+    def _read(self, file: str) -> Tensors:
+        try:
+            path = file_inside(self.export_dir, file)
+            check_size(path)
+            check_memory(path.stat().st_size, "a table", where=path)
+            return load_file(path)
+        except (SafetensorError, OSError, KeyError, TypeError) as error:  # KeyError: its dtype
+            raise RecsysError(
+                "the table is damaged", where=self.export_dir / file, got=error
+            ) from None
 
 
 class TableForm(ABC):
@@ -84,7 +128,7 @@ class TableForm(ABC):
     tolerance: ClassVar[float] = PROBABILITY_TOLERANCE
     # Largest allowed difference of a vector's entry, relative to the largest entry if above 1.
     vector_tolerance: ClassVar[float] = VECTOR_TOLERANCE
-    # Whether `recsys export` writes it unless forms are chosen.
+    # Whether `recsys export` writes it unless a form is chosen.
     is_default: ClassVar[bool] = False
     # Whether it stores a row for each id, however small the trained tables are.
     has_row_per_id: ClassVar[bool] = True
@@ -95,23 +139,11 @@ class TableForm(ABC):
 
     @abstractmethod
     def write(self, embedding: TrainedEmbedding, files: TableFiles) -> StoredForm:
-        """Writes the embedding's files and returns what the manifest states of them."""
+        """Writes the embedding's files and returns what the manifest states about them."""
 
     @abstractmethod
-    def open(
-        self,
-        embedding: ExportedEmbedding,
-        stored: StoredForm,
-        read: Callable[[str], Tensors],
-        where: Path,
-    ) -> Lookup:
-        """Returns the lookup of a stored embedding.
-
-        Args:
-            embedding: the embedding as the manifest describes it.
-            stored: what `write` returned.
-            read: file relative to the export → its tensors.
-            where: the export, for messages.
+    def open(self, embedding: ExportedEmbedding, stored: StoredForm, files: TableReader) -> Lookup:
+        """Returns the lookup of an embedding that `write` has stored.
 
         Raises:
             RecsysError: if the files do not fit the manifest.
@@ -133,47 +165,24 @@ class RowPerId(TableForm):
         """Tensors of the file, ids (L,) → vectors (L, D)."""
         return tensors[TENSOR_NAME][ids].astype(np.float32, copy=False)
 
+    def check(self, files: TableReader, file: str, shape: tuple[int, int]) -> None:
+        """Refuses a file that does not hold what `encode` makes of vectors of this shape."""
+        files.table(file, shape, self.dtype)
+
     def write(self, embedding: TrainedEmbedding, files: TableFiles) -> StoredForm:
         file = f"{self.folder}/{file_name(embedding.owner)}.safetensors"
         files.save(file, lambda: self.encode(embedding.vectors()))
         return StoredForm(dtype=self.dtype, file=file)
 
-    def open(
-        self,
-        embedding: ExportedEmbedding,
-        stored: StoredForm,
-        read: Callable[[str], Tensors],
-        where: Path,
-    ) -> Lookup:
-        tensors = read(str(stored.file))
-        self.check(tensors, (embedding.num_ids, embedding.dim), where / str(stored.file))
+    def open(self, embedding: ExportedEmbedding, stored: StoredForm, files: TableReader) -> Lookup:
+        self.check(files, str(stored.file), (embedding.num_ids, embedding.dim))
+        tensors = files.tensors(str(stored.file))
         return lambda ids: self.decode(tensors, ids)
-
-    def check(self, tensors: Tensors, shape: tuple[int, int], where: Path) -> None:
-        """Refuses tensors that are not what `encode` makes of (V, D) vectors."""
-        check_table(tensors, shape, self.dtype, where)
 
     @property
     def folder(self) -> str:
         """The folder of its files, relative to the export."""
         return f"tables/{self.name}"
-
-
-def check_table(tensors: Tensors, shape: tuple[int, int], dtype: str, where: Path) -> Array:
-    """The tensor `vectors` of a table's file.
-
-    Raises:
-        RecsysError: if it is missing or has another shape or dtype.
-    """
-    table = tensors.get(TENSOR_NAME)
-    if table is None or table.shape != shape or table.dtype != np.dtype(dtype):
-        raise RecsysError(
-            "the table is damaged",
-            where=where,
-            expected=f"{dtype} {TENSOR_NAME!r} of shape {shape}",
-            got=", ".join(f"{name}: {t.dtype} {t.shape}" for name, t in tensors.items()),
-        )
-    return table
 
 
 def file_name(embedding: str) -> str:

@@ -1,8 +1,5 @@
 """The native form: the tables as they were trained, and the rule that makes vectors of them."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 
 from recsys.errors import RecsysError
@@ -10,13 +7,11 @@ from recsys.serving.decoder import Decoder
 from recsys.serving.features import ExportedEmbedding, PhysicalTable, StoredForm
 from recsys.serving.table_forms.base import (
     TENSOR_NAME,
-    Floats,
     Lookup,
     TableFiles,
     TableForm,
-    Tensors,
+    TableReader,
     TrainedEmbedding,
-    check_table,
     file_name,
 )
 
@@ -53,18 +48,12 @@ class Native(TableForm):
         files.save(file, lambda: {TENSOR_NAME: table})
         return PhysicalTable(file=file, num_rows=table.shape[0], dim=table.shape[1])
 
-    def open(
-        self,
-        embedding: ExportedEmbedding,
-        stored: StoredForm,
-        read: Callable[[str], Tensors],
-        where: Path,
-    ) -> Lookup:
-        subject = f"{where}: the rule of {embedding.name}"
+    def open(self, embedding: ExportedEmbedding, stored: StoredForm, files: TableReader) -> Lookup:
+        subject = f"{files.export_dir}: the rule of {embedding.name}"
         if stored.rule is None:
             raise RecsysError("the manifest has no rule", where=subject)
-        tables = {n: read_physical(table, read, where) for n, table in stored.tables.items()}
-        tensors = {} if stored.file is None else read(stored.file)
+        tables = {name: files.physical(table) for name, table in stored.tables.items()}
+        tensors = {} if stored.file is None else files.tensors(stored.file)
         decoder = Decoder(stored.rule, tables, tensors, subject)
         width = decoder.vectors(np.zeros(1, np.int64)).shape[1]
         if width != embedding.dim:
@@ -75,10 +64,3 @@ class Native(TableForm):
                 got=width,
             )
         return decoder.vectors
-
-
-def read_physical(table: PhysicalTable, read: Callable[[str], Tensors], where: Path) -> Floats:
-    """A table as it was trained, (num_rows, dim) float32."""
-    shape = (table.num_rows, table.dim)
-    found = check_table(read(table.file), shape, "float32", where / table.file)
-    return found.astype(np.float32, copy=False)
