@@ -110,3 +110,21 @@ def test_a_wheel_contains_all_code_and_every_data_file(tmp_path):
     assert shipped == files - {"data_pipelines/README.md"}
     assert "recsys/reports/report.html" in shipped
     assert f"{in_share}configs/criteo_kaggle/dcn_v2.yaml" in names
+
+
+def test_what_runs_without_torch_imports_requirements_of_the_core_alone():
+    rooms = (
+        "data_pipelines",
+        "recsys/io",
+        "recsys/metrics",
+        "recsys/serving",
+        "recsys/verification",
+    )
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    pattern = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
+    code = (re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL) for path in files)
+    imported = {name for text in code for name in pattern.findall(text)}
+    core = {Requirement(line).name for line in PROJECT["dependencies"]} | {"yaml"}
+    ours = {"recsys", "data_pipelines", "google"}  # google: protobuf, which onnx requires
+    assert {"numpy", "onnx", "onnxruntime"} <= imported
+    assert imported - core - ours - sys.stdlib_module_names == set()
