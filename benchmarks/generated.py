@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.io.checksums import sha256_of
+from recsys.io.paths import sha256_of
 from recsys.schema import SCHEMA_FILE, DataFile, Feature, Schema, Split, VocabularyEncoding
 
 # Values of C1 … C26 in the full Criteo Kaggle rows; capped so that their sum is what is asked for.

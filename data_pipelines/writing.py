@@ -14,8 +14,8 @@ from data_pipelines.encoding.statistics import FeatureStatistics, find_warnings
 from data_pipelines.recipe import Recipe
 from recsys.errors import RecsysError
 from recsys.io.atomic import atomic_folder, write_text
-from recsys.io.checksums import sha256_of
 from recsys.io.lock import file_lock
+from recsys.io.paths import sha256_of
 from recsys.schema import SCHEMA_FILE, DataFile, Schema, Split
 
 ROW_GROUP_ROWS = 1 << 15

@@ -19,8 +19,7 @@ from recsys.embeddings.methods.base import BaseMethodConfig
 from recsys.embeddings.records import AllocationFacts, Score
 from recsys.errors import RecsysError
 from recsys.io.atomic import write_json
-from recsys.io.checksums import sha256_of
-from recsys.io.paths import read_bytes
+from recsys.io.paths import read_bytes, sha256_of
 from recsys.schema import Schema
 
 METHOD: TypeAdapter[MethodConfig] = TypeAdapter(MethodConfig)

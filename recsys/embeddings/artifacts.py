@@ -18,8 +18,7 @@ from safetensors.torch import save_file
 from recsys.config.base import AbsolutePath, BaseConfig
 from recsys.errors import RecsysError
 from recsys.io.atomic import atomic_write
-from recsys.io.checksums import sha256_of
-from recsys.io.paths import file_inside, regular_file
+from recsys.io.paths import file_inside, regular_file, sha256_of
 
 
 class Artifacts(BaseConfig):

@@ -1,22 +1,15 @@
 """SHA256SUMS: one file, in coreutils' format, that says whether a folder is whole."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from recsys.errors import RecsysError
 from recsys.io.file_sizes import check_size
-from recsys.io.paths import read_bytes, regular_files
+from recsys.io.paths import read_bytes, regular_files, sha256_of
 
 CHECKSUM_FILE = "SHA256SUMS"
 NOTHING_KNOWN: Mapping[str, str] = MappingProxyType({})
-
-
-def sha256_of(path: Path) -> str:
-    """The hexadecimal sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_checksums(folder: Path, known: Mapping[str, str] = NOTHING_KNOWN) -> None:

@@ -7,6 +7,7 @@ be reached through a link. Text is read only up to a stated size.
 """
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path, PurePosixPath
@@ -168,3 +169,9 @@ _KINDS = (
 def _not_regular(path: Path, mode: int) -> RecsysError:
     kind = next((words for test, words in _KINDS if test(mode)), "something else")
     return RecsysError("not a regular file", where=path, expected="a regular file", got=kind)
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

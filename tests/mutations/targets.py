@@ -10,7 +10,8 @@ import numpy as np
 import yaml
 from hypothesis import strategies as st
 
-from recsys.io.checksums import CHECKSUM_FILE, sha256_of
+from recsys.io.checksums import CHECKSUM_FILE
+from recsys.io.paths import sha256_of
 from tests.faults.commands import run
 from tests.faults.conftest import write_config
 from tests.mutations.mutation import (

@@ -31,7 +31,7 @@ from torch.futures import Future
 from recsys.compat.torch_internals import ShardedTensor
 from recsys.errors import RecsysError
 from recsys.io.atomic import sync
-from recsys.io.checksums import sha256_of
+from recsys.io.paths import sha256_of
 from recsys.training.checkpoint.layout import (
     LAYOUT_FILE,
     Layout,
