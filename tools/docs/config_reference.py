@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -44,6 +45,7 @@ def _is_config(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
+@cache
 def _from_source(model: type[BaseModel]) -> dict[str, str]:
     """What the source of one class says about the keys that it declares."""
     lines = inspect.getsource(model).splitlines()
