@@ -45,13 +45,15 @@ class PlainGroup(TableGroup):
     def forward(self, rows: KeyedIds) -> Tensor:
         if rows.stride() == 0:
             return self._no_rows(rows.values().device)
-        vectors = []
+        keys, vectors = rows.keys(), []
+        lengths = rows.lengths().view(len(keys), rows.stride())
+        offsets = dict(zip(keys, F.pad(lengths.cumsum(1), (1, 0)), strict=True))  # (B + 1,) each
         for look in self.lookups:
-            table, own = self.index[look.table], rows[look.key]
+            table = self.index[look.table]
             pooled = F.embedding_bag(
-                own.values().long(),
+                rows[look.key].values().long(),
                 self.parameters_by_table[table],
-                own.offsets().long(),
+                offsets[look.key],
                 mode="sum",
                 sparse=self.is_sparse,
                 include_last_offset=True,
