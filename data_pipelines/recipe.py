@@ -27,7 +27,8 @@ from data_pipelines.rules.splits import (
     RandomSplit,
     SplitRule,
 )
-from recsys.config.base import BaseConfig, apply_overrides, read_yaml, validate
+from recsys.config.base import BaseConfig, validate
+from recsys.config.yaml_files import apply_overrides, read_yaml
 from recsys.errors import RecsysError
 
 

@@ -29,3 +29,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     nearest = [choice for choice in choices if choice.strip().lower() == name.lower()]
     nearest = nearest or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean {nearest[0]!r}?" if nearest else None
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """The text, or its beginning if it is longer than `limit` characters."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"

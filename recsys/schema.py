@@ -12,9 +12,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from recsys.config.base import BaseConfig
-from recsys.errors import RecsysError, did_you_mean
+from recsys.errors import RecsysError, did_you_mean, shorten
 from recsys.io.paths import RelativePath, file_inside, read_bytes
-from recsys.io.plain_data import shorten
 
 FORMAT_VERSION = 1
 SCHEMA_FILE = "schema.json"

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from recsys.config.base import apply_overrides, read_yaml
 from recsys.config.run import RunConfig, dump_config, load_config
+from recsys.config.yaml_files import apply_overrides, read_yaml
 from recsys.errors import RecsysError
 
 GOOD = """

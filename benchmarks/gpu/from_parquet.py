@@ -15,8 +15,9 @@ import torch.distributed as dist
 from benchmarks.generated import write_criteo_dataset
 from benchmarks.gpu.setting import Point, Setting
 from benchmarks.speed.training_contenders import run_config
-from recsys.config.base import apply_overrides, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig
+from recsys.config.yaml_files import apply_overrides
 from recsys.distributed.context import join_ranks
 from recsys.training.run_folder.folder import TRAINING_FILE
 from recsys.training.train import train

@@ -24,7 +24,7 @@ from benchmarks import harness
 from benchmarks.runs import RunLog, train_in_process
 from benchmarks.samples import SAMPLES, describe, prepared
 from benchmarks.tables import by_seed, mean_std, table
-from recsys.config.base import apply_overrides
+from recsys.config.yaml_files import apply_overrides
 from recsys.metrics import compare_grouped_aucs
 
 NAMES = ("grocery", "beauty", "sports", "movielens")

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.harness import CONFIGS
-from recsys.config.base import apply_overrides, read_yaml, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig
+from recsys.config.yaml_files import apply_overrides, read_yaml
 from recsys.distributed.run_memory import count_run_bytes
 from recsys.errors import RecsysError
 from recsys.schema import Schema, load_schema

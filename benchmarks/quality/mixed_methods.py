@@ -19,8 +19,9 @@ from benchmarks import harness
 from benchmarks.runs import RunLog, train_and_score
 from benchmarks.samples import describe, prepared
 from benchmarks.tables import by_seed, mean_std, paired, table
-from recsys.config.base import apply_overrides, read_yaml, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig
+from recsys.config.yaml_files import apply_overrides, read_yaml
 from recsys.reports.compare import compare_runs
 
 DATA = ("criteo_kaggle", "avazu", "taobao")

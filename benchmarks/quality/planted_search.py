@@ -22,8 +22,8 @@ import yaml
 from benchmarks import harness
 from benchmarks.runs import train_and_score
 from benchmarks.tables import table
-from recsys.config.base import apply_overrides
 from recsys.config.run import RunConfig, load_config
+from recsys.config.yaml_files import apply_overrides
 from recsys.schema import Feature, VocabularyEncoding
 from recsys.search.search import search
 from tests.tiny_dataset import write_dataset, write_vocabulary

@@ -16,8 +16,9 @@ from benchmarks import harness
 from benchmarks.runs import RunLog, train_and_score
 from benchmarks.samples import prepared
 from benchmarks.tables import by_seed, mean_std, table, unpaired
-from recsys.config.base import apply_overrides, read_yaml, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig
+from recsys.config.yaml_files import apply_overrides, read_yaml
 
 MIXED = "mixed_methods"
 PEER_FILES = {"criteo_peer": "criteo", "avazu": "avazu", "movielens_1m": "movielens"}

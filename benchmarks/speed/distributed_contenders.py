@@ -30,7 +30,7 @@ from recsys.data.loader import BatchLoader
 from recsys.distributed.context import Ranks, join_ranks
 from recsys.distributed.planner.cluster import this_cluster
 from recsys.distributed.planner.dry_run import DryRun
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 from recsys.embeddings.tables.torchrec_collection import (
     build_collection,
     fused_optimizer,

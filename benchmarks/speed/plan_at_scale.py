@@ -15,7 +15,7 @@ from recsys.config.run import RunConfig
 from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.description import PlanDescription, describe_plan
 from recsys.distributed.planner.dry_run import DryRun
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 from recsys.distributed.run_memory import count_run_bytes
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, Schema

@@ -1,10 +1,9 @@
-"""The base of every config class, and how a config is read from YAML with overrides.
+"""The base of every config class, and the messages about invalid values.
 
 A config is a value: frozen, unknown keys are errors, and every error names the key, what was
 expected, what came and the nearest known key.
 """
 
-import copy
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from recsys.errors import RecsysError, did_you_mean
-from recsys.io.paths import read_text
-from recsys.io.plain_data import MAX_DEPTH, parse_yaml, shorten
+from recsys.errors import RecsysError, did_you_mean, shorten
 
 
 class BaseConfig(BaseModel):
@@ -64,51 +61,9 @@ class NameIn:
 Config = TypeVar("Config", bound=BaseConfig)
 # Relative to the folder where the config is first read; written to run folders as absolute.
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
-YamlDict = dict[str, Any]
 
 
-def read_yaml(path: Path) -> YamlDict:
-    """Reads one YAML file as a dict; duplicate keys are errors."""
-    try:
-        text = read_text(path)
-    except FileNotFoundError:
-        raise RecsysError(f"config file {path} not found") from None
-    except (PermissionError, NotADirectoryError) as error:
-        raise RecsysError(f"the config file {path} cannot be read", got=str(error)) from None
-    content = parse_yaml(text, str(path))
-    if not isinstance(content, dict):
-        raise RecsysError(f"{path} is not a config", expected="`key: value` lines")
-    return content
-
-
-def apply_overrides(content: YamlDict, overrides: Sequence[str]) -> YamlDict:
-    """Returns a copy of the content with each `section.key=value` set; values are YAML."""
-    content = copy.deepcopy(content)
-    for override in overrides:
-        dotted, equals, text = override.partition("=")
-        if not equals or not dotted:
-            raise RecsysError(
-                f"invalid override {shorten(override)!r}",
-                expected="section.key=value",
-                fix="repeat an option that takes several values: --raw A --raw B",
-            )
-        *parents, last = dotted.split(".")
-        if len(parents) >= MAX_DEPTH:
-            raise RecsysError(
-                "the override is nested too deeply",
-                where=shorten(dotted),
-                expected=f"at most {MAX_DEPTH} levels",
-            )
-        node = content
-        for key in parents:
-            if not isinstance(node.setdefault(key, {}), dict):
-                node[key] = {}
-            node = node[key]
-        node[last] = parse_yaml(text, shorten(dotted))
-    return content
-
-
-def validate(config_class: type[Config], content: YamlDict, source: str) -> Config:
+def validate(config_class: type[Config], content: Mapping[str, Any], source: str) -> Config:
     """The content as a config; the first error as one readable message."""
     try:
         return config_class.model_validate(content)

@@ -8,9 +8,10 @@ from typing import Any, Self
 import yaml
 from pydantic import model_validator
 
-from recsys.config.base import BaseConfig, apply_overrides, read_yaml, validate
+from recsys.config.base import BaseConfig, validate
 from recsys.config.search import SearchConfig
 from recsys.config.train import ReportConfig, TrainConfig
+from recsys.config.yaml_files import apply_overrides, read_yaml
 from recsys.data.config import DataConfig
 from recsys.embeddings.allocation import allocated_methods
 from recsys.embeddings.config import EmbeddingsConfig

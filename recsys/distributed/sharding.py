@@ -11,7 +11,7 @@ from recsys.config.run import RunConfig
 from recsys.distributed.context import Ranks, local_world_size
 from recsys.distributed.planner.cluster import this_cluster
 from recsys.distributed.planner.description import PlanDescription, describe_plan
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 from recsys.distributed.run_memory import count_run_bytes
 from recsys.embeddings.tables.sharded import sharded_groups
 from recsys.models.ctr_model import STORE_PREFIX, CTRModel, Forward

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod, RowsOf, TableSpec
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
+from recsys.embeddings.table_spec import RowsOf, TableSpec
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair, history_features
 from recsys.schema import Schema

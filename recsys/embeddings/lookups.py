@@ -9,7 +9,8 @@ from torch import Tensor
 
 from recsys.data.batch import RowLookups
 from recsys.data.jagged_ids import JaggedIds
-from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod, Lookup, TableSpec
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
+from recsys.embeddings.table_spec import Lookup, TableSpec
 
 Methods = Mapping[EmbeddingKey, EmbeddingMethod]
 

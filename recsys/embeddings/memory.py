@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recsys.config.byte_sizes import format_bytes
 from recsys.config.dense_optimizers import DENSE_OPTIMIZERS
-from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod, TableSpec
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
 from recsys.embeddings.optimizers.base import TableOptimizerConfig
 from recsys.embeddings.records import (
     FLOAT_BYTES,
@@ -22,6 +22,7 @@ from recsys.embeddings.records import (
     Purpose,
     SharedTableBytes,
 )
+from recsys.embeddings.table_spec import TableSpec
 from recsys.embeddings.tables.base import padded_dim
 from recsys.errors import RecsysError
 

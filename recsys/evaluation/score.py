@@ -16,10 +16,9 @@ from recsys.errors import RecsysError
 from recsys.evaluation.attention_sample import MAX_ROWS, AttentionSample
 from recsys.io.atomic import atomic_write
 from recsys.models.ctr_model import CTRModel
+from recsys.reports.slices import choose_slices
 from recsys.schema import Schema, VocabularyEncoding
 from recsys.training.run_folder.trained import TrainedRun
-
-MAX_SLICES, MIN_SLICE_IDS, MAX_SLICE_IDS = 3, 3, 50
 
 
 def evaluate_split(trained: TrainedRun, split: str) -> Path:
@@ -60,23 +59,6 @@ def evaluate_split(trained: TrainedRun, split: str) -> Path:
 def attention_path(predictions: Path) -> Path:
     """The file of a split's attention sample."""
     return predictions.parents[1] / "attention" / predictions.name
-
-
-def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The features whose values the report shows: as configured, else the smallest ones."""
-    ids = {f.name: f.num_ids for f in schema.of_kind("categorical")}
-    for name in wanted or ():
-        if schema.feature(name).name not in ids:
-            raise RecsysError(
-                f"{name!r} cannot be reported by value",
-                where="report.slices",
-                expected=f"categorical features: {', '.join(ids)}",
-                got=f"a {schema.feature(name).kind} feature",
-            )
-    if wanted is not None:
-        return wanted
-    small = [name for name, count in ids.items() if MIN_SLICE_IDS <= count <= MAX_SLICE_IDS]
-    return tuple(sorted(small, key=lambda name: ids[name])[:MAX_SLICES])
 
 
 def choose_histories(schema: Schema, model: CTRModel) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from recsys.errors import RecsysError
+from recsys.errors import RecsysError, shorten
 
 MAX_DEPTH = 32  # the deepest key of a run config is at depth 7
 MAX_VALUES = 1_000_000  # aliases count as often as they are used
@@ -117,8 +117,3 @@ def _too_deep(where: str) -> RecsysError:
     return RecsysError(
         "values are nested too deeply", where=where, expected=f"at most {MAX_DEPTH} levels"
     )
-
-
-def shorten(text: str, limit: int = 200) -> str:
-    """The text, or its beginning if it is longer than `limit` characters."""
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 
 from recsys.config.base import BaseConfig
 from recsys.data.readable import readable
+from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
 from recsys.metrics import compute_auc_interval, compute_calibration
 from recsys.schema import Schema, VocabularyEncoding
 
 NUM_VALUES = 10
 MIN_ROWS = 50  # values with fewer rows are counted with the others
+
+
+# what the report shows by default: so many features, with so many ids
+MAX_SLICES, MIN_SLICE_IDS, MAX_SLICE_IDS = 3, 3, 50
 
 
 class SliceMetrics(BaseConfig):
@@ -92,3 +97,20 @@ def read_names(
         vocabulary = pl.scan_parquet(path, glob=False).filter(pl.col("id").is_in(ids))
         found = vocabulary.select(pl.col("id"), pl.col("value").cast(pl.String)).collect()
     return dict(found.iter_rows())
+
+
+def choose_slices(schema: Schema, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The features whose values the report shows: as configured, else the smallest ones."""
+    ids = {f.name: f.num_ids for f in schema.of_kind("categorical")}
+    for name in wanted or ():
+        if schema.feature(name).name not in ids:
+            raise RecsysError(
+                f"{name!r} cannot be reported by value",
+                where="report.slices",
+                expected=f"categorical features: {', '.join(ids)}",
+                got=f"a {schema.feature(name).kind} feature",
+            )
+    if wanted is not None:
+        return wanted
+    small = [name for name, count in ids.items() if MIN_SLICE_IDS <= count <= MAX_SLICE_IDS]
+    return tuple(sorted(small, key=lambda name: ids[name])[:MAX_SLICES])

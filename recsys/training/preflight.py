@@ -4,8 +4,8 @@ from recsys.config.run import RunConfig
 from recsys.distributed.device import check_bf16, choose_device, has_bf16
 from recsys.distributed.run_memory import check_run_budget
 from recsys.errors import RecsysError
-from recsys.evaluation.score import choose_slices
 from recsys.metrics import METRICS
+from recsys.reports.slices import choose_slices
 from recsys.schema import Schema
 
 

@@ -11,8 +11,9 @@ from pydantic import TypeAdapter
 from data_pipelines import find_recipe
 from data_pipelines.recipe import Recipe, override_recipe
 from recsys.cli.main import app
-from recsys.config.base import apply_overrides, read_yaml, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig
+from recsys.config.yaml_files import apply_overrides, read_yaml
 from tests.docs.pages import (
     PAGES,
     ROOT,

@@ -16,11 +16,9 @@ from recsys.embeddings.methods.base import (
     EmbeddingMethod,
     Finalized,
     FittedMethodConfig,
-    Lookup,
-    TableSpec,
-    TensorInit,
 )
 from recsys.embeddings.methods.full_table import FullTable
+from recsys.embeddings.table_spec import Lookup, TableSpec, TensorInit
 from recsys.lookup_spec import Concat, Remap, Rule, TableLookup, looked_up
 
 

@@ -14,8 +14,8 @@ from recsys.embeddings.id_mapping.partitions import (
     QuotientRemainder,
     least_remainders,
 )
-from recsys.embeddings.methods.base import NormalInit, UniformInit
 from recsys.embeddings.methods.compositional import CompositionalConfig
+from recsys.embeddings.table_spec import NormalInit, UniformInit
 from recsys.errors import RecsysError
 from tests.embeddings.criteo import CRITEO, CRITEO_SIZES
 

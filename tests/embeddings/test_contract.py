@@ -12,8 +12,8 @@ from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.memory import Optimizers, count_bytes
 from recsys.embeddings.methods import MethodConfig
-from recsys.embeddings.methods.base import NormalInit
 from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.table_spec import NormalInit
 from recsys.embeddings.tables.base import padded_dim
 from recsys.schema import Feature, Schema
 from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES

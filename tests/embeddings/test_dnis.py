@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from recsys.embeddings.methods.base import NormalInit
 from recsys.embeddings.methods.dnis import DnisConfig, frequency_bands
 from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.table_spec import NormalInit
 from recsys.embeddings.tables.base import table_generator
 from recsys.errors import RecsysError
 

@@ -16,8 +16,9 @@ from recsys.embeddings import config as embeddings_config
 from recsys.embeddings.allocation import Allocation, FeatureAllocation, Score, save_allocation
 from recsys.embeddings.config import EmbeddingsConfig, FeatureConfig
 from recsys.embeddings.methods import MethodConfig
-from recsys.embeddings.methods.base import EmbeddingKey, Finalized, NormalInit
+from recsys.embeddings.methods.base import EmbeddingKey, Finalized
 from recsys.embeddings.methods.hashed import HashedConfig
+from recsys.embeddings.table_spec import NormalInit
 from recsys.errors import RecsysError
 from recsys.export.write import export_run
 from recsys.schema import load_schema

@@ -17,13 +17,7 @@ from recsys.embeddings.memory import (
     check_budget,
     count_bytes,
 )
-from recsys.embeddings.methods.base import (
-    EmbeddingKey,
-    EmbeddingMethod,
-    Lookup,
-    NormalInit,
-    TableSpec,
-)
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
 from recsys.embeddings.methods.full_table import FullTable, FullTableConfig
 from recsys.embeddings.optimizers import (
     AdamConfig,
@@ -32,6 +26,7 @@ from recsys.embeddings.optimizers import (
     TableOptimizer,
     TableOptimizerConfig,
 )
+from recsys.embeddings.table_spec import Lookup, NormalInit, TableSpec
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair
 from recsys.schema import Feature, Schema

@@ -11,9 +11,10 @@ from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.feature_methods import row_counts
 from recsys.embeddings.id_mapping.power_rule import anchored_dims, count_floats, dims_within
-from recsys.embeddings.methods.base import EmbeddingKey, NormalInit
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.embeddings.methods.mixed_dimension import MixedDimensionConfig
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.table_spec import NormalInit
 from recsys.errors import RecsysError
 from recsys.models.dcn_v2 import DCNv2Config
 from recsys.schema import Feature, Schema

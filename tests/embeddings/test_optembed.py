@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from recsys.embeddings.methods.base import NormalInit
 from recsys.embeddings.methods.optembed import LongTailStep, OptEmbed, OptEmbedConfig
+from recsys.embeddings.table_spec import NormalInit
 
 ROWS = torch.tensor([[0.1, -0.2], [0.0, 0.0], [0.5, 0.5], [-0.05, 0.0]])  # L1: .3, 0, 1, .05
 

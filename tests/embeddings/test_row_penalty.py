@@ -5,7 +5,7 @@ import torch
 
 from recsys.data.batch import RowLookups
 from recsys.data.jagged_ids import JaggedIds
-from recsys.embeddings.methods.base import Lookup, NormalInit, TableSpec
+from recsys.embeddings.table_spec import Lookup, NormalInit, TableSpec
 from recsys.embeddings.tables.regularization import PooledPenalty, RowL2, UnpooledPenalty
 
 TABLES = [TableSpec("a", 4, 2, NormalInit()), TableSpec("b", 3, 1, NormalInit())]

@@ -11,13 +11,8 @@ from torch import Tensor
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.id_mapping.hashing import hash_rows
 from recsys.embeddings.methods import MethodConfig
-from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
-    EmbeddingMethod,
-    Lookup,
-    NormalInit,
-    TableSpec,
-)
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod
+from recsys.embeddings.table_spec import Lookup, NormalInit, TableSpec
 from tests.embeddings import test_contract
 from tests.embeddings.contract_cases import contract_cases
 from tests.embeddings.examples import DIM

@@ -8,11 +8,12 @@ from recsys.data.jagged_ids import JaggedIds
 from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.id_mapping.hashing import feature_salt, hash_rows
-from recsys.embeddings.methods.base import EmbeddingKey, NormalInit, UniformInit
+from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.embeddings.methods.full_table import FullTableConfig
 from recsys.embeddings.methods.hashed import HashedConfig
 from recsys.embeddings.methods.unified import UnifiedConfig
 from recsys.embeddings.optimizers import SgdConfig
+from recsys.embeddings.table_spec import NormalInit, UniformInit
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, Schema, VocabularyEncoding
 from tests.embeddings.criteo import CRITEO

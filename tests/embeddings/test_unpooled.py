@@ -8,15 +8,10 @@ import torch
 from recsys.data.jagged_ids import JaggedIds
 from recsys.embeddings.collection import FeatureEmbeddings
 from recsys.embeddings.lookups import unpooled_lookups
-from recsys.embeddings.methods.base import (
-    EmbeddingKey,
-    EmbeddingMethod,
-    Lookup,
-    NormalInit,
-    TableSpec,
-)
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
 from recsys.embeddings.methods.full_table import FullTableConfig
 from recsys.embeddings.optimizers import RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.table_spec import Lookup, NormalInit, TableSpec
 from recsys.embeddings.tables.build import GroupSpec, build_store
 from recsys.schema import Feature
 

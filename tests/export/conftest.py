@@ -12,7 +12,7 @@ import torch
 import data_pipelines
 from data_pipelines import FrameEncoder, read_raw
 from recsys.config.run import RunConfig, dump_config
-from recsys.embeddings.methods.base import RowsOf
+from recsys.embeddings.table_spec import RowsOf
 from recsys.export.write import export_run
 from recsys.schema import SCHEMA_FILE, load_schema
 from recsys.training.checkpoint.io import save_weights

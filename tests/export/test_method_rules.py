@@ -11,10 +11,10 @@ import torch
 from recsys.embeddings.id_mapping.hashing import hash_step
 from recsys.embeddings.id_mapping.partitions import MixedRadix, QuotientRemainder
 from recsys.embeddings.methods import MethodConfig
-from recsys.embeddings.methods.base import RowsOf
 from recsys.embeddings.methods.compositional import CompositionalConfig
 from recsys.embeddings.methods.hashed import HashedConfig
 from recsys.embeddings.methods.pruned import BandConfig, PrunedConfig
+from recsys.embeddings.table_spec import RowsOf
 from recsys.lookup_spec import Product, Rule, Sum, TableLookup, looked_up
 from recsys.serving.decoder import Decoder
 from tests.embeddings.examples import CARDINALITY, DIM, EXAMPLES, kept_text

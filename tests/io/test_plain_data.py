@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.errors import RecsysError
-from recsys.io.plain_data import MAX_INTEGER, check_bounds, parse_yaml, shorten
+from recsys.errors import RecsysError, shorten
+from recsys.io.plain_data import MAX_INTEGER, check_bounds, parse_yaml
 
 REFUSED = {
     "a date that does not exist": ("x: 2020-99-99", "invalid YAML value"),

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from benchmarks.exactness.folder_comparison import differences
-from recsys.config.base import apply_overrides, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig, dump_config, load_config
+from recsys.config.yaml_files import apply_overrides
 from recsys.distributed.context import join_ranks
 from recsys.embeddings.allocation import load_allocation
 from recsys.errors import RecsysError

@@ -10,7 +10,7 @@ from recsys.config.run import RunConfig
 from recsys.data.statistics import mean_lengths
 from recsys.distributed.planner.description import describe_plan
 from recsys.distributed.planner.dry_run import DryRun
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 from recsys.distributed.run_memory import count_run_bytes
 from recsys.embeddings.build import build_embeddings
 from recsys.embeddings.tables.sharded import sharded_groups

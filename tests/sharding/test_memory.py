@@ -5,7 +5,7 @@ import pytest
 from recsys.config.run import RunConfig, dump_config
 from recsys.distributed.planner.description import describe_plan
 from recsys.distributed.planner.dry_run import DryRun
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 from recsys.distributed.run_memory import check_run_budget, count_run_bytes
 from recsys.errors import RecsysError
 

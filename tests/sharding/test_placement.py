@@ -7,7 +7,7 @@ import pytest
 from recsys.config.base import validate
 from recsys.distributed.planner.choices import constraints, sharding_choices, table_placements
 from recsys.distributed.planner.dry_run import DryRun
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
 from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError

@@ -14,10 +14,10 @@ from recsys.distributed.planner.description import PlanDescription, describe_pla
 from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.planner import DoesNotFitError, PlanRequest, find_plan, make_plan
 from recsys.distributed.planner.proposals import step_milliseconds
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 from recsys.distributed.run_memory import count_run_bytes
-from recsys.embeddings.methods.base import Lookup, NormalInit, TableSpec
 from recsys.embeddings.optimizers import AdamConfig, RowwiseAdagradConfig, SgdConfig
+from recsys.embeddings.table_spec import Lookup, NormalInit, TableSpec
 from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError
 from recsys.schema import load_schema
@@ -219,7 +219,7 @@ from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.description import describe_plan
 from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.run_memory import count_run_bytes
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 config = load_config(Path(sys.argv[1]))
 schema = load_schema(config.data.path)
 cluster = Cluster(world_size=16, devices_per_node=8, device_type="cuda", hbm_bytes=10**9)

@@ -5,11 +5,11 @@ import re
 import pytest
 import yaml
 
-from recsys.config.base import apply_overrides
 from recsys.config.run import RunConfig
+from recsys.config.yaml_files import apply_overrides
 from recsys.distributed.planner.dry_run import DryRun
 from recsys.distributed.planner.planner import find_plan
-from recsys.distributed.planner.run_plan import plan_run
+from recsys.distributed.planner.suggestions import plan_run
 from recsys.errors import RecsysError
 
 MB = 10**6

@@ -2,8 +2,9 @@
 
 import pytest
 
-from recsys.config.base import apply_overrides, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig
+from recsys.config.yaml_files import apply_overrides
 from tests.embeddings.examples import EXAMPLES
 from tests.ranks import run_on_ranks
 from tests.training.steps import train_steps

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import distributed as dist
 
 from recsys.compat.torchrec_pipeline import SparsePipeline
-from recsys.config.base import apply_overrides, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig, dump_config, load_config
+from recsys.config.yaml_files import apply_overrides
 from recsys.data.batch import Batch
 from recsys.distributed.build import build_on_ranks
 from recsys.distributed.context import Ranks, join_ranks

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recsys.config.base import apply_overrides, validate
+from recsys.config.base import validate
 from recsys.config.run import RunConfig, dump_config, load_config
+from recsys.config.yaml_files import apply_overrides
 from recsys.errors import RecsysError
 from recsys.evaluation.score import evaluate_split
 from recsys.metrics import compute_auc

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from recsys.embeddings.methods.base import NormalInit, TableSpec
+from recsys.embeddings.table_spec import NormalInit, TableSpec
 from recsys.embeddings.tables.base import TableShard
 from recsys.errors import RecsysError
 from recsys.schema import Feature, HashEncoding, load_schema

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from recsys.compat.torchrec_planner import CacheParams, ParameterConstraints
 from recsys.distributed.planner.cluster import Cluster
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod, TableSpec
+from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
 from recsys.embeddings.optimizers.base import TableOptimizerConfig
+from recsys.embeddings.table_spec import TableSpec
 from recsys.embeddings.tables.placement import Kernel, PlacementConfig, Sharding
 from recsys.errors import RecsysError
 

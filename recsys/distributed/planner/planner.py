@@ -26,8 +26,8 @@ from recsys.config.byte_sizes import format_bytes
 from recsys.distributed.planner.choices import constraints, sharding_choices
 from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.proposals import OrderedEnumerator, proposers, table_index
-from recsys.embeddings.methods.base import Lookup, TableSpec
 from recsys.embeddings.optimizers.base import TableOptimizerConfig
+from recsys.embeddings.table_spec import Lookup, TableSpec
 from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.embeddings.tables.torchrec_collection import (
     build_collection,

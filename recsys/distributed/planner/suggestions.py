@@ -1,4 +1,4 @@
-"""Tables that do not fit: by how much, the largest features, and config changes that help.
+"""`plan_run`; and if tables do not fit: by how much, the largest features, and config changes that help.
 
 Every suggestion is tried: it is printed only if the planner finds a plan with it.
 """
@@ -10,13 +10,17 @@ from typing import NamedTuple
 import yaml
 
 from recsys.config.byte_sizes import format_bytes
+from recsys.config.run import RunConfig
+from recsys.distributed.planner.cluster import Cluster
 from recsys.distributed.planner.dry_run import DryRun
+from recsys.distributed.planner.planner import DoesNotFitError, FoundPlan, find_plan
 from recsys.embeddings.methods import MethodConfig
 from recsys.embeddings.methods.base import BaseMethodConfig
 from recsys.embeddings.methods.full_table import FullTableConfig
 from recsys.embeddings.methods.hashed import HashedConfig
 from recsys.embeddings.tables.placement import PlacementConfig
 from recsys.errors import RecsysError
+from recsys.schema import Schema
 
 LARGEST_SHOWN = 5
 LINES_SHOWN = 4
@@ -246,3 +250,29 @@ def _two_digits(number: float) -> int:
 
 def _flow(value: dict[str, object]) -> str:
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).strip()
+
+
+def plan_run(config: RunConfig, schema: Schema, cluster: Cluster) -> FoundPlan:
+    """The plan of a run; the same on each rank that calls it.
+
+    Raises:
+        RecsysError: nothing to shard, a placement that is not available, or tables that do not fit;
+            then the message names the largest features and config changes that would help.
+    """
+    run = DryRun(config, schema, cluster)
+    _check_store(run)
+    try:
+        return find_plan(run.request())
+    except DoesNotFitError:
+        raise explain(run) from None
+
+
+def _check_store(run: DryRun) -> None:
+    if run.config.embeddings.store == "plain":
+        whole = format_bytes(sum(run.feature_bytes().values()))
+        raise RecsysError(
+            "the plain store is not sharded: every device holds all tables",
+            where="embeddings.store",
+            got=f"{whole} on each device, with optimizer state",
+            fix="set embeddings.store: fused (train.embedding_optimizer: rowwise_adagrad or sgd)",
+        )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.embeddings.id_mapping.id_bitmap import smallest_dtype
-from recsys.embeddings.methods.base import RowsOf, TableSpec
+from recsys.embeddings.table_spec import RowsOf, TableSpec
 from recsys.lookup_spec import Band, Remap, Step
 
 

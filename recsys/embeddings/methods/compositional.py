@@ -26,14 +26,9 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from recsys.embeddings.id_mapping.partitions import Partition, PartitionsConfig
-from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
-    EmbeddingMethod,
-    Lookup,
-    TableSpec,
-    UniformInit,
-)
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod
 from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.table_spec import Lookup, TableSpec, UniformInit
 from recsys.errors import RecsysError
 from recsys.lookup_spec import (
     Concat,

@@ -14,15 +14,10 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
-    EmbeddingMethod,
-    Finalized,
-    Lookup,
-    TableSpec,
-)
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod, Finalized
 from recsys.embeddings.methods.blocks import Block, BlockRows, without_zero_rows
 from recsys.embeddings.methods.pruned import BandConfig, pruned
+from recsys.embeddings.table_spec import Lookup, TableSpec
 from recsys.errors import RecsysError
 
 

@@ -5,14 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
-    EmbeddingMethod,
-    Lookup,
-    NormalInit,
-    TableSpec,
-    UniformInit,
-)
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod
+from recsys.embeddings.table_spec import Lookup, NormalInit, TableSpec, UniformInit
 from recsys.lookup_spec import Rule, identity
 
 

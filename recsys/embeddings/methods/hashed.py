@@ -13,13 +13,9 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from recsys.embeddings.id_mapping.hashing import feature_salt, hash_chunks, hash_step
-from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
-    EmbeddingMethod,
-    Lookup,
-    TableSpec,
-)
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod
 from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.table_spec import Lookup, TableSpec
 from recsys.errors import RecsysError
 from recsys.lookup_spec import Rule, Sum, TableLookup, looked_up
 

@@ -18,15 +18,9 @@ from torch import Tensor, nn
 
 from recsys.config.base import BaseConfig
 from recsys.embeddings.id_mapping.power_rule import Rounding, anchored_dims, dims_within
-from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
-    EmbeddingMethod,
-    Init,
-    Lookup,
-    RowsOf,
-    TableSpec,
-)
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod
 from recsys.embeddings.methods.blocks import without_zero_rows
+from recsys.embeddings.table_spec import Init, Lookup, RowsOf, TableSpec
 from recsys.errors import RecsysError
 from recsys.lookup_spec import Band, Linear, LookedUp, Rule, Sum, TableLookup
 

@@ -13,15 +13,9 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
-    EmbeddingMethod,
-    Finalized,
-    Lookup,
-    TableSpec,
-    UniformInit,
-)
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod, Finalized
 from recsys.embeddings.methods.pruned import pruned
+from recsys.embeddings.table_spec import Lookup, TableSpec, UniformInit
 
 CHUNK_ROWS = 1 << 20
 Variant = Literal["rows_and_dims", "rows", "dims"]

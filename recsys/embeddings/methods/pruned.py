@@ -15,16 +15,9 @@ from torch.nn import functional as F
 
 from recsys.config.base import BaseConfig
 from recsys.embeddings.id_mapping.id_bitmap import pack_bits, unpack_bits, unpack_ids
-from recsys.embeddings.methods.base import (
-    EmbeddingMethod,
-    Finalized,
-    FittedMethodConfig,
-    Lookup,
-    RowsOf,
-    TableSpec,
-    TensorInit,
-)
+from recsys.embeddings.methods.base import EmbeddingMethod, Finalized, FittedMethodConfig
 from recsys.embeddings.methods.blocks import Block, BlockRows, without_zero_rows
+from recsys.embeddings.table_spec import Lookup, RowsOf, TableSpec, TensorInit
 from recsys.errors import RecsysError
 from recsys.lookup_spec import Linear, LookedUp, Pad, Rule, Sum, TableLookup
 

@@ -16,15 +16,9 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from recsys.embeddings.id_mapping.hashing import feature_salt, hash_chunks, hash_step
-from recsys.embeddings.methods.base import (
-    BaseMethodConfig,
-    EmbeddingMethod,
-    Init,
-    Lookup,
-    TableSpec,
-    UniformInit,
-)
+from recsys.embeddings.methods.base import BaseMethodConfig, EmbeddingMethod
 from recsys.embeddings.methods.full_table import FullTableConfig
+from recsys.embeddings.table_spec import Init, Lookup, TableSpec, UniformInit
 from recsys.lookup_spec import Concat, Rule, Sum, TableLookup, looked_up
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.jagged_ids import KeyedIds
-from recsys.embeddings.methods.base import Lookup, RowsOf, TableSpec, TensorInit
+from recsys.embeddings.table_spec import Lookup, RowsOf, TableSpec, TensorInit
 
 ROWS_DRAWN_AT_ONCE = 1 << 20
 

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 import torch
 
 from recsys.compat.fbgemm import check_fused
-from recsys.embeddings.methods.base import Lookup, TableSpec
 from recsys.embeddings.optimizers.base import TableOptimizerConfig
+from recsys.embeddings.table_spec import Lookup, TableSpec
 from recsys.embeddings.tables.base import TableGroup, TableStore
 from recsys.embeddings.tables.plain import PlainGroup
 

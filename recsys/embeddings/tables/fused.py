@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from recsys.compat.torchrec import FusedEmbeddingBagCollection, fused_kernels
 from recsys.data.jagged_ids import KeyedIds
-from recsys.embeddings.methods.base import Lookup, TableSpec
 from recsys.embeddings.optimizers.base import TableOptimizerConfig
+from recsys.embeddings.table_spec import Lookup, TableSpec
 from recsys.embeddings.tables.base import TableGroup, TableShard, padded_dim
 from recsys.embeddings.tables.torchrec_collection import (
     bag_configs,

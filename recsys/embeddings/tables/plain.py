@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recsys.data.jagged_ids import KeyedIds
-from recsys.embeddings.methods.base import Lookup, TableSpec
 from recsys.embeddings.optimizers.base import TableOptimizerConfig
+from recsys.embeddings.table_spec import Lookup, TableSpec
 from recsys.embeddings.tables.base import TableGroup, TableShard, padded_dim
 
 

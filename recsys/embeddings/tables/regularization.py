@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.batch import RowLookups
-from recsys.embeddings.methods.base import Lookup, TableSpec
+from recsys.embeddings.table_spec import Lookup, TableSpec
 
 
 class RowL2(NamedTuple):

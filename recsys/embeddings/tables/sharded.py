@@ -15,8 +15,8 @@ from recsys.compat.torchrec import (
     in_backward_optimizer_filter,
 )
 from recsys.data.jagged_ids import KeyedIds
-from recsys.embeddings.methods.base import Lookup, TableSpec
 from recsys.embeddings.optimizers.base import TableOptimizerConfig
+from recsys.embeddings.table_spec import Lookup, TableSpec
 from recsys.embeddings.tables.base import TableGroup, TableShard, TableStore
 from recsys.embeddings.tables.torchrec_collection import (
     build_collection,

@@ -11,9 +11,9 @@ from recsys.compat.torchrec import (
     PoolingType,
 )
 from recsys.data.jagged_ids import JaggedIds, KeyedIds
-from recsys.embeddings.methods.base import Lookup, TableSpec
 from recsys.embeddings.optimizers import TABLE_OPTIMIZERS
 from recsys.embeddings.optimizers.base import FusedOptimizer, TableOptimizerConfig
+from recsys.embeddings.table_spec import Lookup, TableSpec
 from recsys.embeddings.tables.base import padded_dim
 from recsys.errors import RecsysError
 

@@ -11,8 +11,7 @@ import lightning
 from lightning import Callback, LightningModule
 
 from recsys.distributed.launch import is_lost_contact
-from recsys.errors import RecsysError
-from recsys.io.plain_data import shorten
+from recsys.errors import RecsysError, shorten
 
 # Raised by Lightning, torch and our callbacks if a restored state has other types.
 _MISFITS = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError)
