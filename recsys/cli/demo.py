@@ -15,7 +15,7 @@ from recsys.config.run import load_config
 from recsys.errors import RecsysError
 from recsys.evaluation.score import evaluate_split
 from recsys.export.write import export_run
-from recsys.reports import write_report
+from recsys.reports.report import write_report
 from recsys.schema import Schema
 from recsys.training.run_folder.trained import load_trained
 from recsys.training.train import train

@@ -17,7 +17,7 @@ from recsys.errors import RecsysError
 from recsys.evaluation.score import evaluate_split
 from recsys.io.stop_signals import Interrupted
 from recsys.metrics import METRICS
-from recsys.reports import write_report
+from recsys.reports.report import write_report
 from recsys.reports.text import fixed, interval
 from recsys.training.lightning.signals import StoppedBySignal
 from recsys.training.run_folder.folder import check_dataset, load_run_config

@@ -25,7 +25,7 @@ from recsys.export.signatures import describe_graphs, histories_of
 from recsys.models.ctr_model import CTRModel
 from recsys.models.two_stage import TwoStage
 from recsys.schema import Schema
-from recsys.serving.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
+from recsys.serving.graph_spec import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
 from recsys.serving.onnx_checks import read_graph
 
 LARGEST = 1 << 48  # rows, or behaviors of all rows: torch.export needs a bound to add 1 to a size

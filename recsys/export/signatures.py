@@ -8,7 +8,7 @@ from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.errors import RecsysError
 from recsys.history_pair import HistoryPair, history_features
 from recsys.schema import Schema
-from recsys.serving.manifest import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
+from recsys.serving.graph_spec import ONNX_FILE, PT2_FILE, GraphSpec, ModelSpec, TensorSpec
 
 DENSE_INPUT = "dense"
 OUTPUTS = (

@@ -22,11 +22,11 @@ from recsys.io.checksums import write_checksums
 from recsys.io.paths import file_inside, new_file_inside
 from recsys.schema import SCHEMA_FILE, Feature, Schema
 from recsys.serving.features import ExportedPair
+from recsys.serving.graph_spec import ModelSpec
 from recsys.serving.manifest import (
     MANIFEST_FILE,
     DatasetSpec,
     Manifest,
-    ModelSpec,
     RunSpec,
     describe_path,
     now,

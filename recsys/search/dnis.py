@@ -19,7 +19,6 @@ from recsys.embeddings.methods.base import EmbeddingKey, Finalized
 from recsys.embeddings.methods.dnis import Dnis
 from recsys.embeddings.methods.pruned import PrunedConfig
 from recsys.embeddings.records import FLOAT_BYTES, Score
-from recsys.search.architecture_rows import SPLIT
 from recsys.search.candidates import Candidate, choose, largest, rank
 from recsys.search.result import (
     Found,
@@ -27,10 +26,11 @@ from recsys.search.result import (
     StopIfAsked,
     allocate,
     full_bytes,
+    read_state,
     searched_tables,
+    write_state,
 )
-from recsys.search.scoring import Scorer
-from recsys.search.state_file import read_state, write_state
+from recsys.search.scoring import SPLIT, Scorer
 from recsys.training.run_folder.trained import TrainedRun
 from recsys.training.run_folder.warm_start_source import WarmStartSource, open_source
 

@@ -19,8 +19,8 @@ from recsys.embeddings.methods.dnis import Dnis
 from recsys.errors import RecsysError
 from recsys.models.ctr_model import CTRModel, Forward
 from recsys.schema import Schema
-from recsys.search.architecture_rows import ArchitectureRows, FactorRows, chooses
 from recsys.search.lookups import RowCopies, copied_rows, detached_tables
+from recsys.search.scoring import ArchitectureRows, FactorRows, chooses
 from recsys.training.lightning.module import CTRModule
 
 TINY = 1e-8

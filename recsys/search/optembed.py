@@ -13,7 +13,6 @@ from recsys.embeddings.methods.base import EmbeddingKey, EmbeddingMethod
 from recsys.embeddings.methods.optembed import OptEmbed
 from recsys.embeddings.methods.pruned import Pruned
 from recsys.embeddings.records import FLOAT_BYTES, Score
-from recsys.search.architecture_rows import SPLIT
 from recsys.search.candidates import Candidate, choose, rank
 from recsys.search.evolution import Evolution, Genes, Sizes
 from recsys.search.result import (
@@ -22,11 +21,12 @@ from recsys.search.result import (
     StopIfAsked,
     allocate,
     full_bytes,
+    read_state,
     searched_tables,
     stored_bytes,
+    write_state,
 )
-from recsys.search.scoring import Scorer
-from recsys.search.state_file import read_state, write_state
+from recsys.search.scoring import SPLIT, Scorer
 from recsys.training.run_folder.trained import TrainedRun
 from recsys.training.run_folder.warm_start_source import WarmStartSource, open_source
 

@@ -1,9 +1,11 @@
 """What a search has found, before it becomes an allocation file."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from recsys.config.run import RunConfig
+from recsys.distributed.context import Ranks
 from recsys.embeddings.allocation import FeatureAllocation
 from recsys.embeddings.methods.base import (
     BaseMethodConfig,
@@ -13,6 +15,10 @@ from recsys.embeddings.methods.base import (
 )
 from recsys.embeddings.methods.pruned import Pruned
 from recsys.embeddings.records import FLOAT_BYTES, Score
+from recsys.errors import RecsysError
+from recsys.io.atomic import write_json
+from recsys.io.paths import read_bytes
+from recsys.io.plain_data import parse_json
 from recsys.schema import Schema
 from recsys.search.candidates import Candidate
 
@@ -91,3 +97,26 @@ def allocate(
         embedding=found.config.model_dump(mode="json"),
         read_by=table.readers,
     )
+
+
+def write_state(path: Path, state: dict[str, Any], ranks: Ranks) -> None:
+    """Rank 0 writes; all ranks have the same state."""
+    if ranks.is_first:
+        write_json(path, state)
+
+
+def read_state(path: Path, ranks: Ranks) -> dict[str, Any] | None:
+    """Rank 0's file, on every rank; None if there is none."""
+    state = None
+    if ranks.is_first and path.is_file():
+        try:
+            state = parse_json(read_bytes(path), str(path))
+        except OSError as error:
+            raise RecsysError(
+                "the state of the search is damaged",
+                where=path,
+                got=str(error),
+                fix="delete this file: the candidates are scored again",
+            ) from None
+    found: dict[str, Any] | None = ranks.broadcast(state)
+    return found

@@ -30,7 +30,6 @@ from recsys.lookup_spec import (
     TableLookup,
     Vector,
 )
-from recsys.serving.encoders import finalize
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -200,3 +199,10 @@ def _pad(part: Floats, dim: int, columns: Sequence[int] | None) -> Floats:
     wide = np.zeros((len(part), dim), np.float32)
     wide[:, list(range(part.shape[1]) if columns is None else columns)] = part
     return wide
+
+
+def finalize(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finalizer: every input bit reaches every output bit."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        hashes = (hashes ^ (hashes >> np.uint64(shift))) * np.uint64(factor)
+    return hashes

@@ -25,6 +25,7 @@ from recsys.schema import (
     Transform,
     Weekday,
 )
+from recsys.serving.decoder import finalize
 from recsys.serving.raw_values import (
     clock_tokens,
     to_moments,
@@ -168,10 +169,3 @@ def hash_texts(texts: pl.Series) -> NDArray[np.uint64]:
         for position in range(length):
             hashes[rows] = (hashes[rows] ^ letters[:, position]) * np.uint64(0x100000001B3)
     return finalize(hashes)
-
-
-def finalize(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's finalizer: every input bit reaches every output bit."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        hashes = (hashes ^ (hashes >> np.uint64(shift))) * np.uint64(factor)
-    return hashes

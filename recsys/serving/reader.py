@@ -16,7 +16,8 @@ from recsys.errors import RecsysError
 from recsys.io.paths import file_inside
 from recsys.serving.encoders import RawEncoder
 from recsys.serving.features import ExportedEmbedding, ExportedFeature, ExportedPair
-from recsys.serving.manifest import GraphSpec, check_export, load_manifest
+from recsys.serving.graph_spec import GraphSpec
+from recsys.serving.manifest import check_export, load_manifest
 from recsys.serving.table_forms.base import Floats, Ids
 from recsys.serving.tables import FeatureTables
 

@@ -12,7 +12,7 @@ from recsys.embeddings.optimizers import SgdConfig
 from recsys.export.graphs import load_whole_graph, write_graphs
 from recsys.models.autoint import AutoIntConfig
 from recsys.schema import Feature, Schema
-from recsys.serving.manifest import ONNX_FILE
+from recsys.serving.graph_spec import ONNX_FILE
 
 DIMS = {"a": 6, "b": 4, "c": 6, "d": 2, "e": 6}
 ROWS = 7

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from recsys.io.checksums import write_checksums
-from recsys.serving.manifest import GraphSpec
+from recsys.serving.graph_spec import GraphSpec
 from tests.faults.commands import files_below, run
 
 

@@ -14,8 +14,8 @@ from recsys.distributed.context import Ranks
 from recsys.embeddings.methods.base import EmbeddingKey
 from recsys.embeddings.methods.dnis import Dnis
 from recsys.schema import load_schema
-from recsys.search.architecture_rows import ArchitectureRows, FactorRows, chooses
 from recsys.search.factor_module import FactorModule, looked_ahead, normalized
+from recsys.search.scoring import ArchitectureRows, FactorRows, chooses
 from recsys.search.shared_bands import with_band_ends
 from recsys.search.threshold_module import ThresholdModule
 from recsys.training.loaders import build_loader, loader_transform

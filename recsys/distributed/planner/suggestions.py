@@ -1,4 +1,4 @@
-"""`plan_run`; and if tables do not fit: by how much, the largest features, and config changes that help.
+"""`plan_run`; if tables do not fit: by how much, the largest features, changes that help.
 
 Every suggestion is tried: it is printed only if the planner finds a plan with it.
 """
