@@ -5,7 +5,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from recsys.errors import RecsysError
-from recsys.io.paths import sha256_of
 from recsys.io.file_sizes import check_size
 from recsys.io.paths import read_bytes, regular_files, sha256_of
 
