@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def run_demo(out: Path, rows: int) -> None:
     with progress_report() as report:
         overrides = ["split.method=random", "split.seed=1", "split.fractions=[0.8,0.1,0.1]"]
         schema = data_pipelines.prepare("criteo_kaggle", [raw], dataset, overrides, report)
-    typer.echo("3/6 training AutoInt+ (torchrec tables, fused updates)")
-    train(load_config(CONFIG, [f"data.path={dataset}"]), run)
+    store = "fused" if find_spec("torchrec") and find_spec("fbgemm_gpu") else "plain"
+    typer.echo(f"3/6 training AutoInt+ (embeddings.store={store})")
+    train(load_config(CONFIG, [f"data.path={dataset}", f"embeddings.store={store}"]), run)
     typer.echo("4/6 evaluating and drawing the report")
     trained = load_trained(run)
     for split in ("valid", "test"):
