@@ -68,7 +68,9 @@ def test_a_file_that_vanishes_is_named_and_the_checkpoints_stay(
 def test_a_data_set_that_vanishes_whole(damaged, dataset, tmp_path, at_step):
     at_step(3, lambda _: shutil.rmtree(dataset))
     options = ["train.epochs=5", "data.prefetch_batches=1", *SMALL_MEMORY]
-    assert run("train", damaged, *options, "--out", tmp_path / "run").is_refusal("not there")
+    assert run("train", damaged, *options, "--out", tmp_path / "run").is_refusal(
+        "file of the dataset not found"
+    )
 
 
 def test_a_run_folder_that_vanishes(config, tmp_path, at_step):

@@ -89,7 +89,7 @@ MISTAKES = {
     "no output": (["train", "{config}"], "--out"),
     "no run to evaluate": (["evaluate", "{out}"], "not a run folder"),
     "no run to export": (["export", "{out}", "--out", "{out}2"], "not a run folder"),
-    "no data to verify": (["verify", "{out}", "--data", "{out}"], "not found"),
+    "no data to verify": (["verify", "{out}", "--data", "{out}"], "is not an export"),
     "unknown data set": (["prepare", "criteo", "--raw", "x", "--out", "{out}"], "criteo_kaggle"),
     "no raw file": (["prepare", "criteo_kaggle", "--raw", "x.tsv", "--out", "{out}"], "x.tsv"),
     "nothing to resume": (["train", "{config}", "--resume", "{out}"], "there is no run to resume"),

@@ -2,8 +2,9 @@
 
 import torch
 
-from recsys.embeddings.methods.blocks import Block, BlockRows
+from recsys.embeddings.methods.pruned import PrunedConfig
 from recsys.training.checkpoint.random_state import get_random_state, set_random_state
+from tests.embeddings.examples import kept_text
 from tests.embeddings.test_contract import EXAMPLES, SINGLE, bags, build, look_up
 
 
@@ -37,8 +38,9 @@ def test_random_state_of_a_gpu_is_left_out_on_a_cpu():
 
 
 def test_what_makes_batches_stays_on_the_cpu_when_the_model_goes_to_a_device():
-    every_other = torch.arange(6) % 2 == 0
-    rows = BlockRows(Block(0, every_other, (0, 1)), cardinality=6)
-    moved = torch.nn.Sequential(rows, torch.nn.Linear(1, 1)).to("meta")
+    every_other = kept_text(torch.arange(6) % 2 == 0)
+    method = PrunedConfig(embedding_dim=2, kept=every_other).build("a", 6, "a")
+    moved = torch.nn.Sequential(method, torch.nn.Linear(1, 1)).to("meta")
     assert moved[1].weight.device.type == "meta"
-    assert rows.of(torch.arange(6)).tolist() == [0, 3, 1, 3, 2, 3]
+    (rows,) = method.rows(torch.arange(6))
+    assert rows.tolist() == [0, 3, 1, 3, 2, 3]
