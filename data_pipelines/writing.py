@@ -152,10 +152,12 @@ def _check_out(out: Path, overwrite: bool) -> None:
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() and not (overwrite and (out / SCHEMA_FILE).exists()):
+        replace = "replace the dataset with --overwrite"
+        is_dataset = (out / SCHEMA_FILE).exists()
         raise RecsysError(
             "the output folder exists already",
             where=out,
-            fix="choose another --out, or remove the folder",
+            fix=f"choose another --out, or {replace if is_dataset else 'remove the folder'}",
         )
 
 

@@ -106,6 +106,7 @@ def compare(
     from recsys.reports.compare import describe_test
 
     test = compare_runs(run_a, run_b, split)
+    typer.echo(f"{split} split; differences are {run_b} minus {run_a}")
     typer.echo(f"AUC {test.auc_a:.5f} and {test.auc_b:.5f}: {describe_test(test)}")
     grouped = compare_runs_by_group(run_a, run_b, split)
     if grouped is not None:

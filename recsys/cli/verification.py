@@ -16,7 +16,11 @@ from recsys.verification.verify import verify_export
 
 
 def verify(
-    export_dir: Path, data: Path, run_dir: Path | None = None, *, encoded: bool | None = None
+    export_dir: Path | str,
+    data: Path | str,
+    run_dir: Path | str | None = None,
+    *,
+    encoded: bool | None = None,
 ) -> tuple[Parity, ...]:
     """Scores rows with the export's reader, compares the scores, and records it in the export.
 
@@ -35,6 +39,8 @@ def verify(
     Raises:
         RecsysError: if the data or the export cannot be read, or a comparison fails.
     """
+    export_dir, data = Path(export_dir), Path(data)
+    run_dir = None if run_dir is None else Path(run_dir)
     if not (export_dir / MANIFEST_FILE).exists():
         load_manifest(export_dir)  # says what the path leads to
     if not data.exists():

@@ -40,7 +40,7 @@ from recsys.verification.reference_rows import count_rows
 PACKAGES = ("recsys", "torch", "torchrec", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
-def export_run(trained: TrainedRun, out: Path, tables: str = BOTH) -> Path:
+def export_run(trained: TrainedRun, out: Path | str, tables: str = BOTH) -> Path:
     """Exports a run, compares the export with it, and gives the folder its name if they agree.
 
     Args:
@@ -56,6 +56,7 @@ def export_run(trained: TrainedRun, out: Path, tables: str = BOTH) -> Path:
             any form or a graph give other scores than the run by more than the form's tolerance.
             Then nothing appears at `out`.
     """
+    out = Path(out)
     with _new_folder(out) as folder:
         _copy_vocabularies(trained, folder)
         shared = trained.config.embeddings.shared_tables

@@ -66,7 +66,7 @@ def ranks_of(config: RunConfig) -> AbstractContextManager[Ranks]:
 
 def train(
     config: RunConfig,
-    run_dir: Path,
+    run_dir: Path | str,
     *,
     resume: bool = False,
     ranks: Ranks | None = None,
@@ -89,6 +89,7 @@ def train(
         StoppedBySignal: after SIGTERM or Ctrl-C, once a checkpoint is saved.
     """
     keep_freed_memory()
+    run_dir = Path(run_dir)
     if resume and (run_dir / CONFIG_FILE).is_file():
         check_dataset(run_dir, config.data)
     schema = config.data.load_schema()

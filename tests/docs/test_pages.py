@@ -131,3 +131,10 @@ def test_every_option_named_exists(page):
         known = {option for param in COMMANDS[match[1]].params for option in param.opts}
         known |= {o for param in COMMANDS[match[1]].params for o in param.secondary_opts}
         assert set(re.findall(r"--[\w-]+", match[2])) <= known | {"--help"}, code
+
+
+@pytest.mark.parametrize("page", ["add_to_a_list.md", "add_a_method.md"])
+def test_code_of_a_new_file_runs_as_it_is_shown(page):
+    for block in code_blocks(ROOT / "docs" / page):
+        if block.language == "python":
+            exec(compile(block.text, page, "exec"), {"__name__": page})

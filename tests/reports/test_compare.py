@@ -62,7 +62,8 @@ def test_other_groups_are_refused(run_dir, tmp_path):
 def test_the_command_prints_both_differences(run_dir, tmp_path):
     other = write_run(tmp_path / "other")
     result = CliRunner().invoke(app, ["compare", str(run_dir), str(other)])
-    first, second = result.stdout.splitlines()
+    heading, first, second = result.stdout.splitlines()
+    assert heading == f"test split; differences are {other} minus {run_dir}"
     assert first.startswith("AUC ")
     assert first.endswith("p = 1")
     assert second.startswith("GAUC ")

@@ -68,7 +68,9 @@ class HashedConfig(BaseMethodConfig):
                 f"{feature}: hashing into {num_buckets} buckets saves nothing",
                 expected=f"num_buckets below the feature's cardinality, {cardinality}",
                 got=num_buckets,
-                fix="use method full_table for this feature, or fewer buckets",
+                where=f"embeddings.features.{feature}",
+                fix="use method full_table for this feature, fewer buckets, or `exact_below`: "
+                "features with fewer ids get a row for each id",
             )
         table_spec = TableSpec(
             table,

@@ -77,7 +77,8 @@ def continue_run_folder(run_dir: Path, config: RunConfig) -> None:
             raise RecsysError(
                 f"the run was started with another `{section}` section: its weights do not fit",
                 where=run_dir / CONFIG_FILE,
-                fix="resume without that change, or start a new run with --out",
+                fix="resume without that change and in the same embeddings.store, or start a new "
+                f"run with --out and train.warm_start={run_dir}",
             )
     check_dataset(run_dir, config.data)
     save_config(config, run_dir, CONFIG_FILE)

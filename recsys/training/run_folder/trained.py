@@ -32,7 +32,9 @@ class TrainedRun:
     unfinished: RunProgress | None = None
 
 
-def load_trained(run_dir: Path, ranks: Ranks | None = None, data: Path | None = None) -> TrainedRun:
+def load_trained(
+    run_dir: Path | str, ranks: Ranks | None = None, data: Path | str | None = None
+) -> TrainedRun:
     """Loads a run with its best weights, in eval mode.
 
     The model is distributed over `ranks` if there are several. If training has not ended: with the
@@ -42,6 +44,7 @@ def load_trained(run_dir: Path, ranks: Ranks | None = None, data: Path | None = 
     Raises:
         RecsysError: if the folder is not a run, has no checkpoint, or a file is damaged.
     """
+    run_dir = Path(run_dir)
     config = load_run_config(run_dir)
     schema = load_schema(run_dir)
     checkpoint = find_weights(run_dir)
@@ -53,7 +56,7 @@ def load_trained(run_dir: Path, ranks: Ranks | None = None, data: Path | None = 
     io = SafetensorsCheckpointIO(ranks.checkpoint, ranks.rank)
     dense = io.load_weights(checkpoint, model.embeddings.store.state())
     model.load_dense_state_dict({k.removeprefix(MODEL_PREFIX): v for k, v in dense.items()})
-    dataset_dir = config.data.path if data is None else data
+    dataset_dir = config.data.path if data is None else Path(data)
     return TrainedRun(run_dir, config, schema, dataset_dir, model.eval(), ranks, unfinished)
 
 
