@@ -137,6 +137,8 @@ def _inside(folder: Path, name: str | Path) -> Path:
         if error.errno != errno.ELOOP:
             raise
         raise _outside(folder, text, "a loop of links") from None
+    if target.is_symlink():  # from Python 3.13 on, `resolve` gives a loop back as it is
+        raise _outside(folder, text, "a loop of links")
     if not target.is_relative_to(root) or target == root:
         raise _outside(folder, text, f"leads to {target}")
     return path

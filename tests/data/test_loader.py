@@ -32,9 +32,16 @@ def read(folder, column):
     return table[column].to_pylist()
 
 
-def loading_threads() -> list[str]:
-    names = (thread.name for thread in threading.enumerate())
-    return [name for name in names if name.startswith("batch-loader")]
+@pytest.fixture
+def loading_threads():
+    """Names of the loader's threads that a test has started and that are still alive."""
+    before = set(threading.enumerate())  # other tests may hold an iterator still
+
+    def names() -> list[str]:
+        started = (thread.name for thread in set(threading.enumerate()) - before)
+        return [name for name in started if name.startswith("batch-loader")]
+
+    return names
 
 
 def test_a_batch_has_the_files_values_in_the_shapes_of_its_docstring(open_loader, tiny_dataset):
@@ -90,7 +97,9 @@ def test_the_transform_runs_in_the_threads_of_the_loader(open_loader):
     assert all(name.startswith("batch-loader") for name in names)
 
 
-def test_an_error_in_a_thread_reaches_the_consumer_unchanged_and_in_order(open_loader):
+def test_an_error_in_a_thread_reaches_the_consumer_unchanged_and_in_order(
+    open_loader, loading_threads
+):
     error = RecsysError("the transform does not like this batch")
 
     def refuse_the_fourth(batch):
@@ -106,7 +115,7 @@ def test_an_error_in_a_thread_reaches_the_consumer_unchanged_and_in_order(open_l
     assert loading_threads() == []
 
 
-def test_leaving_the_loop_early_leaves_no_thread_behind(open_loader):
+def test_leaving_the_loop_early_leaves_no_thread_behind(open_loader, loading_threads):
     for batch in open_loader(size=8, threads=3):
         assert loading_threads()
         if batch.cursor.batch == 2:
