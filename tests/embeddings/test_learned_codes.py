@@ -33,7 +33,7 @@ from tests.embeddings.learned_codes import CompressedLaterConfig, ProductQuantiz
 from tests.faults.conftest import CONFIG
 
 WithToys = Annotated[
-    get_args(MethodConfig)[0] | ProductQuantizationConfig | CompressedLaterConfig,  # type: ignore[valid-type]
+    get_args(MethodConfig)[0] | ProductQuantizationConfig | CompressedLaterConfig,  # type: ignore[valid-type]  # a union made at run time
     Field(discriminator="method"),
 ]
 

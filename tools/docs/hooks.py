@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # mkdocs loads hooks by path
 
-from tools.docs import pages  # noqa: E402
+from tools.docs import pages  # noqa: E402  needs the path that is set above
 
 log = logging.getLogger("mkdocs.hooks")  # a warning fails a strict build
 EXTERNAL = re.compile(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:)?//[^"]*"')
